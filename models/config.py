@@ -1,0 +1,229 @@
+"""Settings: read once from the environment, checked, and refused with every reason at once.
+
+``load_settings`` is the only reader of the environment; everything else is handed a ``Settings``.
+The README's table of settings is tested against ``SETTING_NAMES``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+SETTING_NAMES = (
+    "DATABASE_URL",
+    "AMQP_URL",
+    "PUBLIC_URL",
+    "SECRET_KEY",
+    "HOST",
+    "PORT",
+    "DEMO",
+    "TESTING",
+    "MINUTE_SECONDS",
+    "GATEWAY",
+    "COMMISSION_PERCENT",
+    "CORS_ORIGINS",
+    "TRUSTED_PROXIES",
+    "ICE_SERVERS",
+    "MEDIA_NODE_ID",
+    "MEDIA_HOST",
+    "MEDIA_PORT",
+    "MEDIA_ADDRESSES",
+    "VAR_DIR",
+    "LOG_LEVEL",
+)
+
+
+class SettingsError(Exception):
+    """The environment does not describe a service that may start; the text names each reason."""
+
+
+class IceServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An ``RTCIceServer`` of the W3C WebRTC specification."""
+
+    urls: list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that may differ between two installations."""
+
+    database_url: str
+    amqp_url: str
+    public_url: str
+    secret_key: str
+    host: str
+    port: int
+    demo: bool
+    testing: bool
+    minute_ms: int
+    gateway: str
+    commission_percent: int
+    cors_origins: tuple[str, ...]
+    trusted_proxies: int
+    """How many proxies in front may be believed about the client's address."""
+    ice_servers: tuple[IceServer, ...]
+    media_node_id: str
+    media_host: str
+    media_port: int
+    media_addresses: tuple[str, ...]
+    """Addresses that the media node gathers ICE candidates on; empty: all of this host's."""
+    var_dir: Path
+    log_level: str
+
+    @property
+    def origin(self) -> str:
+        """``PUBLIC_URL`` as an Origin header has it."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach us over HTTPS."""
+        return self.public_url.startswith("https://")
+
+    def key(self, purpose: str) -> bytes:
+        """A key of its own for each purpose, derived from ``SECRET_KEY`` (one HMAC, RFC 5869's expand step)."""
+        return hmac.new(self.secret_key.encode(), purpose.encode() + b"\x01", hashlib.sha256).digest()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process; raises SettingsError that lists all that is wrong."""
+    read = _Reader(os.environ if environ is None else environ)
+    var_dir = Path(read.text("VAR_DIR", "var")).resolve()
+    port = read.integer("PORT", 8080, 1, 65535)
+    demo, testing = read.boolean("DEMO"), read.boolean("TESTING")
+    settings = Settings(
+        database_url=read.text("DATABASE_URL", f"sqlite:///{var_dir / 'greenroom.db'}"),
+        amqp_url=read.text("AMQP_URL", "amqp://guest:guest@127.0.0.1:5872/"),
+        public_url=read.text("PUBLIC_URL", f"http://localhost:{port}").rstrip("/"),
+        secret_key=read.text("SECRET_KEY", ""),
+        host=read.text("HOST", "127.0.0.1"),
+        port=port,
+        demo=demo,
+        testing=testing,
+        minute_ms=read.integer("MINUTE_SECONDS", 60, 1, 60) * 1000,
+        gateway=read.text("GATEWAY", "sandbox"),
+        commission_percent=read.integer("COMMISSION_PERCENT", 20, 0, 100),
+        cors_origins=read.words("CORS_ORIGINS"),
+        trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 10),
+        ice_servers=read.ice_servers(),
+        media_node_id=read.text("MEDIA_NODE_ID", "media-1"),
+        media_host=read.text("MEDIA_HOST", "127.0.0.1"),
+        media_port=read.integer("MEDIA_PORT", 8090, 1, 65535),
+        media_addresses=read.words("MEDIA_ADDRESSES"),
+        var_dir=var_dir,
+        log_level=read.text("LOG_LEVEL", "INFO").upper(),
+    )
+    wrong = [*read.wrong, *(reason for rule in _RULES for reason in rule(settings))]
+    if wrong:
+        raise SettingsError("The settings do not fit:\n" + "\n".join(f"  - {reason}" for reason in wrong))
+    return settings
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody outside this machine reaches ``address``."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _secret_rule(settings: Settings) -> list[str]:
+    if len(settings.secret_key) >= 32:
+        return []
+    return ["SECRET_KEY must have at least 32 characters; `make run` makes one under var/"]
+
+
+def _address_rule(settings: Settings) -> list[str]:
+    wrong = []
+    if urlsplit(settings.public_url).scheme not in ("http", "https") or not urlsplit(settings.public_url).netloc:
+        wrong.append("PUBLIC_URL must be an http(s) address such as https://stream.example")
+    if urlsplit(settings.amqp_url).scheme not in ("amqp", "amqps"):
+        wrong.append("AMQP_URL must begin with amqp:// or amqps://")
+    if not settings.database_url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
+        wrong.append("DATABASE_URL must begin with sqlite: or postgresql:")
+    return wrong
+
+
+def _gateway_rule(settings: Settings) -> list[str]:
+    return [] if settings.gateway == "sandbox" else ["GATEWAY must be sandbox: there is no other yet"]
+
+
+def _minute_rule(settings: Settings) -> list[str]:
+    if settings.minute_ms == 60_000 or settings.demo or settings.testing:
+        return []
+    return ["MINUTE_SECONDS may shorten the minute in demo mode and tests only"]
+
+
+def _demo_rule(settings: Settings) -> list[str]:
+    if not settings.demo:
+        return []
+    outside = [
+        name
+        for name, host in (
+            ("HOST", settings.host),
+            ("PUBLIC_URL", urlsplit(settings.public_url).hostname or ""),
+            ("MEDIA_HOST", settings.media_host),
+            *(("MEDIA_ADDRESSES", address) for address in settings.media_addresses or ("0.0.0.0",)),  # noqa: S104
+        )
+        if not is_loopback(host)
+    ]
+    return [f"DEMO=1 needs {name} on loopback: its tokens are gifts" for name in dict.fromkeys(outside)]
+
+
+_RULES: tuple[Callable[[Settings], list[str]], ...] = (
+    _secret_rule,
+    _address_rule,
+    _gateway_rule,
+    _minute_rule,
+    _demo_rule,
+)
+
+
+class _Reader:
+    """Reads values and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.wrong: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())
+
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
+        text = self.text(name, str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if lowest <= value <= highest:
+            return value
+        self.wrong.append(f"{name} must be a whole number from {lowest} to {highest}")
+        return default
+
+    def boolean(self, name: str) -> bool:
+        text = self.text(name, "0").lower()
+        if text not in ("0", "1", "true", "false"):
+            self.wrong.append(f"{name} must be 0 or 1")
+        return text in ("1", "true")
+
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        text = self.text("ICE_SERVERS", "[]")
+        try:
+            return msgspec.json.decode(text, type=tuple[IceServer, ...])
+        except msgspec.DecodeError:
+            self.wrong.append('ICE_SERVERS must be JSON such as [{"urls": ["stun:stun.example:3478"]}]')
+            return ()

@@ -1,0 +1,113 @@
+"""What the control plane tells a media node to do. A command goes to one place and may fail loudly.
+
+All are safe to repeat: the node remembers ``message_id`` and what it answered. A command whose
+``deadline_at`` has passed is not carried out. None needs to survive a node: whatever must still hold is
+in the desired state (``SyncRooms``) that a node is told on boot and on every reconnect.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from models.timing import Timers
+
+VERSION = 1
+
+Reason = Literal[
+    "PAYMENT_FAILED",
+    "TIME_EXPIRED",
+    "ENDED_BY_FAN",
+    "ENDED_BY_CREATOR",
+    "NO_SHOW",
+    "STREAM_PRIVATE",
+    "STREAM_ENDED",
+    "MODERATION",
+    "REPLACED",
+    "MEDIA_FAILURE",
+]
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every command carries. ``deadline_at`` is Unix seconds."""
+
+    message_id: str
+    cause_id: str
+    deadline_at: float
+    version: int = VERSION
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a private room may forward, and what it has forwarded in an earlier life of the node.
+
+    ``paid_ms`` is the sum of all minutes paid so far. The other counters let a restarted node go on
+    where the last report ended. Milliseconds throughout.
+    """
+
+    session_id: str
+    paid_ms: int
+    rate_per_minute: int
+    timers: Timers
+    delivered_ms: int = 0
+    creator_pause_ms: int = 0
+    node_pause_ms: int = 0
+    resumed: bool = False
+    """The session was live on an earlier boot: begin paused, by our cause."""
+
+
+class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else."""
+
+    room_id: str
+    creator_id: str
+    parties: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
+    budget: Budget | None = None
+
+
+class OpenRoom(Command, frozen=True, kw_only=True, tag="OpenRoom"):
+    """Open a room, or bring an open one to this state. Answered by ``RoomOpened``."""
+
+    room: RoomSpec
+
+
+class GrantBudget(Command, frozen=True, kw_only=True, tag="GrantBudget"):
+    """Raise a session's paid time to ``paid_ms`` in all. Answered by ``MediaDelivered`` with the new figure."""
+
+    room_id: str
+    session_id: str
+    paid_ms: int
+
+
+class TerminateCall(Command, frozen=True, kw_only=True, tag="TerminateCall"):
+    """Cut one user out of a room and bar that user until the room closes. Confirmed once forwarding stopped."""
+
+    room_id: str
+    user_id: str
+    reason: Reason
+
+
+class CloseRoom(Command, frozen=True, kw_only=True, tag="CloseRoom"):
+    """Stop forwarding in a room, tell everybody why, close all connections. A session gets its ``CallEnded``."""
+
+    room_id: str
+    reason: Reason
+
+
+class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
+    """The desired state, in answer to a node's ``NodeReady``: open or update these, close those."""
+
+    boot_id: str
+    open: tuple[RoomSpec, ...]
+    close: tuple[str, ...]
+
+
+AnyCommand = OpenRoom | GrantBudget | TerminateCall | CloseRoom | SyncRooms
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The node's answer to a command that was sent with ``reply_to``. ``code`` is set when not ``ok``."""
+
+    ok: bool
+    code: str = ""

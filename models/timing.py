@@ -1,0 +1,66 @@
+"""Every timer of a request and a session, derived from the length of its minute.
+
+A minute is 60,000 ms. Demo mode and tests may shorten it (``MINUTE_SECONDS``); then every timer here
+shrinks in proportion, and the receipt states the minute's length. MONEY.md is the source of the values.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MINUTE_MS = 60_000
+# Frames further apart than this are a gap. Below this floor a shortened minute would call ordinary
+# camera jitter a gap, so the threshold stops shrinking here.
+SMALLEST_GAP_MS = 500
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """All in milliseconds."""
+
+    minute_ms: int
+    answer_ms: int
+    """A pending request expires after this."""
+    connecting_ms: int
+    """Counted from the media node's confirmation that the room is open."""
+    open_ms: int
+    """No confirmation from the media node within this is our failure."""
+    pause_ms: int
+    """The sum of the pauses of both sides that a session may have."""
+    pause_leave_ms: int
+    """A fan who leaves after this much of a pause leaves by that pause's cause."""
+    fan_absent_ms: int
+    settle_ms: int
+    """No final report within this: the last one stands."""
+    report_ms: int
+    poll_ms: int
+    gap_ms: int
+    camera_off_ms: int
+    feed_gone_ms: int
+    """A fan whose event feed has been gone for this long cannot be accepted."""
+    warn_first_ms: int
+    warn_last_ms: int
+
+
+def timers_for(minute_ms: int) -> Timers:
+    """The timers of a session whose minute lasts ``minute_ms``."""
+
+    def scaled(milliseconds: int) -> int:
+        return max(1, milliseconds * minute_ms // MINUTE_MS)
+
+    return Timers(
+        minute_ms=minute_ms,
+        answer_ms=scaled(120_000),
+        connecting_ms=scaled(30_000),
+        open_ms=scaled(30_000),
+        pause_ms=scaled(120_000),
+        pause_leave_ms=scaled(10_000),
+        fan_absent_ms=scaled(60_000),
+        settle_ms=scaled(60_000),
+        report_ms=scaled(5_000),
+        poll_ms=scaled(30_000),
+        gap_ms=max(SMALLEST_GAP_MS, scaled(2_000)),
+        camera_off_ms=scaled(10_000),
+        feed_gone_ms=scaled(15_000),
+        warn_first_ms=scaled(60_000),
+        warn_last_ms=scaled(15_000),
+    )
