@@ -1,0 +1,113 @@
+"""What every test may ask for: a database of either kind, a broker, a running house.
+
+Servers are started once a run, in temporary directories, on ports of their own; databases are made
+anew for each test from a migrated template, so that no test sees another's rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from models.db import Database
+from ops.postgres import PostgresServer
+from ops.rabbitmq import RabbitNode, free_port_block
+
+SEED = int(os.environ.get("SEED", "20260101"))
+_numbers = itertools.count()
+
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_report_header() -> str:
+    return f"seed: {SEED} (SEED=… to choose another)"
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """The seed of everything random in a test."""
+    return SEED
+
+
+@pytest.fixture(scope="session")
+def servers_directory() -> Iterator[Path]:
+    """Where this run's servers live. Readable by the user that PostgreSQL runs as."""
+    directory = Path(tempfile.mkdtemp(prefix="greenroom-tests-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_directory: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL server with a migrated database named ``template``."""
+    server = PostgresServer(servers_directory / "postgres")
+    server.start()
+    import migrations
+
+    migrations.upgrade(server.create("template"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(servers_directory: Path) -> Path:
+    """A migrated SQLite file to copy."""
+    import migrations
+
+    path = servers_directory / "template.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a migrated, empty database; the test runs once on each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "greenroom.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"test{next(_numbers)}"
+    yield server.clone("template", name)
+    server.drop(name)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database; the test runs once on each kind."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated, empty SQLite database, for tests whose subject is not the database."""
+    path = tmp_path / "greenroom.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def rabbit(servers_directory: Path) -> Iterator[RabbitNode]:
+    """One RabbitMQ node for the whole run; a test that kills it starts it again."""
+    node = RabbitNode(servers_directory / "rabbitmq", free_port_block())
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def amqp_url(rabbit: RabbitNode) -> str:
+    """The address of a virtual host of its own, so that no test sees another's queues."""
+    return rabbit.virtual_host(f"test{next(_numbers)}")
