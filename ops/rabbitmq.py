@@ -93,13 +93,13 @@ class RabbitNode:
             (f"vhosts/{name}", b"{}"),
             (f"permissions/{name}/guest", b'{"configure": ".*", "write": ".*", "read": ".*"}'),
         ):
-            request = urllib.request.Request(  # noqa: S310 (our own loopback address)
+            request = urllib.request.Request(
                 f"http://127.0.0.1:{self.port + 1000}/api/{path}",
                 data=body,
                 method="PUT",
                 headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
             )
-            urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+            urllib.request.urlopen(request, timeout=10).close()
         return f"{self.url}{name}"
 
     def stop(self) -> None:
@@ -180,9 +180,10 @@ class RabbitNode:
 
     def _last_log(self) -> str:
         try:
-            return "\n".join((self.directory / "log" / "console.log").read_text(errors="replace").split("\n")[-20:])
+            lines = (self.directory / "log" / "console.log").read_text(errors="replace").split("\n")
         except OSError:
             return "(no log)"
+        return "\n".join(lines[-20:])
 
 
 def free_port_block() -> int:
