@@ -123,6 +123,10 @@ class RabbitNode:
         self._process = None
         self._end_epmd()
 
+    def died(self) -> bool:
+        """Whether a node that this object started has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """SIGKILL, as a power cut would; the directory stays for the next start."""
         process = self._process

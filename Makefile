@@ -1,0 +1,49 @@
+# Greenroom. `make help` explains the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+
+.PHONY: help run test check unit demo prove bench bench-cut bench-forwarding docs clean install-run install-test
+
+help: ## Explain the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install-run:
+	@python3 -m ops.install run
+
+install-test:
+	@python3 -m ops.install test
+
+run: install-run ## Install what is missing and start everything; Ctrl-C stops it
+	@exec $(PYTHON) -m ops.supervise
+
+test: install-test check ## Install what is missing, check types and style, run the whole suite
+	@$(PYTHON) -m pytest
+
+check: install-test ## Types and style
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+unit: install-test ## The tests that need no server
+	@$(PYTHON) -m pytest tests/unit
+
+demo: install-run ## A real file as creator, a fan asks, watches, is billed and cut off; every way to end
+	@$(PYTHON) -m demo.run
+
+prove: install-test ## The long proofs: kills in the middle of sessions, more seeds (SEED=)
+	@$(PYTHON) -m pytest --prove tests
+
+bench: bench-forwarding bench-cut ## Every benchmark
+
+bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
+	@$(PYTHON) -m bench.forwarding
+
+bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives
+	@$(PYTHON) -m bench.cut
+
+docs: install-test ## Write the generated parts of docs/ again
+	@$(PYTHON) -m docs.generate
+
+clean: ## Remove what was installed and made, data included
+	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache
