@@ -1,0 +1,106 @@
+"""What the frame of every page shows: who is signed in, the balance, where one can go.
+
+One short read a page. Must not know any single page.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import request
+
+from models.services import sessions, wallet
+from models.services.accounts import Person
+from web.auth import current_person
+from web.pages import wording
+from web.pages.deps import database
+
+THEMES = ("light", "dark")
+
+
+class NavItem(msgspec.Struct, frozen=True):
+    """One entry of the main navigation."""
+
+    href: str
+    label: str
+    icon: str
+    current: bool
+
+
+class Viewer(msgspec.Struct, frozen=True, kw_only=True):
+    """The person for whom the page is made, with the figures of the header."""
+
+    user_id: str
+    handle: str
+    display_name: str
+    roles: tuple[str, ...]
+    avatar_url: str | None
+    available: int
+    held: int
+    earned: int
+
+    @property
+    def is_creator(self) -> bool:
+        """Whether the studio is theirs."""
+        return "creator" in self.roles
+
+    @property
+    def wallet_main(self) -> int:
+        """The number in the header: what a creator earned, what a fan can spend."""
+        return self.earned if self.is_creator else self.available
+
+    @property
+    def wallet_aside(self) -> str:
+        """The words beside it."""
+        if self.is_creator:
+            return "earned"
+        return f"{wording.tokens(self.held)} held" if self.held else wording.money(self.available)
+
+    @property
+    def wallet_label(self) -> str:
+        """The same for a screen reader."""
+        if self.is_creator:
+            return f"Earnings, {wording.plural(self.earned, 'token')}"
+        held = f" free, {wording.tokens(self.held)} held" if self.held else ""
+        return f"Wallet, {wording.plural(self.available, 'token')}{held}"
+
+
+def page_context() -> dict[str, Any]:
+    """The variables that ``base.html`` reads."""
+    person = current_person()
+    viewer, call_now = _viewer(person) if person else (None, None)
+    theme = request.cookies.get("theme", "")
+    return {
+        "viewer": viewer,
+        "call_now": None if request.path.startswith("/call/") else call_now,
+        "nav": _nav(viewer),
+        "price": wording.PRICE,
+        "theme": theme if theme in THEMES else "",
+    }
+
+
+def _viewer(person: Person) -> tuple[Viewer, str | None]:
+    with database().reading() as tx:
+        purse = wallet.wallet(tx, person.user_id)
+        call_now = sessions.current_session_of(tx, person.user_id)
+    viewer = Viewer(
+        user_id=person.user_id,
+        handle=person.handle,
+        display_name=person.display_name,
+        roles=person.roles,
+        avatar_url=person.avatar_url,
+        available=purse.available,
+        held=purse.held,
+        earned=purse.earnings + purse.earnings_pending,
+    )
+    return viewer, call_now
+
+
+def _nav(viewer: Viewer | None) -> list[NavItem]:
+    entries = [("/models", "Creators", "home")]
+    if viewer and viewer.is_creator:
+        entries = [("/studio", "Studio", "cam"), *entries, ("/history", "Receipts", "list"), ("/wallet", "Wallet", "wallet")]
+    elif viewer:
+        entries += [("/wallet", "Wallet", "wallet"), ("/history", "Receipts", "list")]
+    return [NavItem(href, label, icon, request.path.startswith(href)) for href, label, icon in entries]

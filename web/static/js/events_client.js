@@ -1,0 +1,119 @@
+// @ts-check
+/**
+ * The live feed of a signed-in person (/api/events): connects, reconnects with growing pauses, hands out messages.
+ * On every (re)connect the server says RESYNC: what the page shows may be old, so it fetches again over REST.
+ * Knows nothing of any page.
+ */
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 15_000;
+
+/** @typedef {{type: string, at?: string, [field: string]: any}} FeedMessage */
+
+export class EventsClient {
+  /** @param {{url?: string}} [options] */
+  constructor({ url } = {}) {
+    this.url = url ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/events`;
+    /** @type {Map<string, Set<(message: FeedMessage) => void>>} */
+    this.listeners = new Map();
+    /** @type {WebSocket | null} */
+    this.socket = null;
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.timer = 0;
+    this.wanted = false;
+    this.connected = false;
+    this.onOnline = () => this.retryNow();
+    this.onVisible = () => {
+      if (document.visibilityState === "visible") this.retryNow();
+    };
+  }
+
+  /**
+   * Listen to one type of message; "*" hears all, "RESYNC" is the call to fetch again,
+   * "connected" and "disconnected" tell of the connection itself.
+   * @param {string} type
+   * @param {(message: FeedMessage) => void} listener
+   * @returns {() => void} stops listening
+   */
+  on(type, listener) {
+    if (!this.listeners.has(type)) this.listeners.set(type, new Set());
+    this.listeners.get(type)?.add(listener);
+    return () => this.listeners.get(type)?.delete(listener);
+  }
+
+  /** Open the feed and keep it open until `close()`. */
+  connect() {
+    if (this.wanted) return;
+    this.wanted = true;
+    window.addEventListener("online", this.onOnline);
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.open();
+  }
+
+  /** Close for good. */
+  close() {
+    this.wanted = false;
+    window.clearTimeout(this.timer);
+    window.removeEventListener("online", this.onOnline);
+    document.removeEventListener("visibilitychange", this.onVisible);
+    this.socket?.close();
+    this.socket = null;
+  }
+
+  /** @private */
+  open() {
+    window.clearTimeout(this.timer);
+    const socket = new WebSocket(this.url);
+    this.socket = socket;
+    socket.onopen = () => {
+      this.pauseMs = FIRST_PAUSE_MS;
+      this.connected = true;
+      this.emit({ type: "connected" });
+    };
+    socket.onmessage = (event) => this.receive(event.data);
+    socket.onclose = () => {
+      if (this.socket !== socket) return;
+      this.socket = null;
+      if (this.connected) this.emit({ type: "disconnected" });
+      this.connected = false;
+      if (this.wanted) this.retryLater();
+    };
+  }
+
+  /** @private @param {string} data */
+  receive(data) {
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      console.warn("event feed: not JSON");
+      return;
+    }
+    if (message && typeof message.type === "string") this.emit(message);
+  }
+
+  /** @private @param {FeedMessage} message */
+  emit(message) {
+    for (const type of [message.type, "*"]) {
+      for (const listener of this.listeners.get(type) ?? []) {
+        try {
+          listener(message);
+        } catch (error) {
+          console.error(error); // one broken listener must not silence the others
+        }
+      }
+    }
+  }
+
+  /** @private Waits between half and all of the pause, so that many pages do not come back at the same instant. */
+  retryLater() {
+    const wait = this.pauseMs * (0.5 + Math.random() / 2);
+    this.pauseMs = Math.min(this.pauseMs * 2, LONGEST_PAUSE_MS);
+    this.timer = window.setTimeout(() => this.open(), wait);
+  }
+
+  /** @private */
+  retryNow() {
+    if (this.wanted && !this.socket) this.open();
+  }
+}
