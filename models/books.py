@@ -1,0 +1,166 @@
+"""Tables of the ledger: accounts, transfers, entries; holds and the lots that are behind tokens.
+
+``models.ledger`` alone writes them. Transfers and entries are append-only, and triggers hold that against
+everybody, on both databases.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.db import Base, UtcDateTime, one_of
+
+PERSONAL = ("wallet", "held", "earnings_pending", "earnings", "debt")
+PLATFORM = ("fees", "gateway", "payouts", "chargeback_loss", "promo")
+TRANSFER_KINDS = ("top_up", "gift", "hold", "release", "settle", "reverse", "payment_reversal")
+LOT_SOURCES = ("purchase", "promo")
+HOLD_STATES = ("open", "released", "settled")
+
+
+class AccountRow(Base):
+    """An account with its cached balance in tokens.
+
+    ``id`` says what it is: ``wallet:<person>``, ``fees``, ``gateway:<name>``. A person's balance is never
+    below zero; debt, which is owed to us, never above. The platform's accounts are the other side and may
+    have any sign.
+    """
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        one_of("kind", PERSONAL + PLATFORM),
+        CheckConstraint(
+            "owner_id IS NULL OR (kind <> 'debt' AND balance >= 0) OR (kind = 'debt' AND balance <= 0)",
+            name="balance",
+        ),
+        Index(None, "owner_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str | None] = mapped_column(ForeignKey("people.id"))
+    kind: Mapped[str]
+    balance: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class TransferRow(Base):
+    """One movement of tokens: append-only, its entries sum to zero."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (one_of("kind", TRANSFER_KINDS), Index(None, "reference"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    idempotency_key: Mapped[str] = mapped_column(unique=True)
+    reference: Mapped[str]
+    """What it is about: a request's id for hold, release and settle; a purchase's id for the others."""
+    reverses: Mapped[str | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
+    cause_id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class EntryRow(Base):
+    """What one transfer did to one account, in tokens; never zero."""
+
+    __tablename__ = "entries"
+    __table_args__ = (CheckConstraint("amount <> 0", name="amount"), Index(None, "account_id"))
+
+    transfer_id: Mapped[str] = mapped_column(ForeignKey("transfers.id"), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    amount: Mapped[int] = mapped_column(BigInteger)
+
+
+class HoldRow(Base):
+    """Tokens reserved for one request or session, and what became of them."""
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        one_of("status", HOLD_STATES),
+        CheckConstraint("amount >= 0 AND (status = 'open') = (amount > 0)", name="amount"),
+        CheckConstraint("earnings >= 0 AND commission >= 0", name="settled"),
+        Index(None, "fan_id", "created_at"),
+    )
+
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    fan_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    creator_id: Mapped[str | None] = mapped_column(ForeignKey("people.id"))
+    """Who was paid, once settled."""
+    status: Mapped[str]
+    amount: Mapped[int] = mapped_column(BigInteger)
+    """Held now."""
+    earnings: Mapped[int] = mapped_column(BigInteger, default=0)
+    commission: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class LotRow(Base):
+    """Tokens that came in together, spent first in, first out.
+
+    ``tokens`` = ``free`` + held and spent (see LotUseRow) + ``reversed`` (taken back to where they came from).
+    Promo lots never pay out.
+    """
+
+    __tablename__ = "token_lots"
+    __table_args__ = (
+        one_of("source", LOT_SOURCES),
+        CheckConstraint("free >= 0 AND reversed >= 0 AND free + reversed <= tokens", name="amounts"),
+        Index(None, "owner_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The purchase's id, or the gift transfer's."""
+    owner_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    source: Mapped[str]
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    free: Mapped[int] = mapped_column(BigInteger)
+    reversed: Mapped[int] = mapped_column(BigInteger, default=0)
+    bad_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its payment was found bad."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LotUseRow(Base):
+    """How much of a lot is behind a hold: reserved now, and spent by its settlement."""
+
+    __tablename__ = "lot_uses"
+    __table_args__ = (CheckConstraint("held >= 0 AND spent >= 0", name="amounts"), Index(None, "lot_id"))
+
+    reference: Mapped[str] = mapped_column(ForeignKey("holds.reference"), primary_key=True)
+    lot_id: Mapped[str] = mapped_column(ForeignKey("token_lots.id"), primary_key=True)
+    held: Mapped[int] = mapped_column(BigInteger)
+    spent: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+APPEND_ONLY = ("transfers", "entries")
+
+
+def append_only_ddl(dialect: str) -> tuple[str, ...]:
+    """The statements that make transfers and entries append-only; migrations issue the same ones."""
+    if dialect == "sqlite":
+        return tuple(
+            f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            for table in APPEND_ONLY
+            for verb in ("UPDATE", "DELETE")
+        )
+    function = (
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+    )
+    return (
+        function,
+        *(
+            f"CREATE OR REPLACE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            for table in APPEND_ONLY
+        ),
+    )
+
+
+@event.listens_for(Base.metadata, "after_create")
+def _hold_append_only(_metadata: MetaData, connection: Connection, **_options: object) -> None:
+    for statement in append_only_ddl(connection.dialect.name):
+        connection.execute(text(statement))

@@ -1,0 +1,51 @@
+"""State moves by compare-and-set over a map of what is allowed, or not at all.
+
+Each table with a ``status`` keeps its ``ALLOWED`` map beside its columns. Whoever moves a row names the
+state that it believes the row is in; if somebody was quicker, there is a Conflict and nothing happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from sqlalchemy import update
+from sqlalchemy.orm import Mapped, Session
+
+from models.errors import Conflict
+
+Allowed = Mapping[str, frozenset[str]]
+
+
+class Machine(Protocol):
+    """A table whose rows have a ``status``."""
+
+    ALLOWED: ClassVar[Allowed]
+    id: Mapped[str]
+    status: Mapped[str]
+
+
+def allowed(**states: tuple[str, ...]) -> Allowed:
+    """The map ``state -> states that may follow``; every state that is named must have its own entry."""
+    unknown = {after for nexts in states.values() for after in nexts} - set(states)
+    if unknown:
+        raise ValueError(f"states without an entry: {sorted(unknown)}")
+    return {state: frozenset(nexts) for state, nexts in states.items()}
+
+
+def move(tx: Session, table: type[Machine], id_: str, from_: str, to: str, **values: Any) -> None:
+    """Move the row ``id_`` from one status to another and set ``values``.
+
+    Exactly one row moves, or Conflict. A move that ``ALLOWED`` does not have is a mistake of the program
+    and raises ValueError.
+    """
+    if to not in table.ALLOWED[from_]:
+        raise ValueError(f"{table.__name__}: {from_} -> {to} is not allowed")
+    moved = tx.scalars(
+        update(table)
+        .where(table.id == id_, table.status == from_)
+        .values(status=to, **values)
+        .returning(table.id)
+    ).all()
+    if len(moved) != 1:
+        raise Conflict(f"It is no longer {from_}.", status=from_)

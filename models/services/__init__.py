@@ -1,0 +1,1 @@
+"""One file a wish: what web and workers call. Each function takes the transaction it acts in."""

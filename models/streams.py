@@ -1,0 +1,110 @@
+"""Tables of what is on the air: streams, a creator's settings, media nodes, rooms and who is barred from them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.db import Base, UtcDateTime, one_of
+from models.machine import allowed
+
+AUTO_ACCEPT = ("manual", "all", "subscribers")
+ROOM_KINDS = ("live", "private")
+
+
+class StreamRow(Base):
+    """One public broadcast, from "go live" to "end"; ``private`` while its creator is in a private session."""
+
+    __tablename__ = "streams"
+    ALLOWED = allowed(live=("private", "ended"), private=("live", "ended"), ended=())
+    __table_args__ = (
+        one_of("status", tuple(ALLOWED)),
+        # A creator has one stream at a time.
+        Index(
+            "uq_streams_one_open",
+            "creator_id",
+            unique=True,
+            sqlite_where=text("status <> 'ended'"),
+            postgresql_where=text("status <> 'ended'"),
+        ),
+        Index(None, "status"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), index=True)
+    room_id: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str]
+    status: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class CreatorSettingsRow(Base):
+    """What a creator asks for a private stream. Rate in tokens per minute, times in minutes."""
+
+    __tablename__ = "creator_settings"
+    __table_args__ = (
+        CheckConstraint("private_stream_rate BETWEEN 1 AND 100000", name="rate"),
+        CheckConstraint("private_stream_min_time BETWEEN 1 AND 60", name="min_time"),
+        CheckConstraint("subscriber_discount_percent BETWEEN 0 AND 90", name="discount"),
+        one_of("private_stream_auto_accept", AUTO_ACCEPT, "auto_accept"),
+    )
+
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
+    private_stream_rate: Mapped[int] = mapped_column(default=100)
+    private_stream_min_time: Mapped[int] = mapped_column(default=5)
+    private_stream_auto_accept: Mapped[str] = mapped_column(default="manual")
+    private_stream_enabled: Mapped[bool] = mapped_column(default=True)
+    private_stream_queue: Mapped[bool] = mapped_column(default=False)
+    """Whether requests may wait while the creator is busy."""
+    subscriber_discount_percent: Mapped[int] = mapped_column(default=0)
+
+
+class MediaNodeRow(Base):
+    """A media process. ``boot_id`` is its present life."""
+
+    __tablename__ = "media_nodes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    boot_id: Mapped[str]
+    signaling_url: Mapped[str]
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RoomRow(Base):
+    """A room and the node that it is placed on. ``open`` once the node has said so."""
+
+    __tablename__ = "rooms"
+    ALLOWED = allowed(opening=("open", "closed"), open=("opening", "closed"), closed=("opening",))
+    __table_args__ = (
+        one_of("status", tuple(ALLOWED)),
+        one_of("kind", ROOM_KINDS),
+        CheckConstraint("viewers >= 0", name="viewers"),
+        Index(None, "node_id", "status"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str | None]
+    kind: Mapped[str]
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    status: Mapped[str]
+    viewers: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class RoomBarRow(Base):
+    """Somebody was cut out of a room, and gets no grant for it until it closes."""
+
+    __tablename__ = "room_bars"
+
+    room_id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    by: Mapped[str]
+    """A person's or an integrator's id: whose label the reason is."""
+    message_id: Mapped[str]
+    """The command that carries it out; a repeat of the cut sends the same one."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
