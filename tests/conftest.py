@@ -10,14 +10,16 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from models.db import Database
-from ops.postgres import PostgresServer
+from ops.house import House
+from ops.postgres import PostgresServer, free_port
 from ops.rabbitmq import RabbitNode, free_port_block
 
 SEED = int(os.environ.get("SEED", "20260101"))
@@ -111,3 +113,61 @@ def rabbit(servers_directory: Path) -> Iterator[RabbitNode]:
 def amqp_url(rabbit: RabbitNode) -> str:
     """The address of a virtual host of its own, so that no test sees another's queues."""
     return rabbit.virtual_host(f"test{next(_numbers)}")
+
+
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture(scope="session")
+def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
+    """Start real processes: ``make_house(minute_seconds=…, demo=…, names=…, **environment)``; stopped at the end.
+
+    Each house has directories, ports and a virtual host of its own and restarts what dies. Without a
+    DATABASE_URL it uses SQLite.
+    """
+    houses: list[House] = []
+
+    def make(
+        *,
+        minute_seconds: int = 60,
+        demo: bool = False,
+        names: tuple[str, ...] = ("media", "worker", "clock", "web"),
+        **environment: str,
+    ) -> House:
+        number = next(_numbers)
+        port = free_port()
+        house = House(
+            {
+                "AMQP_URL": rabbit.virtual_host(f"house{number}"),
+                "HOST": "127.0.0.1",
+                "PORT": str(port),
+                "PUBLIC_URL": f"http://localhost:{port}",
+                "MEDIA_PORT": str(free_port()),
+                "MEDIA_ADDRESSES": "127.0.0.1",
+                "SECRET_KEY": "a-key-for-tests-only-that-is-long-enough",
+                "MINUTE_SECONDS": str(minute_seconds),
+                "TESTING": "1",
+                "DEMO": "1" if demo else "0",
+                **environment,
+            },
+            var=servers_directory / f"house{number}",
+            names=names,
+            say=lambda text: None,
+        )
+        houses.append(house)
+        house.start()
+        # Children ask for SIGTERM at the death of the thread that started them: this one lives as long.
+        threading.Thread(target=house.watch, daemon=True).start()
+        return house
+
+    yield make
+    for house in houses:
+        house.stop()
+
+
+@pytest.fixture(scope="session")
+def live_app(make_house: MakeHouse) -> House:
+    """One house for all tests that only need the product to be there: a minute of 20 s, demo people."""
+    house = make_house(minute_seconds=20)
+    house.command("-m", "demo.people")
+    return house

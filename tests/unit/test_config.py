@@ -1,0 +1,83 @@
+"""Settings are read once and refused clearly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from models.config import SETTING_NAMES, IceServer, SettingsError, load_settings
+
+KEY = {"SECRET_KEY": "k" * 32}
+LOOPBACK = {"MEDIA_ADDRESSES": "127.0.0.1"}
+
+
+def test_defaults_are_one_machine_with_sqlite() -> None:
+    settings = load_settings(KEY)
+    assert settings.database_url.startswith("sqlite:///")
+    assert settings.minute_ms == 60_000
+    assert settings.origin == "http://localhost:8080"
+    assert not settings.secure
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"PORT": "many", "DATABASE_URL": "mysql://x", "AMQP_URL": "http://x", "DEMO": "perhaps"})
+    text = str(refused.value)
+    for name in ("PORT", "DATABASE_URL", "AMQP_URL", "DEMO", "SECRET_KEY"):
+        assert name in text
+
+
+def test_a_secret_never_appears_in_a_refusal() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"SECRET_KEY": "hunter2", "PORT": "0"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_shortened_minute_is_for_demo_and_tests_only() -> None:
+    with pytest.raises(SettingsError, match="MINUTE_SECONDS"):
+        load_settings({**KEY, "MINUTE_SECONDS": "5"})
+    assert load_settings({**KEY, "MINUTE_SECONDS": "5", "TESTING": "1"}).minute_ms == 5_000
+    assert load_settings({**KEY, **LOOPBACK, "MINUTE_SECONDS": "5", "DEMO": "1"}).minute_ms == 5_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", "0.0.0.0"),
+        ("PUBLIC_URL", "https://stream.example"),
+        ("MEDIA_HOST", "192.0.2.1"),
+        ("MEDIA_ADDRESSES", "127.0.0.1,192.0.2.1"),
+        ("MEDIA_ADDRESSES", ""),
+    ],
+)
+def test_demo_mode_refuses_to_listen_beyond_loopback(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load_settings({**KEY, **LOOPBACK, "DEMO": "1", name: value})
+
+
+def test_demo_mode_refuses_another_gateway() -> None:
+    with pytest.raises(SettingsError, match="GATEWAY"):
+        load_settings({**KEY, **LOOPBACK, "DEMO": "1", "GATEWAY": "stripe"})
+
+
+def test_ice_servers_are_read_as_browsers_take_them() -> None:
+    text = '[{"urls": ["turn:turn.example"], "username": "u", "credential": "c"}]'
+    assert load_settings({**KEY, "ICE_SERVERS": text}).ice_servers == (
+        IceServer(urls=["turn:turn.example"], username="u", credential="c"),
+    )
+    with pytest.raises(SettingsError, match="ICE_SERVERS"):
+        load_settings({**KEY, "ICE_SERVERS": "stun:nobody"})
+
+
+def test_each_purpose_has_a_key_of_its_own() -> None:
+    settings = load_settings(KEY)
+    assert settings.key("grants") != settings.key("cookies")
+    assert settings.key("grants") == load_settings(KEY).key("grants")
+
+
+def test_the_readme_lists_every_setting_and_no_other() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.split("## Settings")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == set(SETTING_NAMES)

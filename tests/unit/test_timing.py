@@ -1,0 +1,38 @@
+"""Every timer shrinks with the minute."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.timing import MINUTE_MS, SMALLEST_GAP_MS, timers_for
+
+MONEY = {
+    "answer_ms": 120_000,
+    "connecting_ms": 30_000,
+    "pause_ms": 120_000,
+    "pause_leave_ms": 10_000,
+    "fan_absent_ms": 60_000,
+    "settle_ms": 60_000,
+    "report_ms": 5_000,
+    "poll_ms": 30_000,
+    "gap_ms": 2_000,
+    "camera_off_ms": 10_000,
+    "feed_gone_ms": 15_000,
+    "warn_first_ms": 60_000,
+    "warn_last_ms": 15_000,
+}
+
+
+def test_a_real_minute_has_the_promised_timers() -> None:
+    timers = msgspec.structs.asdict(timers_for(MINUTE_MS))
+    assert {name: timers[name] for name in MONEY} == MONEY
+
+
+@given(st.integers(1_000, MINUTE_MS))
+def test_a_shorter_minute_shrinks_all_in_proportion(minute_ms: int) -> None:
+    timers = msgspec.structs.asdict(timers_for(minute_ms))
+    for name, full in MONEY.items():
+        expected = full * minute_ms // MINUTE_MS
+        assert timers[name] == (max(SMALLEST_GAP_MS, expected) if name == "gap_ms" else expected)
