@@ -2,3 +2,15 @@
 
 Both the web app (checkout) and the workers (polling) ask a gateway, always outside a transaction.
 """
+
+from __future__ import annotations
+
+from models.config import Settings
+from models.db import Database
+from models.gateways.base import PaymentGateway
+from models.gateways.sandbox import SandboxGateway
+
+
+def gateway_for(settings: Settings, db: Database) -> PaymentGateway:
+    """The gateway that the settings name; ``load_settings`` has refused every other name."""
+    return SandboxGateway(db, settings.minute_ms)

@@ -1,0 +1,48 @@
+"""Which actors there are, on which queue, and what each may not retry. They only unpack and call."""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq.middleware import CurrentMessage
+
+from models.clock import utc_now
+from models.db import Database
+from models.errors import DomainError, Unavailable
+from models.gateways.base import PaymentGateway
+from models.messages.codec import UnknownMessage
+from models.messages.routing import MEDIA_EVENTS_ACTOR, MEDIA_EVENTS_QUEUE
+from workers import events, payments, rules
+from workers.broker import Broker
+
+
+def declare_actors(broker: Broker, db: Database, gateway: PaymentGateway) -> None:
+    """Tell ``broker`` what to call for each message."""
+
+    def on_media_event(body: str) -> None:
+        events.on_media_event(db, body, utc_now())
+
+    def apply_auto_accept(request_id: str) -> None:
+        rules.apply_auto_accept(db, request_id, _message_id(), utc_now())
+
+    def poll_session_payments(session_id: str) -> None:
+        payments.poll_session_payments(db, gateway, session_id, utc_now())
+
+    # A message that this release cannot read stays unreadable: dead letters, at once.
+    dramatiq.actor(
+        on_media_event,
+        broker=broker,
+        actor_name=MEDIA_EVENTS_ACTOR,
+        queue_name=MEDIA_EVENTS_QUEUE,
+        throws=(UnknownMessage,),
+    )
+    dramatiq.actor(apply_auto_accept, broker=broker, actor_name="apply_auto_accept", queue_name="rules")
+    dramatiq.actor(
+        poll_session_payments, broker=broker, actor_name="poll_session_payments", queue_name="payments"
+    )
+
+
+def _message_id() -> str:
+    message = CurrentMessage.get_current_message()
+    if message is None:
+        raise RuntimeError("an actor runs outside a worker")
+    return str(message.message_id)
