@@ -1,0 +1,32 @@
+"""A published track and the slots that carry it to subscribers: state only, no socket and no peer connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+Kind = Literal["audio", "video"]
+Codec = Literal["VP8", "H264", "opus"]
+
+
+class PublishedTrack:
+    """One audio or video track of one participant."""
+
+    track_id: str
+    user_id: str
+    kind: Kind
+    codec: Codec
+    on_frame: Callable[[int, bool, int], None] | None
+    """``(now_ms, keyframe, size)``: video, once per new RTP timestamp (size: bytes of its first packet);
+    audio, once per packet. Called for what the gate let through, whether or not anyone is subscribed."""
+    gate: Callable[[int], bool] | None
+    """``(now_ms) -> may this packet pass``: asked per packet; False drops it before meter and fan-out."""
+
+
+class Slot:
+    """One m-line of a subscriber's connection, carrying at most one track at a time."""
+
+    mid: str | None
+    """None until negotiated."""
+    kind: Kind
+    track: PublishedTrack | None
