@@ -1,0 +1,130 @@
+/**
+ * The peer connection that sends this person's tracks: the browser offers, the node answers.
+ *
+ * Knows the camera's tracks and the words of signaling; not why anybody publishes.
+ */
+import { TYPES } from "./protocol.js";
+
+/** Enough for 720p at 30 frames a second; more would only be lost on ordinary uplinks. */
+const VIDEO_BITS_PER_SECOND = 2_500_000;
+const AUDIO_BITS_PER_SECOND = 64_000;
+const ENCODINGS = Object.freeze({
+  video: [{ maxBitrate: VIDEO_BITS_PER_SECOND, maxFramerate: 30 }],
+  audio: [{ maxBitrate: AUDIO_BITS_PER_SECOND }],
+});
+
+export class Publisher {
+  /** Called when the connection is beyond repair. */
+  onFailed = () => {};
+
+  /** @type {RTCPeerConnection} */
+  pc;
+
+  #send;
+  #queue = Promise.resolve();
+  #answered = null;
+  #early = [];
+
+  /**
+   * @param {RTCIceServer[]} iceServers
+   * @param {(message: import("./protocol.js").ClientMessage) => void} send
+   */
+  constructor(iceServers, send) {
+    this.#send = send;
+    this.pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "publish", candidate));
+    this.pc.addEventListener("connectionstatechange", () => {
+      if (this.pc.connectionState === "failed") this.onFailed();
+    });
+  }
+
+  /**
+   * Sends these tracks from now on; at most one of a kind.
+   * @param {MediaStreamTrack[]} tracks
+   */
+  publish(tracks) {
+    return this.#inTurn(async () => {
+      for (const track of tracks) {
+        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: ENCODINGS[track.kind] });
+      }
+      await this.#offer();
+    });
+  }
+
+  /**
+   * Another track of this kind, or none: without renegotiation where there was one before.
+   * @param {"audio"|"video"} kind
+   * @param {MediaStreamTrack|null} track
+   */
+  replace(kind, track) {
+    return this.#inTurn(async () => {
+      const sender = this.#sender(kind);
+      if (sender) {
+        await sender.replaceTrack(track);
+      } else if (track) {
+        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: ENCODINGS[kind] });
+        await this.#offer();
+      }
+    });
+  }
+
+  /** @param {string} sdp the node's answer */
+  async receiveAnswer(sdp) {
+    if (this.pc.signalingState !== "have-local-offer") return;
+    await this.pc.setRemoteDescription({ type: "answer", sdp });
+    for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
+    this.#answered?.();
+  }
+
+  /** @param {RTCIceCandidateInit|null} candidate */
+  async receiveCandidate(candidate) {
+    if (this.pc.remoteDescription) await addCandidate(this.pc, candidate);
+    else this.#early.push(candidate);
+  }
+
+  close() {
+    this.#answered?.();
+    this.pc.close();
+  }
+
+  #sender(kind) {
+    return this.pc.getTransceivers().find(({ receiver }) => receiver.track.kind === kind)?.sender ?? null;
+  }
+
+  /** The next change waits for the answer: an offer on top of an offer would lose one. */
+  async #offer() {
+    await this.pc.setLocalDescription();
+    const answered = new Promise((resolve) => (this.#answered = resolve));
+    this.#send({ type: TYPES.OFFER, pc: "publish", sdp: this.pc.localDescription.sdp });
+    await answered;
+  }
+
+  #inTurn(work) {
+    const turn = this.#queue.then(() => (this.pc.signalingState === "closed" ? undefined : work()));
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+}
+
+/**
+ * @param {(message: import("./protocol.js").ClientMessage) => void} send
+ * @param {"publish"|"subscribe"} pc
+ * @param {RTCIceCandidate|null} candidate
+ */
+export function sendCandidate(send, pc, candidate) {
+  if (candidate && !candidate.candidate) return; // "end of this generation"; null follows and says it.
+  send({ type: TYPES.ICE_CANDIDATE, pc, candidate: candidate?.toJSON() ?? null });
+}
+
+/**
+ * A candidate that does not fit costs one path, never the call.
+ * @param {RTCPeerConnection} pc
+ * @param {RTCIceCandidateInit|null} candidate
+ */
+export async function addCandidate(pc, candidate) {
+  try {
+    await pc.addIceCandidate(candidate ?? undefined);
+  } catch (error) {
+    console.warn("ice_candidate_unusable", error.name);
+  }
+}

@@ -1,0 +1,373 @@
+/**
+ * One seat in one room: joins, publishes this camera, receives the others, comes back after a loss.
+ *
+ * Knows signaling and the two peer connections; not pages, not money. Callbacks are plain properties, all
+ * optional. A lost socket or connection is repaired with a fresh grant until the server says
+ * `TERMINATE_CALL`, refuses the seat, or somebody calls `leave()` or `close()`.
+ */
+import { defaultSignalingUrl, fetchGrant } from "./grants.js";
+import { SignalingError, TERMINATED_CLOSE_CODE, TYPES } from "./protocol.js";
+import { Publisher } from "./publisher.js";
+import { SignalingSocket } from "./signaling_socket.js";
+import { Subscriber } from "./subscriber.js";
+
+const FIRST_RETRY_MS = 300;
+const LONGEST_RETRY_MS = 30_000;
+/** How long a room may take to open, or to come back after its node restarted. */
+const PATIENCE_MS = 30_000;
+const JOIN_WITHIN_MS = 10_000;
+
+/** @typedef {import("./protocol.js").Joined} Joined */
+/** @typedef {import("./protocol.js").SessionClock} SessionClock */
+/** @typedef {import("./camera_service.js").CameraService} CameraService */
+/** @typedef {"idle"|"connecting"|"connected"|"reconnecting"|"closed"} ConnectionState */
+/**
+ * @typedef {object} SFUClientOptions
+ * @property {string} [grant] for the first join; later ones are fetched
+ * @property {(roomId: string, role: string) => Promise<import("./grants.js").GrantAnswer>} [fetchGrant]
+ * @property {string} [signalingUrl]
+ * @property {RTCIceServer[]} [iceServers] used beside the server's
+ * @property {number} [longestRetryMs] the longest wait between two attempts to come back, 30,000
+ */
+
+export class SFUClient {
+  /** @type {(stream: MediaStream, userId: string) => void} */
+  onRemoteStream = () => {};
+  /** @type {(userId: string) => void} */
+  onRemoteStreamRemoved = () => {};
+  /** @type {(reason: string, redirectUrl: string) => void} */
+  onTerminated = () => {};
+  /** The seat is lost and will not be tried again. @type {(error: SignalingError) => void} */
+  onLost = () => {};
+  /** @type {(joined: Joined) => void} */
+  onJoined = () => {};
+  /** @type {(clock: SessionClock) => void} */
+  onClock = () => {};
+  /** @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled") => void} */
+  onTrackState = () => {};
+  /** @type {(userId: string, displayName: string) => void} */
+  onParticipantJoined = () => {};
+  /** @type {(userId: string, displayName: string) => void} */
+  onParticipantLeft = () => {};
+  /** @type {(userId: string) => void} */
+  onActiveSpeaker = () => {};
+  /** @type {(state: ConnectionState) => void} */
+  onConnectionState = () => {};
+
+  /** @type {Joined|null} the answer to the last join */
+  joined = null;
+  /** @type {ConnectionState} */
+  state = "idle";
+
+  #socket = null;
+  #publisher = null;
+  #subscriber = null;
+  #publish = true;
+  #over = false;
+  #muted = { audio: false, video: false };
+  #wake = () => {};
+  #failJoin = () => {};
+  #firstGrant;
+
+  /**
+   * @param {string} roomId
+   * @param {string|null} userId null: whoever the grant is for
+   * @param {CameraService|null} [cameraService] null: receive only
+   * @param {SFUClientOptions} [options]
+   */
+  constructor(roomId, userId, cameraService = null, options = {}) {
+    this.roomId = roomId;
+    this.userId = userId;
+    this.camera = cameraService;
+    this.options = options;
+    this.#firstGrant = options.grant ?? null;
+    this.#onTrackChange = this.#onTrackChange.bind(this);
+    cameraService?.addEventListener("trackchange", this.#onTrackChange);
+    this.#online = () => this.#wake();
+    globalThis.addEventListener?.("online", this.#online);
+  }
+
+  #online;
+
+  /** Remote streams by user id. */
+  get streams() {
+    return this.#subscriber?.streams ?? new Map();
+  }
+
+  /** The live peer connections, for statistics. @returns {RTCPeerConnection[]} */
+  get peerConnections() {
+    return [this.#publisher?.pc, this.#subscriber?.pc].filter(Boolean);
+  }
+
+  /**
+   * Takes a seat, waiting for a room that is only now opening.
+   * @param {{publish?: boolean}} [options] false: watch and listen
+   * @returns {Promise<Joined>}
+   * @throws {SignalingError}
+   */
+  async joinAsParticipant({ publish = true } = {}) {
+    this.#publish = publish;
+    this.#setState("connecting");
+    try {
+      return await this.#enter();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Asks where the room can be watched without a seat.
+   * @returns {Promise<string>} an address of HLS or DASH
+   * @throws {SignalingError} UNAVAILABLE while the room has no spectators
+   */
+  async joinAsSpectator() {
+    try {
+      const { socket, grant } = await this.#openSocket("spectator");
+      return await new Promise((resolve, reject) => {
+        socket.onMessage = (message) => {
+          if (message.type === TYPES.SPECTATOR_URL) resolve(message.streamUrl);
+          if (message.type === TYPES.ERROR) reject(new SignalingError(message.code, message.message));
+        };
+        socket.onClose = () => reject(new SignalingError("LOST"));
+        this.#sendJoin(socket, grant, true);
+      });
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Declares the own microphone or camera off or on; the device stays open.
+   * @param {"audio"|"video"} kind
+   * @param {boolean} muted
+   */
+  setMuted(kind, muted) {
+    this.#muted[kind] = muted;
+    this.camera?.setEnabled(kind, !muted);
+    this.#send({ type: TYPES.MUTE_TRACK, kind, muted });
+  }
+
+  /** @param {"audio"|"video"} kind */
+  isMuted(kind) {
+    return this.#muted[kind];
+  }
+
+  /** @param {string} trackId @param {"high"|"medium"|"low"|"off"} layer */
+  selectLayer(trackId, layer) {
+    this.#send({ type: TYPES.SELECT_LAYER, trackId, layer });
+  }
+
+  /** Leaves for good: the seat is free and, in a private room, the call is over. */
+  leave() {
+    this.#send({ type: TYPES.LEAVE_ROOM });
+    this.close();
+  }
+
+  /** Lets go of sockets, peer connections and timers; the camera belongs to whoever started it. */
+  close() {
+    if (this.#over && this.state === "closed") return;
+    this.#over = true;
+    this.camera?.removeEventListener("trackchange", this.#onTrackChange);
+    globalThis.removeEventListener?.("online", this.#online);
+    this.#wake();
+    this.closePeerConnections();
+    this.#socket?.close();
+    this.#socket = null;
+    this.#failJoin(new SignalingError("CLOSED"));
+    this.#setState("closed");
+  }
+
+  /** Both at once; nothing is sent or received afterwards. */
+  closePeerConnections() {
+    this.#publisher?.close();
+    this.#subscriber?.close();
+    this.#publisher = null;
+    this.#subscriber = null;
+  }
+
+  /**
+   * What happens when the server ends the call; a subclass that owns pictures adds to it.
+   * @protected
+   * @param {string} reason
+   * @param {string} redirectUrl
+   */
+  terminated(reason, redirectUrl) {
+    this.close();
+    this.onTerminated(reason, redirectUrl);
+  }
+
+  async #enter() {
+    const patientUntil = performance.now() + PATIENCE_MS;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await this.#join();
+      } catch (error) {
+        const patient = this.state === "reconnecting" && error.code !== "ROOM_NOT_FOUND";
+        if (this.#over || !error.retriable) throw error;
+        if (!patient && performance.now() > patientUntil) throw error;
+      }
+      await this.#pause(attempt);
+      if (this.#over) throw new SignalingError("CLOSED");
+    }
+  }
+
+  /** Doubling waits with jitter, so that a restarted server is not met by everybody at once. */
+  #pause(attempt) {
+    const longest = this.options.longestRetryMs ?? LONGEST_RETRY_MS;
+    const wait = Math.min(longest, FIRST_RETRY_MS * 2 ** attempt) * (0.75 + Math.random() / 2);
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, wait);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  async #join() {
+    const { socket, grant } = await this.#openSocket("participant");
+    const joined = await new Promise((resolve, reject) => {
+      this.#failJoin = reject;
+      const deadline = setTimeout(() => reject(new SignalingError("LOST")), JOIN_WITHIN_MS);
+      socket.onMessage = (message) => {
+        clearTimeout(deadline);
+        if (message.type === TYPES.JOINED) resolve(message);
+        else if (message.type === TYPES.TERMINATE_CALL) this.#receive(message);
+        else if (message.type === TYPES.ERROR) reject(new SignalingError(message.code, message.message));
+      };
+      socket.onClose = () => reject(new SignalingError("LOST"));
+      this.#sendJoin(socket, grant, false);
+    }).catch((error) => {
+      socket.close();
+      throw error;
+    });
+    this.#seated(socket, joined);
+    return joined;
+  }
+
+  async #openSocket(role) {
+    const fetching = this.options.fetchGrant ?? fetchGrant;
+    const answer = this.#firstGrant ? { grant: this.#firstGrant } : await fetching(this.roomId, role);
+    this.#firstGrant = null;
+    this.userId ??= answer.userId;
+    const socket = await SignalingSocket.open(
+      this.options.signalingUrl ?? answer.signalingUrl ?? defaultSignalingUrl(),
+    );
+    if (this.#over) {
+      socket.close();
+      throw new SignalingError("CLOSED");
+    }
+    this.#socket = socket;
+    return { socket, grant: answer.grant };
+  }
+
+  #sendJoin(socket, grant, isSpectator) {
+    socket.send({ type: TYPES.JOIN_ROOM, roomId: this.roomId, userId: this.userId, isSpectator, grant });
+  }
+
+  /** The old connections are only now let go: a short loss of signaling alone leaves the picture on. */
+  #seated(socket, joined) {
+    this.closePeerConnections();
+    this.joined = joined;
+    socket.onMessage = (message) => this.#receive(message);
+    socket.onClose = (code) => this.#lost(code);
+    const iceServers = [...joined.iceServers, ...(this.options.iceServers ?? [])];
+    this.#subscriber = new Subscriber(iceServers, (message) => this.#send(message));
+    this.#subscriber.onStream = (stream, userId) => this.onRemoteStream(stream, userId);
+    this.#subscriber.onStreamGone = (userId) => this.onRemoteStreamRemoved(userId);
+    this.#subscriber.onFailed = () => this.#lost(0);
+    this.#startPublishing(iceServers);
+    this.#setState("connected");
+    this.onJoined(joined);
+  }
+
+  #startPublishing(iceServers) {
+    const tracks = [this.camera?.audioTrack, this.camera?.videoTrack].filter(Boolean);
+    if (!this.#publish || tracks.length === 0) return;
+    this.#publisher = new Publisher(iceServers, (message) => this.#send(message));
+    this.#publisher.onFailed = () => this.#lost(0);
+    this.#run(this.#publisher.publish(tracks));
+    for (const kind of ["audio", "video"]) {
+      if (this.#muted[kind]) this.setMuted(kind, true);
+    }
+  }
+
+  #onTrackChange(event) {
+    const { kind, track } = event.detail;
+    if (this.#publisher) this.#run(this.#publisher.replace(kind, track));
+    else if (track && this.state === "connected") this.#startPublishing(this.joined.iceServers);
+  }
+
+  #receive(message) {
+    if (this.#over) return;
+    switch (message.type) {
+      case TYPES.ANSWER:
+        return this.#run(this.#publisher?.receiveAnswer(message.sdp));
+      case TYPES.OFFER:
+        return this.#run(this.#subscriber?.receiveOffer(message));
+      case TYPES.ICE_CANDIDATE:
+        return this.#run(this.#connectionOf(message.pc)?.receiveCandidate(message.candidate));
+      case TYPES.SESSION_CLOCK:
+        return this.onClock(message);
+      case TYPES.TRACK_STATE:
+        return this.onTrackState(message.userId, message.kind, message.state);
+      case TYPES.PARTICIPANT_JOINED:
+        return this.onParticipantJoined(message.userId, message.displayName);
+      case TYPES.PARTICIPANT_LEFT:
+        return this.onParticipantLeft(message.userId, message.displayName);
+      case TYPES.ACTIVE_SPEAKER:
+        return this.onActiveSpeaker(message.userId);
+      case TYPES.TERMINATE_CALL:
+        return this.terminated(message.reason, message.redirectUrl);
+      case TYPES.ERROR:
+        return console.warn("signaling_error", message.code);
+      default: // A newer server may say more than we know.
+    }
+  }
+
+  #connectionOf(pc) {
+    return pc === "publish" ? this.#publisher : this.#subscriber;
+  }
+
+  #send(message) {
+    this.#socket?.send(message);
+  }
+
+  /** A step of negotiation that fails means this connection is of no use: a new one is made. */
+  #run(step) {
+    step?.catch((error) => {
+      if (this.#over || this.state !== "connected") return;
+      console.warn("negotiation_failed", error.name);
+      this.#lost(0);
+    });
+  }
+
+  async #lost(code) {
+    if (this.#over || this.state === "reconnecting") return;
+    this.#socket?.close();
+    this.#socket = null;
+    if (code === TERMINATED_CLOSE_CODE) {
+      this.#giveUp(new SignalingError("CLOSED"));
+      return;
+    }
+    this.#setState("reconnecting");
+    try {
+      await this.#enter();
+    } catch (error) {
+      if (!this.#over) this.#giveUp(error);
+    }
+  }
+
+  #giveUp(error) {
+    this.close();
+    this.onLost(error);
+  }
+
+  #setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.onConnectionState(state);
+  }
+}

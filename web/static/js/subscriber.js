@@ -1,0 +1,111 @@
+/**
+ * The peer connection that receives everybody else: the node offers, the browser answers.
+ *
+ * Offers carry a revision; they are answered one after another, and one that has been overtaken is not
+ * answered at all. `tracks` of an offer says whose track each m-line carries now, so an m-line that moves
+ * to another person moves between streams here.
+ */
+import { TYPES } from "./protocol.js";
+import { addCandidate, sendCandidate } from "./publisher.js";
+
+/** @typedef {import("./protocol.js").SubscribeOffer} SubscribeOffer */
+
+export class Subscriber {
+  /** Called when the connection is beyond repair. */
+  onFailed = () => {};
+
+  /** A person's stream appeared.
+   *  @type {(stream: MediaStream, userId: string) => void} */
+  onStream = () => {};
+
+  /** A person's stream has no track left.
+   *  @type {(userId: string) => void} */
+  onStreamGone = () => {};
+
+  /** @type {RTCPeerConnection} */
+  pc;
+
+  /** @type {Map<string, MediaStream>} by user id */
+  streams = new Map();
+
+  #send;
+  #queue = Promise.resolve();
+  #newest = -1;
+  #early = [];
+
+  /**
+   * @param {RTCIceServer[]} iceServers
+   * @param {(message: import("./protocol.js").ClientMessage) => void} send
+   */
+  constructor(iceServers, send) {
+    this.#send = send;
+    this.pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
+    this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "subscribe", candidate));
+    this.pc.addEventListener("connectionstatechange", () => {
+      if (this.pc.connectionState === "failed") this.onFailed();
+    });
+  }
+
+  /** @param {SubscribeOffer} offer */
+  receiveOffer(offer) {
+    if (offer.revision <= this.#newest) return this.#queue;
+    this.#newest = offer.revision;
+    this.#queue = this.#queue.then(() => this.#answer(offer)).catch((error) => {
+      if (this.pc.signalingState !== "closed") {
+        console.warn("subscribe_offer_unusable", error.name);
+        this.onFailed();
+      }
+    });
+    return this.#queue;
+  }
+
+  /** @param {RTCIceCandidateInit|null} candidate */
+  async receiveCandidate(candidate) {
+    if (this.pc.remoteDescription) await addCandidate(this.pc, candidate);
+    else this.#early.push(candidate);
+  }
+
+  close() {
+    this.pc.close();
+    this.streams.clear();
+  }
+
+  async #answer(offer) {
+    if (offer.revision < this.#newest || this.pc.signalingState === "closed") return;
+    await this.pc.setRemoteDescription({ type: "offer", sdp: offer.sdp });
+    for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
+    await this.pc.setLocalDescription();
+    this.#send({
+      type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision: offer.revision,
+    });
+    this.#assign(offer.tracks);
+  }
+
+  /** Puts every received track into the stream of the person it belongs to. */
+  #assign(tracks) {
+    const wanted = new Map();
+    for (const { mid, receiver } of this.pc.getTransceivers()) {
+      const slot = tracks[mid];
+      if (!slot) continue;
+      if (!wanted.has(slot.userId)) wanted.set(slot.userId, new Set());
+      wanted.get(slot.userId).add(receiver.track);
+    }
+    for (const [userId, stream] of this.streams) {
+      for (const track of stream.getTracks()) {
+        if (!wanted.get(userId)?.has(track)) stream.removeTrack(track);
+      }
+      if (!wanted.has(userId)) {
+        this.streams.delete(userId);
+        this.onStreamGone(userId);
+      }
+    }
+    for (const [userId, belonging] of wanted) {
+      const stream = this.streams.get(userId) ?? new MediaStream();
+      for (const track of belonging) stream.addTrack(track);
+      if (!this.streams.has(userId)) {
+        this.streams.set(userId, stream);
+        this.onStream(stream, userId);
+      }
+    }
+  }
+}
