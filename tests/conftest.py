@@ -29,6 +29,19 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--prove", action="store_true", help="run the long proofs as well (make prove)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long proofs run with ``make prove``; each has a short seed among the ordinary tests."""
+    if config.getoption("--prove"):
+        return
+    long_proofs = [item for item in items if item.get_closest_marker("prove")]
+    config.hook.pytest_deselected(items=long_proofs)
+    items[:] = [item for item in items if not item.get_closest_marker("prove")]
+
+
 def pytest_report_header() -> str:
     return f"seed: {SEED} (SEED=… to choose another)"
 
