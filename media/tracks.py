@@ -18,9 +18,15 @@ class PublishedTrack:
     codec: Codec
     on_frame: Callable[[int, bool, int], None] | None
     """``(now_ms, keyframe, size)``: video, once per new RTP timestamp (size: bytes of its first packet);
-    audio, once per packet. Called for what the gate let through, whether or not anyone is subscribed."""
+    audio, once per packet. Called for everything that arrived, BEFORE the gate is asked for that packet and
+    whether or not anyone is subscribed: a paused meter must see the key frame with which it opens the gate."""
     gate: Callable[[int], bool] | None
-    """``(now_ms) -> may this packet pass``: asked per packet; False drops it before meter and fan-out."""
+    """``(now_ms) -> may this packet go to anyone``: asked per packet, after ``on_frame``; False drops it before
+    fan-out (no hole in subscribers' sequence numbers, so that they do not NACK what they may not have)."""
+
+    def request_key_frame(self) -> None:
+        """Ask the publisher for a key frame (video; throttled, so callers may repeat themselves)."""
+        raise AssertionError("filled next")
 
 
 class Slot:
