@@ -1,0 +1,66 @@
+"""Real Chromium with a fake camera against a running house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from ops.house import House
+from ops.supervise import DEMO_PASSWORD
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PATIENCE_MS = 20_000
+
+SignIn = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, headless, whose camera is a moving test picture and whose microphone beeps."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_context(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """A fresh person's browser: own cookies, camera allowed. Closed at the end of the test."""
+    contexts: list[BrowserContext] = []
+
+    def make(**options: object) -> BrowserContext:
+        context = chromium.new_context(permissions=["camera", "microphone"], **options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def sign_in(new_context: Callable[..., BrowserContext]) -> SignIn:
+    """``sign_in(house, "fan_a")``: a page of a demo person, signed in through the form."""
+
+    def enter(house: House, handle: str, **options: object) -> Page:
+        page = new_context(**options).new_page()
+        page.goto(f"{house.environment['PUBLIC_URL']}/login")
+        page.get_by_label("Email", exact=True).fill(f"{handle}@demo.test")
+        page.get_by_label("Password", exact=True).fill(DEMO_PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page).not_to_have_url(f"{house.environment['PUBLIC_URL']}/login")
+        return page
+
+    return enter

@@ -1,0 +1,134 @@
+"""Both user flows of the product, in two browsers: from going live to the cut, the receipt and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from ops.house import House
+from tests.conftest import MakeHouse
+from tests.e2e.conftest import SignIn
+
+FRAMES = """selector => {
+  const video = document.querySelector(selector);
+  return video && video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality().totalVideoFrames : 0;
+}"""
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def house(make_house: MakeHouse) -> Iterator[House]:
+    """A minute of 12 s: a call is long enough to be seen and short enough to be waited for."""
+    made = make_house(minute_seconds=12)
+    made.command("-m", "demo.people")
+    yield made
+    made.stop()
+
+
+def frames_grow(page: Page, selector: str) -> None:
+    """Waits until the element has decoded 20 frames more than now."""
+    before = page.evaluate(FRAMES, selector)
+    page.wait_for_function(
+        f"([selector, wanted]) => ({FRAMES})(selector) >= wanted", arg=[selector, before + 20], timeout=PATIENCE_MS
+    )
+
+
+def go_live(studio: Page, house: House) -> None:
+    studio.goto(f"{house.environment['PUBLIC_URL']}/studio")
+    studio.get_by_role("button", name="Go live", exact=True).click()
+    expect(studio.get_by_role("button", name="End stream", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+
+
+def set_minimum(studio: Page, house: House, minutes: int) -> None:
+    studio.goto(f"{house.environment['PUBLIC_URL']}/studio?tab=settings")
+    studio.get_by_label("Minimum minutes", exact=True).fill(str(minutes))
+    with studio.expect_response(lambda answer: "private-settings" in answer.url) as saved:
+        studio.get_by_role("button", name="Save settings").click()
+    assert saved.value.ok
+
+
+def ask(fan: Page, minutes: int) -> None:
+    button = fan.get_by_role("button", name="🔒 Private Stream", exact=True)
+    expect(button).to_be_visible(timeout=PATIENCE_MS)
+    button.click()
+    dialog = fan.get_by_role("dialog", name="Private Stream")
+    dialog.get_by_role("spinbutton", name="Minutes", exact=True).fill(str(minutes))
+    dialog.get_by_role("button", name="Confirm request", exact=True).click()
+
+
+def test_a_whole_private_call(house: House, sign_in: SignIn) -> None:
+    # Given a creator who is live, watched by a fan and by somebody else
+    creator, fan, other = (sign_in(house, handle) for handle in ("creator_a", "fan_a", "fan_b"))
+    set_minimum(creator, house, 1)
+    go_live(creator, house)
+    for viewer in (fan, other):
+        viewer.goto(f"{house.environment['PUBLIC_URL']}/models/creator_a")
+        frames_grow(viewer, "video")
+
+    # When the fan asks for a private stream of one minute
+    ask(fan, 1)
+    badge = creator.get_by_role("button", name="Private Requests", exact=True)
+    expect(badge).to_contain_text("1", timeout=PATIENCE_MS)
+    camera = creator.evaluate("() => window.greenroomCameraStarts ?? null")
+
+    # And the creator accepts
+    accept = creator.get_by_role("button", name="Accept", exact=True)
+    if not accept.is_visible():
+        badge.click()
+    accept.click()
+
+    # Then the other viewer is told and stays on the page
+    expect(other.get_by_text(re.compile("private stream", re.IGNORECASE)).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(other).to_have_url(re.compile("/models/creator_a$"))
+
+    # And both see each other: the creator without another question for the camera
+    expect(fan).to_have_url(re.compile("/call/"), timeout=PATIENCE_MS)
+    expect(creator).to_have_url(re.compile("/call/"), timeout=PATIENCE_MS)
+    for side in (fan, creator):
+        frames_grow(side, "#remote-video")
+    assert creator.evaluate("() => window.greenroomCameraStarts ?? null") == camera
+
+    # And at the paid second the fan's picture is gone, the sound muted, the address /models
+    fan.wait_for_function(
+        "() => { const v = document.querySelector('#remote-video');"
+        " return location.pathname === '/models' || (v && v.srcObject === null && document.querySelector("
+        "'#remote-audio').muted); }",
+        timeout=PATIENCE_MS,
+    )
+    expect(fan).to_have_url(re.compile("/models\\?"), timeout=PATIENCE_MS)
+    expect(fan.get_by_role("alert").filter(has_text="Your private call has ended").first).to_be_visible()
+
+    # And the receipt says what was paid
+    fan.goto(f"{house.environment['PUBLIC_URL']}/history")
+    fan.locator("main a[href*='/history/']").first.click()
+    expect(fan.locator("main")).to_contain_text("100")
+
+    # And one press brings the public stream back for the one who waited
+    creator.get_by_role("button", name=re.compile("Go back to public", re.IGNORECASE)).click()
+    frames_grow(other, "video")
+    audit = house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert "ok" in audit.lower()
+    creator.get_by_role("button", name="End stream", exact=True).click()
+
+
+def test_a_declined_request_gives_everything_back(house: House, sign_in: SignIn) -> None:
+    # Given a live creator and a fan who asked
+    creator, fan = sign_in(house, "creator_b"), sign_in(house, "fan_b")
+    go_live(creator, house)
+    fan.goto(f"{house.environment['PUBLIC_URL']}/models/creator_b")
+    ask(fan, 5)
+    expect(fan.get_by_role("button", name="Cancel request", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+
+    # When the creator declines
+    decline = creator.get_by_role("button", name="Decline", exact=True)
+    expect(creator.get_by_role("button", name="Private Requests", exact=True)).to_contain_text("1", timeout=PATIENCE_MS)
+    if not decline.is_visible():
+        creator.get_by_role("button", name="Private Requests", exact=True).click()
+    decline.click()
+
+    # Then the fan reads that the tokens came back
+    expect(fan.get_by_text(re.compile("declined.*500 tokens came back"))).to_be_visible(timeout=PATIENCE_MS)
+    creator.get_by_role("button", name="End stream", exact=True).click()
