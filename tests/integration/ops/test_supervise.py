@@ -43,7 +43,8 @@ class Run:
 
     def __init__(self, var: Path) -> None:
         port = str(free_port())
-        environment = {name: value for name, value in os.environ.items() if name not in ("AMQP_URL", "DATABASE_URL")}
+        ours = ("AMQP_URL", "DATABASE_URL")
+        environment = {name: value for name, value in os.environ.items() if name not in ours}
         environment |= {
             "VAR_DIR": str(var),
             "PORT": port,
