@@ -1,0 +1,389 @@
+"""The meter of a private session: how much was delivered, when it pauses, when and why it ends.
+
+Pure: every call is given ``now_ms`` of a monotonic clock, and nothing here does I/O, reads a clock or
+knows of packets, peers, tokens and prices. MONEY.md ("The life of a session") is the specification.
+
+Decisions that MONEY.md leaves to the code:
+
+* **The clock starts** at the first key frame of the creator that can be forwarded once both sides are
+  connected, and it resumes at a key frame too: what could not be decoded is nobody's minute. It starts
+  whether or not the fan takes the frame, as nothing that the fan lacks may stop it.
+* **Media arrives** in the union of all intervals that span five consecutive video frames in less than a
+  second. What lies between two such intervals is a gap. Up to ``gap_ms`` it counts, a longer one counts
+  nothing from its first ms, so a trickle of lone frames is one long gap. With ``audio_only`` every audio
+  packet keeps the media arriving.
+* **Provisional time**: an open gap, or a camera declared off, counts for the cut (never a free packet)
+  but is not reported before it is known to count. A figure that was reported is never taken back.
+* **While paused nothing is forwarded** from creator to fan, so that a pause cannot be had for free.
+* **Our own stall** (two calls further apart than ``gap_ms``) is a gap by cause ``node``; deadlines of people
+  shift by it, and what comes in within ``DRAIN_MS`` after it sat in the kernel and is not forwarded.
+* **Both pauses used up**: the larger share names the end; a tie is ours. Either way the fan pays delivered
+  minutes rounded down, so the fan cannot lose by it.
+* **A fan who gives up** while the creator has not connected waits on paper: if the creator connects within
+  ``connecting_ms`` the fan left, else the creator never connected.
+* **After a restart** the pause stays ours until the creator's media is back, and for at most
+  ``connecting_ms`` also until the fan is; then the fan's absence stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from models.messages.commands import Budget
+from models.messages.events import EndFact, PauseCause
+
+FRAMES_NEEDED = 5
+FRAME_WINDOW_MS = 1_000
+DRAIN_MS = 250
+
+State = Literal["waiting", "running", "paused", "ended"]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What both sides may be told now. Milliseconds."""
+
+    state: State
+    cause: PauseCause | None
+    delivered_ms: int
+    paid_ms: int
+    creator_pause_ms: int
+    node_pause_ms: int
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """Why it ended, and in which pause if any. Milliseconds."""
+
+    fact: EndFact
+    pause_cause: PauseCause | None
+    paused_for_ms: int
+    creator_connected: bool
+    fan_connected: bool
+
+
+class SessionMeter:
+    """One session's state machine: waiting → running ⇄ paused → ended."""
+
+    def __init__(self, budget: Budget, now_ms: int, *, audio_only: bool = False) -> None:
+        self._timers = budget.timers
+        self._paid = budget.paid_ms
+        self._delivered = min(budget.delivered_ms, budget.paid_ms)
+        self._pauses: dict[PauseCause, int] = {"creator": budget.creator_pause_ms, "node": budget.node_pause_ms}
+        self._audio_only = audio_only
+        self._resumed = budget.resumed
+        self.ending: Ending | None = None
+        self._state: State = "waiting"
+        self._opened_at = now_ms
+        self._alive_at = now_ms
+        self._live_at: int | None = None
+        self._creator_connected = self._fan_connected = budget.resumed
+        self._creator_here = self._fan_here = self._creator_seated = False
+        self._fan_gave_up = False
+        self._fan_gone_at: int | None = None
+        self._frames: deque[int] = deque(maxlen=1 if audio_only else FRAMES_NEEDED)
+        self._deaf_until = now_ms
+        self._covered_until = self._gap_known_at = now_ms
+        self._camera_off_at: int | None = None
+        self._undo_at, self._undo_delivered = now_ms, self._delivered
+        self._paused_at = self._pause_counted_to = now_ms
+        self._our_fault_until: int | None = now_ms
+        if budget.resumed:
+            self._live_at = self._fan_gone_at = now_ms
+            self._our_fault_until = None
+            self._pause_from(now_ms)
+
+    # --- what the room is told ----------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Where the session stands."""
+        return self._state
+
+    @property
+    def figures(self) -> Figures:
+        """The figures to report; none of them ever falls."""
+        delivered = self._delivered
+        if self._state == "running" and self._camera_off_at is not None:
+            delivered = self._undo_delivered
+        return Figures(
+            state=self._state,
+            cause=self._cause(self._alive_at) if self._state == "paused" else None,
+            delivered_ms=delivered,
+            paid_ms=self._paid,
+            creator_pause_ms=self._pauses["creator"],
+            node_pause_ms=self._pauses["node"],
+        )
+
+    def may_forward(self, now_ms: int) -> bool:
+        """Whether a packet of the creator may go to the fan at this very moment. Asked for every packet."""
+        return (
+            self._state == "running"
+            and now_ms < self._covered_until + self._paid - self._delivered
+            and now_ms <= self._gap_known_at
+        )
+
+    def cut_due_in_ms(self, now_ms: int) -> int | None:
+        """How long until the paid time is used up if media goes on; None while the clock stands."""
+        if self._state != "running":
+            return None
+        return max(0, self._covered_until + self._paid - self._delivered - now_ms)
+
+    def wants_key_frame(self, now_ms: int) -> bool:
+        """Whether only a key frame keeps the clock from starting or resuming."""
+        if self._audio_only or self._live_at is None:
+            return False
+        if self._state == "waiting":
+            return True
+        return self._state == "paused" and self._healthy_since(now_ms) is not None and self._may_resume(now_ms)
+
+    # --- facts in -----------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Time passed. Call it every 50 to 100 ms and after :meth:`cut_due_in_ms`."""
+        self._step(now_ms)
+
+    def video_frame(self, now_ms: int, *, key: bool) -> None:
+        """A video frame of the creator began to arrive."""
+        self._step(now_ms)
+        if not self._audio_only:
+            self._frame(now_ms, key)
+
+    def audio_packet(self, now_ms: int) -> None:
+        """Sound of the creator arrived; it matters in an audio-only session."""
+        if self._audio_only:
+            self._step(now_ms)
+            self._frame(now_ms, True)
+
+    def fan_connected(self, now_ms: int) -> None:
+        """The fan's DTLS is complete, for the first time or again."""
+        self._step(now_ms)
+        if self._creator_waits(now_ms):
+            self._our_fault_until = now_ms + self._timers.gap_ms
+        self._fan_connected = self._fan_here = True
+        self._fan_gone_at = None
+        self._fan_gave_up = False
+        self._go_live(now_ms)
+
+    def fan_gone(self, now_ms: int) -> None:
+        """The fan's seat is empty, maybe for a while only."""
+        self._step(now_ms)
+        if self._fan_gone_at is None:
+            self._fan_gone_at = now_ms
+
+    def fan_back(self, now_ms: int) -> None:
+        """The fan took the seat again; media may follow."""
+        self._step(now_ms)
+        self._fan_gone_at = None
+
+    def fan_left(self, now_ms: int) -> None:
+        """The fan said that it leaves for good."""
+        self._step(now_ms)
+        self._fan_gave_up = True
+        if self._live_at is not None:
+            self._end("fan_left", now_ms)
+        elif self._creator_connected:
+            self._end("fan_left" if self._fan_connected else "fan_never_connected", now_ms)
+
+    def creator_seated(self, now_ms: int, *, here: bool) -> None:
+        """The creator took its seat or lost it. Its media moves the clock; this only says who was missing."""
+        self._step(now_ms)
+        self._creator_seated = here
+
+    def creator_left(self, now_ms: int) -> None:
+        """The creator said that it leaves for good."""
+        self._step(now_ms)
+        self._end("creator_left" if self._creator_connected else "creator_never_connected", now_ms)
+
+    def declare_camera(self, now_ms: int, *, off: bool) -> None:
+        """The creator declared its camera off or on."""
+        self._step(now_ms)
+        if off and self._camera_off_at is None:
+            self._camera_off_at = now_ms
+            self._remember()
+        elif not off:
+            self._camera_off_at = None
+
+    def grant(self, paid_ms: int, now_ms: int) -> bool:
+        """Raise the paid time to ``paid_ms`` in all; a late, lower figure changes nothing. False once ended."""
+        self._step(now_ms)
+        if self._state == "ended":
+            return False
+        self._paid = max(self._paid, paid_ms)
+        return True
+
+    def close(self, now_ms: int) -> None:
+        """The control plane ends the session."""
+        self._step(now_ms)
+        self._end("closed", now_ms)
+
+    # --- the rules ----------------------------------------------------------------------------------
+
+    def _step(self, now: int) -> None:
+        """Bring the state up to ``now``; the first thing that every fact does."""
+        if self._state == "ended" or now < self._alive_at:
+            return
+        last, self._alive_at = self._alive_at, now
+        if now - last > self._timers.gap_ms:
+            self._stalled(last, now)
+        if self._state == "paused":
+            self._count_pause(now)
+        elif self._live_at is not None:
+            self._look_for_gap(now)
+        self._look_for_end(now)
+
+    def _stalled(self, last: int, now: int) -> None:
+        """We ourselves stood still from ``last`` to ``now``: our gap, and nobody's deadline."""
+        late = now - last
+        self._opened_at += late
+        if self._fan_gone_at is not None:
+            self._fan_gone_at += late
+        if self._camera_off_at is not None:
+            self._camera_off_at += late
+        if self._state == "paused":
+            self._count_pause(last)
+        elif self._state == "running":
+            self._break_off()
+        elif self._live_at is not None:
+            self._live_at = now
+        if self._our_fault_until is not None:
+            self._our_fault_until = now + DRAIN_MS + self._timers.gap_ms
+        self._deaf_until = now + DRAIN_MS
+        self._frames.clear()
+
+    def _look_for_gap(self, now: int) -> None:
+        gap_ms = self._timers.gap_ms
+        if self._state == "waiting":
+            if self._live_at is not None and now - self._live_at > gap_ms:
+                self._pause_from(self._live_at)
+        elif self._covered_until + self._paid - self._delivered <= min(now, self._covered_until + gap_ms):
+            self._end("time_expired", now)
+        elif now > self._gap_known_at or self._camera_off_too_long(now):
+            self._break_off()
+        if self._state == "paused":
+            self._count_pause(now)
+
+    def _look_for_end(self, now: int) -> None:
+        if self._live_at is not None and self._delivered >= self._paid:
+            self._end("time_expired", now)
+        creator, node = self._pauses["creator"], self._pauses["node"]
+        if self._state == "paused" and creator + node >= self._timers.pause_ms:
+            self._end("creator_pause_used_up" if creator > node else "node_pause_used_up", now)
+        if self._live_at is not None:
+            if self._fan_gone_at is not None and now - self._fan_gone_at >= self._timers.fan_absent_ms:
+                self._end("fan_absent", now)
+        elif now - self._opened_at >= self._timers.connecting_ms:
+            self._end(self._who_never_connected(), now)
+
+    def _who_never_connected(self) -> EndFact:
+        """The creator's absence outranks the fan's, also that of a creator who came and went."""
+        if not self._creator_connected:
+            return "creator_never_connected"
+        return "fan_never_connected" if self._creator_seated else "creator_left"
+
+    def _frame(self, now: int, key: bool) -> None:
+        if self._state == "ended" or now < self._deaf_until:
+            return
+        self._frames.append(now)
+        if key:
+            self._creator_arrived(now)
+        if self._state == "running":
+            self._cover(now)
+        elif self._state == "waiting":
+            if key and self._live_at is not None:
+                self._run(now)
+        elif self._state == "paused" and key and self._healthy_since(now) is not None and self._may_resume(now):
+            self._run(now)
+
+    def _creator_arrived(self, now: int) -> None:
+        if not self._creator_here and self._our_fault_until is None:
+            # What is broken from here on is no longer the restart's fault.
+            self._our_fault_until = now + self._timers.gap_ms
+        self._creator_connected = self._creator_here = True
+        if self._live_at is None and self._fan_gave_up:
+            self._end("fan_left" if self._fan_connected else "fan_never_connected", now)
+        self._go_live(now)
+
+    def _go_live(self, now: int) -> None:
+        if self._live_at is None and self._creator_connected and self._fan_connected and self._state == "waiting":
+            self._live_at = now
+
+    def _may_resume(self, now: int) -> bool:
+        return not self._camera_off_too_long(now) and not self._waits_for_fan(now)
+
+    def _waits_for_fan(self, now: int) -> bool:
+        """After a restart the fan gets the time to come back that it had to come."""
+        return self._resumed and not self._fan_here and now - self._opened_at < self._timers.connecting_ms
+
+    def _camera_off_too_long(self, now: int) -> bool:
+        return self._camera_off_at is not None and now - self._camera_off_at > self._timers.camera_off_ms
+
+    def _healthy_since(self, now: int) -> int | None:
+        """Since when frames have come often enough, as far as the last five tell; None if they do not."""
+        frames = self._frames
+        if len(frames) < (frames.maxlen or 0) or now - frames[0] >= FRAME_WINDOW_MS:
+            return None
+        return frames[0]
+
+    def _run(self, now: int) -> None:
+        self._state = "running"
+        self._covered_until = self._our_fault_until = now
+        self._gap_known_at = now + self._timers.gap_ms
+        self._resumed = False
+        self._remember()
+
+    def _remember(self) -> None:
+        """Should the camera be off for too long, nothing from here on counts."""
+        self._undo_at, self._undo_delivered = self._covered_until, self._delivered
+
+    def _cover(self, now: int) -> None:
+        """Count up to this frame if it proves that media arrives."""
+        latest_start = self._covered_until + self._timers.gap_ms
+        healthy_since = self._healthy_since(now)
+        if healthy_since is not None and healthy_since <= latest_start:
+            self._delivered = min(self._paid, self._delivered + now - self._covered_until)
+            self._covered_until = now
+            self._gap_known_at = now + self._timers.gap_ms
+            self._look_for_end(now)
+        elif now <= latest_start:
+            # The gap may end with this frame; that is known when four more have come, or not, in its second.
+            self._gap_known_at = max(self._gap_known_at, now + FRAME_WINDOW_MS - 1)
+
+    def _break_off(self) -> None:
+        """A gap that is too long: nothing since its first ms counts. With the camera off, that began it."""
+        start = self._covered_until
+        if self._camera_off_at is not None:
+            start, self._delivered = self._undo_at, self._undo_delivered
+        self._pause_from(start)
+
+    def _pause_from(self, start: int) -> None:
+        self._state = "paused"
+        self._paused_at = self._pause_counted_to = start
+
+    def _cause(self, now: int) -> PauseCause:
+        ours = self._our_fault_until is None or now < self._our_fault_until or self._creator_waits(now)
+        return "node" if ours else "creator"
+
+    def _creator_waits(self, now: int) -> bool:
+        """Whether the creator's media is there and the clock stands only because a restart lost the fan."""
+        return self._waits_for_fan(now) and self._healthy_since(now) is not None
+
+    def _count_pause(self, until: int) -> None:
+        self._pauses[self._cause(until)] += until - self._pause_counted_to
+        self._pause_counted_to = until
+
+    def _end(self, fact: EndFact, now: int) -> None:
+        if self._state == "ended":
+            return
+        paused = self._state == "paused"
+        if self._state == "running" and now - self._covered_until <= self._timers.gap_ms:
+            self._delivered = min(self._paid, self._delivered + now - self._covered_until)
+        self.ending = Ending(
+            fact=fact,
+            pause_cause=self._cause(now) if paused else None,
+            paused_for_ms=now - self._paused_at if paused else 0,
+            creator_connected=self._creator_connected,
+            fan_connected=self._fan_connected,
+        )
+        self._state = "ended"
