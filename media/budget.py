@@ -339,14 +339,12 @@ class SessionMeter:
 
     def _cover(self, now: int) -> None:
         """Count up to this frame if it proves that media arrives."""
-        latest_start = self._covered_until + self._timers.gap_ms
-        healthy_since = self._healthy_since(now)
-        if healthy_since is not None and healthy_since <= latest_start:
+        if self._healthy_since(now) is not None:
             self._delivered = min(self._paid, self._delivered + now - self._covered_until)
             self._covered_until = now
             self._gap_known_at = now + self._timers.gap_ms
             self._look_for_end(now)
-        elif now <= latest_start:
+        elif now <= self._covered_until + self._timers.gap_ms:
             # The gap may end with this frame; that is known when four more have come, or not, in its second.
             self._gap_known_at = max(self._gap_known_at, now + FRAME_WINDOW_MS - 1)
 
