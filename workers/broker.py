@@ -100,9 +100,7 @@ def declare_delay_queue(channel: Any, queue_name: str) -> Any:
 
 def declare_dead_letters(channel: Any, queue_name: str) -> Any:
     """Declare where failed messages stay until somebody sends them again or throws them away."""
-    return channel.queue_declare(
-        queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"}
-    )
+    return channel.queue_declare(queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"})
 
 
 def declare_all(channel: Any, queue_name: str) -> None:
@@ -136,9 +134,7 @@ def configure(settings: Settings, *, min_backoff_ms: int = 500, max_backoff_ms: 
             TimeLimit(time_limit=TIME_LIMIT_MS),
             ShutdownNotifications(),
             CurrentMessage(),
-            SafeRetries(
-                retry_when=worth_retrying, min_backoff=min_backoff_ms, max_backoff=max_backoff_ms
-            ),
+            SafeRetries(retry_when=worth_retrying, min_backoff=min_backoff_ms, max_backoff=max_backoff_ms),
         ],
     )
     broker.parameters = parameters(settings.amqp_url)

@@ -14,6 +14,7 @@ import pika.exceptions
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from models import log
+from models.errors import Unavailable
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -49,7 +50,7 @@ class Loop:
             pause = self._step()
         except (pika.exceptions.AMQPError, OSError) as error:
             return self._failed("broker", error)
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, Unavailable) as error:
             return self._failed("database", error)
         except Exception as error:
             log.failure("loop_failed", loop=self._name)
@@ -62,9 +63,7 @@ class Loop:
 
     def _failed(self, outage: str | None, error: Exception) -> float:
         if outage is not None and outage != self._outage:
-            log.event(
-                "outage", level=logging.WARNING, loop=self._name, of=outage, error=type(error).__name__
-            )
+            log.event("outage", level=logging.WARNING, loop=self._name, of=outage, error=type(error).__name__)
         self._outage = outage or self._outage
         try:
             self._recover()

@@ -7,7 +7,6 @@ from dramatiq.middleware import CurrentMessage
 
 from models.clock import utc_now
 from models.db import Database
-from models.errors import DomainError, Unavailable
 from models.gateways.base import PaymentGateway
 from models.messages.codec import UnknownMessage
 from models.messages.routing import MEDIA_EVENTS_ACTOR, MEDIA_EVENTS_QUEUE
@@ -18,27 +17,23 @@ from workers.broker import Broker
 def declare_actors(broker: Broker, db: Database, gateway: PaymentGateway) -> None:
     """Tell ``broker`` what to call for each message."""
 
-    def on_media_event(body: str) -> None:
-        events.on_media_event(db, body, utc_now())
-
-    def apply_auto_accept(request_id: str) -> None:
-        rules.apply_auto_accept(db, request_id, _message_id(), utc_now())
-
-    def poll_session_payments(session_id: str) -> None:
-        payments.poll_session_payments(db, gateway, session_id, utc_now())
-
-    # A message that this release cannot read stays unreadable: dead letters, at once.
-    dramatiq.actor(
-        on_media_event,
+    # A message that this release cannot read stays unreadable: to the dead letters, at once.
+    @dramatiq.actor(
         broker=broker,
         actor_name=MEDIA_EVENTS_ACTOR,
         queue_name=MEDIA_EVENTS_QUEUE,
         throws=(UnknownMessage,),
     )
-    dramatiq.actor(apply_auto_accept, broker=broker, actor_name="apply_auto_accept", queue_name="rules")
-    dramatiq.actor(
-        poll_session_payments, broker=broker, actor_name="poll_session_payments", queue_name="payments"
-    )
+    def on_media_event(body: str) -> None:
+        events.on_media_event(db, body, utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="apply_auto_accept", queue_name="rules")
+    def apply_auto_accept(request_id: str) -> None:
+        rules.apply_auto_accept(db, request_id, _message_id(), utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="poll_session_payments", queue_name="payments")
+    def poll_session_payments(session_id: str) -> None:
+        payments.poll_session_payments(db, gateway, session_id, utc_now())
 
 
 def _message_id() -> str:

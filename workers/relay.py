@@ -1,7 +1,7 @@
 """Carries the outbox to RabbitMQ: what a transaction announced is published, in order, at least once.
 
-Each round reads the oldest rows, publishes them with no transaction open, and then deletes them. Killed
-between publishing and deleting it publishes again; every consumer takes an id once (inbox, the node's
+Each round reads the oldest rows, publishes them with no transaction open, and then marks them. Killed
+between publishing and marking it publishes again; every consumer takes an id once (inbox, the node's
 memory of command ids), and the feed only says "look again". Two relays at once double the traffic and
 nothing else; the first copy of each message still comes in order, which leases with SKIP LOCKED would
 not keep. Why, and what was measured: docs/decisions/0006-queues.md.
@@ -11,18 +11,37 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pika
 import pika.exceptions
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from models import log, outbox
+from models import log
+from models.clock import utc_now
 from models.db import Database
-from models.messages.routing import COMMANDS_EXCHANGE, FEED_EXCHANGE
+from models.messages.routing import COMMANDS_EXCHANGE, FEED_EXCHANGE, dramatiq_envelope, feed_key
+from models.plumbing import OutboxRow
 from workers.broker import QUEUES, declare_all, parameters
 
 BATCH = 200
 IDLE_SECONDS = 0.05
+
+_decode_arguments = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class Waiting(NamedTuple):
+    """A row of the outbox, free of its transaction."""
+
+    seq: int
+    message_id: str
+    kind: str
+    destination: str | None
+    actor: str | None
+    body: str
+    cause_id: str
 
 
 class Relay:
@@ -41,7 +60,7 @@ class Relay:
         if self._connection is None:
             self._connect()
         with self._db.reading() as tx:
-            rows = outbox.oldest(tx, BATCH)
+            rows = _oldest(tx)
         if not rows:
             # Answers heartbeats, and notices a broker that went away while there was nothing to say.
             self._connection.process_data_events(0)
@@ -71,17 +90,18 @@ class Relay:
         self._transient = connection.channel()
         self._connection = connection
 
-    def _carry(self, rows: tuple[outbox.Row, ...]) -> None:
+    def _carry(self, rows: list[Waiting]) -> None:
         done: list[int] = []
         try:
             for row in rows:
                 self._publish(row)
-                done.append(row.id)
+                done.append(row.seq)
         finally:
+            # What got through before a failure is not sent again after it.
             if done:
-                self._db.run(lambda tx: outbox.delete(tx, done))
+                self._db.run(lambda tx: _mark(tx, done))
 
-    def _publish(self, row: outbox.Row) -> None:
+    def _publish(self, row: Waiting) -> None:
         if row.kind == "feed":
             self._publish_feed(row)
         elif row.kind == "command":
@@ -89,37 +109,40 @@ class Relay:
         else:
             self._publish_actor(row)
 
-    def _publish_feed(self, row: outbox.Row) -> None:
+    def _publish_feed(self, row: Waiting) -> None:
         """Not confirmed: a lost notification is made good by the RESYNC of the next connection."""
         self._transient.basic_publish(
-            FEED_EXCHANGE, row.routing_key, row.body, pika.BasicProperties(content_type="application/json")
+            FEED_EXCHANGE,
+            feed_key(row.destination),
+            row.body.encode(),
+            pika.BasicProperties(content_type="application/json"),
         )
 
-    def _publish_command(self, row: outbox.Row) -> None:
+    def _publish_command(self, row: Waiting) -> None:
         """To a node that is there; one that is not is told the desired state when it comes (SyncRooms)."""
         try:
             self._confirmed.basic_publish(
-                COMMANDS_EXCHANGE, row.routing_key, row.body, _persistent(row.message_id), mandatory=True
+                COMMANDS_EXCHANGE, row.destination, row.body.encode(), _persistent(row.message_id), mandatory=True
             )
         except pika.exceptions.UnroutableError:
             log.event(
                 "command_dropped",
                 level=logging.WARNING,
-                node_id=row.routing_key,
+                node_id=row.destination,
                 message_id=row.message_id,
                 cause_id=row.cause_id,
             )
 
-    def _publish_actor(self, row: outbox.Row) -> None:
-        if row.routing_key not in self._declared:
-            self._declare(row.routing_key)
+    def _publish_actor(self, row: Waiting) -> None:
+        queue, actor = row.destination or "", row.actor or ""
+        if queue not in self._declared:
+            self._declare(queue)
+        body = dramatiq_envelope(queue, actor, row.message_id, *_decode_arguments(row.body))
         try:
-            self._confirmed.basic_publish(
-                "", row.routing_key, row.body, _persistent(row.message_id), mandatory=True
-            )
+            self._confirmed.basic_publish("", queue, body, _persistent(row.message_id), mandatory=True)
         except pika.exceptions.UnroutableError:
             # Somebody deleted the queue: the next round declares it, and the row is still there.
-            self._declared.discard(row.routing_key)
+            self._declared.discard(queue)
             raise
 
     def _declare(self, queue: str) -> None:
@@ -134,3 +157,23 @@ def _persistent(message_id: str) -> pika.BasicProperties:
         message_id=message_id,
         timestamp=int(time.time()),
     )
+
+
+def _oldest(tx: Session) -> list[Waiting]:
+    columns = (
+        OutboxRow.seq,
+        OutboxRow.message_id,
+        OutboxRow.kind,
+        OutboxRow.destination,
+        OutboxRow.actor,
+        OutboxRow.body,
+        OutboxRow.cause_id,
+    )
+    rows = tx.execute(
+        select(*columns).where(OutboxRow.published_at.is_(None)).order_by(OutboxRow.seq).limit(BATCH)
+    )
+    return [Waiting(*row) for row in rows]
+
+
+def _mark(tx: Session, done: list[int]) -> None:
+    tx.execute(update(OutboxRow).where(OutboxRow.seq.in_(done)).values(published_at=utc_now()))

@@ -63,13 +63,14 @@ class SandboxGateway:
         """See PaymentGateway. Raises NotFound for a reference that the sandbox never gave."""
         with self._db.reading() as tx:
             row = tx.get(SandboxPaymentRow, reference)
-        if row is None:
-            raise NotFound("The sandbox knows no such payment.")
-        return Payment(reference=reference, status=self._status_of(row))
+            if row is None:
+                raise NotFound("The sandbox knows no such payment.")
+            status = self._status_of(row.card, row.created_at)
+        return Payment(reference=reference, status=status)
 
-    def _status_of(self, row: SandboxPaymentRow) -> PaymentStatus:
-        if row.card == "fails":
+    def _status_of(self, card: str, created_at: datetime) -> PaymentStatus:
+        if card == "fails":
             return "failed"
-        if row.card in _TURNS and self._now() - row.created_at >= self._turns_bad_after:
-            return _TURNS[row.card]
+        if card in _TURNS and self._now() - created_at >= self._turns_bad_after:
+            return _TURNS[card]
         return "succeeded"

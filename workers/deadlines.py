@@ -1,0 +1,62 @@
+"""Deadlines are rows; this is where they are looked at. What a passed deadline means is the services' part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from models import log
+from models.clock import utc_now
+from models.db import Database
+from models.services import private_streams, sessions
+from models.timing import Timers
+from workers.jobs import Job, jobs_for, run_due
+
+ROUND_SECONDS = 0.25
+
+Check = Callable[[Session, datetime], int]
+"""Acts on what is overdue; how many."""
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("requests_expired", private_streams.expire_due),
+    ("sessions_never_opened", sessions.open_overdue),
+    ("sessions_overdue", sessions.settle_overdue),
+)
+
+
+class Deadlines:
+    """One round looks at every kind of deadline and every periodic job, each in its own transaction."""
+
+    def __init__(
+        self,
+        db: Database,
+        timers: Timers,
+        *,
+        checks: Sequence[tuple[str, Check]] = CHECKS,
+        jobs: Sequence[Job] | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._db = db
+        self._checks = checks
+        self._jobs = jobs_for(timers) if jobs is None else jobs
+        self._now = now
+
+    def step(self) -> float:
+        """One round; seconds until the next. One check that fails keeps no other from its turn."""
+        failed: Exception | None = None
+        for word, check in self._checks:
+            try:
+                self._look(word, check)
+            except Exception as error:
+                failed = failed or error
+        run_due(self._db, self._jobs, self._now())
+        if failed is not None:
+            raise failed
+        return ROUND_SECONDS
+
+    def _look(self, word: str, check: Check) -> None:
+        count = self._db.run(lambda tx: check(tx, self._now()))
+        if count:
+            log.event(word, count=count)

@@ -1,0 +1,96 @@
+"""Periodic work: a row says when a job is next due, and the clock that moves the row runs the job.
+
+The row moves by compare-and-set in the transaction in which the job works, so any number of clocks may
+run and each due time is used once. A job that fell behind runs once, not once per missed time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from models import outbox
+from models.db import Database
+from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
+from models.services import sessions
+from models.timing import Timers
+
+KEEP_INBOX = timedelta(days=30)
+"""A dead letter may be sent again for this long without anything being done twice."""
+KEEP_IDEMPOTENCY_KEYS = timedelta(days=1)
+KEEP_RATE_LIMITS = timedelta(days=1)
+KEEP_PUBLISHED = timedelta(hours=1)
+HOUSEKEEPING_MS = 600_000
+
+
+class Job(msgspec.Struct, frozen=True):
+    """``run`` is called in a transaction, every ``every_ms`` milliseconds."""
+
+    name: str
+    every_ms: int
+    run: Callable[[Session, datetime], None]
+
+
+def jobs_for(timers: Timers) -> tuple[Job, ...]:
+    """All periodic jobs of the house."""
+    return (
+        Job("poll_payments", timers.poll_ms, poll_payments),
+        Job("housekeeping", HOUSEKEEPING_MS, housekeeping),
+    )
+
+
+def run_due(db: Database, jobs: Sequence[Job], now: datetime) -> int:
+    """Run the jobs that are due and that no other clock has claimed; how many ran."""
+    with db.reading() as tx:
+        due_at = {row.name: row.next_due_at for row in tx.scalars(select(ScheduledJobRow))}
+    return sum(
+        db.run(lambda tx, job=job: _claim_and_run(tx, job, due_at.get(job.name), now))  # type: ignore[misc]
+        for job in jobs
+        if due_at.get(job.name, now) <= now
+    )
+
+
+def poll_payments(tx: Session, now: datetime) -> None:
+    """Have a worker ask about the payments behind each running session."""
+    for session_id in sessions.running_sessions(tx):
+        outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id)
+
+
+def housekeeping(tx: Session, now: datetime) -> None:
+    """Forget what can no longer matter: old repeats, old answers, old windows, messages long delivered."""
+    tx.execute(delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX))
+    tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
+    tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))
+    tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
+
+
+def _claim_and_run(tx: Session, job: Job, seen: datetime | None, now: datetime) -> bool:
+    if not _claim(tx, job.name, seen, now + timedelta(milliseconds=job.every_ms)):
+        return False
+    job.run(tx, now)
+    return True
+
+
+def _claim(tx: Session, name: str, seen: datetime | None, next_due_at: datetime) -> bool:
+    """Move the row from the time that was seen to the next; False when another clock was quicker."""
+    if seen is None:
+        insert = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
+        claimed = tx.execute(
+            insert(ScheduledJobRow)
+            .values(name=name, next_due_at=next_due_at)
+            .on_conflict_do_nothing()
+            .returning(ScheduledJobRow.name)
+        )
+    else:
+        claimed = tx.execute(
+            update(ScheduledJobRow)
+            .where(ScheduledJobRow.name == name, ScheduledJobRow.next_due_at == seen)
+            .values(next_due_at=next_due_at)
+            .returning(ScheduledJobRow.name)
+        )
+    return claimed.first() is not None
