@@ -28,9 +28,7 @@ Say = Callable[..., None]
 
 def waiting(db: Database) -> int:
     with db.reading() as tx:
-        return tx.scalar(
-            select(func.count()).select_from(OutboxRow).where(OutboxRow.published_at.is_(None))
-        ) or 0
+        return tx.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.published_at.is_(None))) or 0
 
 
 def drain(channel: Any, queue: str) -> list[bytes]:
@@ -47,9 +45,7 @@ def bind(channel: Any, exchange: str, kind: str, key: str) -> str:
     return queue
 
 
-def test_each_kind_goes_where_it_belongs_in_order(
-    db: Database, amqp_url: str, channel: Any, say: Say
-) -> None:
+def test_each_kind_goes_where_it_belongs_in_order(db: Database, amqp_url: str, channel: Any, say: Say) -> None:
     # given
     node = bind(channel, COMMANDS_EXCHANGE, "direct", "media-1")
     feed = bind(channel, FEED_EXCHANGE, "topic", "user.usr_1")
