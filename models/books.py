@@ -79,7 +79,7 @@ class HoldRow(Base):
     __table_args__ = (
         one_of("status", HOLD_STATES),
         CheckConstraint("amount >= 0 AND (status = 'open') = (amount > 0)", name="amount"),
-        CheckConstraint("earnings >= 0 AND commission >= 0", name="settled"),
+        CheckConstraint("earnings >= 0 AND commission >= 0 AND recovered >= 0", name="settled"),
         Index(None, "fan_id", "created_at"),
     )
 
@@ -92,6 +92,8 @@ class HoldRow(Base):
     """Held now."""
     earnings: Mapped[int] = mapped_column(BigInteger, default=0)
     commission: Mapped[int] = mapped_column(BigInteger, default=0)
+    recovered: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of earnings and commission together: taken back because a payment was bad."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -111,9 +113,11 @@ class LotRow(Base):
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    """The purchase's id, or the gift transfer's."""
+    """The purchase's id, or the gift's key."""
     owner_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
     source: Mapped[str]
+    origin: Mapped[str]
+    """The account that the tokens came from and go back to."""
     tokens: Mapped[int] = mapped_column(BigInteger)
     free: Mapped[int] = mapped_column(BigInteger)
     reversed: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -126,12 +130,17 @@ class LotUseRow(Base):
     """How much of a lot is behind a hold: reserved now, and spent by its settlement."""
 
     __tablename__ = "lot_uses"
-    __table_args__ = (CheckConstraint("held >= 0 AND spent >= 0", name="amounts"), Index(None, "lot_id"))
+    __table_args__ = (
+        CheckConstraint("held >= 0 AND recovered >= 0 AND spent >= recovered", name="amounts"),
+        Index(None, "lot_id"),
+    )
 
     reference: Mapped[str] = mapped_column(ForeignKey("holds.reference"), primary_key=True)
     lot_id: Mapped[str] = mapped_column(ForeignKey("token_lots.id"), primary_key=True)
     held: Mapped[int] = mapped_column(BigInteger)
     spent: Mapped[int] = mapped_column(BigInteger, default=0)
+    recovered: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of what was spent: taken back from who was paid with it, because the lot's payment was bad."""
 
 
 APPEND_ONLY = ("transfers", "entries")

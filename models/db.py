@@ -19,6 +19,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Integer, MetaData, create_engine, event
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
@@ -82,6 +86,11 @@ def one_of(column: str, words: tuple[str, ...], name: str | None = None) -> Chec
 def sqlalchemy_url(url: str) -> str:
     """``postgresql:`` means psycopg 3 here."""
     return url.replace("postgresql:", "postgresql+psycopg:", 1) if url.startswith("postgresql:") else url
+
+
+def insert_into(tx: Session, table: type[Base]) -> PostgresInsert | SqliteInsert:
+    """An INSERT that can say ON CONFLICT, in the dialect of ``tx``."""
+    return postgres_insert(table) if tx.get_bind().dialect.name == "postgresql" else sqlite_insert(table)
 
 
 class Database:

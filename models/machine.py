@@ -42,10 +42,7 @@ def move(tx: Session, table: type[Machine], id_: str, from_: str, to: str, **val
     if to not in table.ALLOWED[from_]:
         raise ValueError(f"{table.__name__}: {from_} -> {to} is not allowed")
     moved = tx.scalars(
-        update(table)
-        .where(table.id == id_, table.status == from_)
-        .values(status=to, **values)
-        .returning(table.id)
+        update(table).where(table.id == id_, table.status == from_).values(status=to, **values).returning(table.id)
     ).all()
     if len(moved) != 1:
         raise Conflict(f"It is no longer {from_}.", status=from_)

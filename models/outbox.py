@@ -1,0 +1,78 @@
+"""The outbox: a message commits with the change that it announces, and the clock's relay publishes it after.
+
+Three kinds: a command to a media node, a call of a worker's actor, a notification for people's feeds.
+Delivery is at least once; receivers tell repeats by ``message_id``. Knows no broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from models import ids
+from models.clock import rfc3339, utc_now
+from models.db import insert_into
+from models.messages import codec
+from models.messages.commands import Command
+from models.plumbing import OutboxRow
+
+Json = str | int | float | bool | None | Mapping[str, "Json"] | Sequence["Json"]
+
+
+def command(tx: Session, node_id: str, command: Command, *, now: datetime | None = None) -> None:
+    """Send a command to a media node. The same command again is the same message: one row."""
+    body = codec.encode(command).decode()
+    _write(tx, command.message_id, "command", node_id, None, body, command.cause_id, now)
+
+
+def actor(tx: Session, queue: str, actor: str, *args: str, cause_id: str, now: datetime | None = None) -> str:
+    """Have a worker call ``actor(*args)`` from ``queue``; the message's id."""
+    message_id = ids.new_id(ids.MESSAGE)
+    _write(tx, message_id, "actor", queue, actor, msgspec.json.encode(args).decode(), cause_id, now)
+    return message_id
+
+
+def notify(
+    tx: Session,
+    user_id: str | None,
+    message: Mapping[str, Json],
+    *,
+    cause_id: str = "",
+    now: datetime | None = None,
+) -> None:
+    """Tell one person, or everybody (None), through the event feed. ``at`` is added where it is missing."""
+    moment = now or utc_now()
+    body = msgspec.json.encode({"at": rfc3339(moment), **message}).decode()
+    _write(tx, ids.new_id(ids.MESSAGE), "feed", user_id, None, body, cause_id, moment)
+
+
+def prune(tx: Session, before: datetime) -> int:
+    """Forget what was published before then; how many."""
+    gone = delete(OutboxRow).where(OutboxRow.published_at < before).returning(OutboxRow.seq)
+    return len(tx.scalars(gone).all())
+
+
+def _write(
+    tx: Session,
+    message_id: str,
+    kind: str,
+    destination: str | None,
+    actor: str | None,
+    body: str,
+    cause_id: str,
+    now: datetime | None,
+) -> None:
+    row = insert_into(tx, OutboxRow).values(
+        message_id=message_id,
+        kind=kind,
+        destination=destination,
+        actor=actor,
+        body=body,
+        cause_id=cause_id,
+        created_at=now or utc_now(),
+    )
+    tx.execute(row.on_conflict_do_nothing(index_elements=["message_id"]))
