@@ -11,13 +11,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models import outbox
-from models.db import Database
+from models.db import Database, insert_into
 from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
-from models.services import sessions
+from models.services import presence, sessions
 from models.timing import Timers
 
 KEEP_INBOX = timedelta(days=30)
@@ -67,6 +66,7 @@ def housekeeping(tx: Session, now: datetime) -> None:
     tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
     tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))
     tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
+    presence.forget_gone(tx, now)
 
 
 def _claim_and_run(tx: Session, job: Job, seen: datetime | None, now: datetime) -> bool:
@@ -79,9 +79,8 @@ def _claim_and_run(tx: Session, job: Job, seen: datetime | None, now: datetime) 
 def _claim(tx: Session, name: str, seen: datetime | None, next_due_at: datetime) -> bool:
     """Move the row from the time that was seen to the next; False when another clock was quicker."""
     if seen is None:
-        insert = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
         claimed = tx.execute(
-            insert(ScheduledJobRow)
+            insert_into(tx, ScheduledJobRow)
             .values(name=name, next_due_at=next_due_at)
             .on_conflict_do_nothing()
             .returning(ScheduledJobRow.name)

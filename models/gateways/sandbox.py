@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
-from models.db import Database
+from models.db import Database, insert_into
 from models.errors import Invalid, NotFound
 from models.gateways.base import Payment, PaymentStatus
 from models.payments import SandboxPaymentRow
@@ -43,9 +42,8 @@ class SandboxGateway:
         now = self._now()
 
         def remember(tx: Session) -> None:
-            insert = sqlite.insert if self._db.is_sqlite else postgresql.insert
             tx.execute(
-                insert(SandboxPaymentRow)
+                insert_into(tx, SandboxPaymentRow)
                 .values(
                     reference=reference,
                     card=card,

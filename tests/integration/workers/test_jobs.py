@@ -1,0 +1,66 @@
+"""Periodic work on both databases: each due time is used once, by whichever clock comes first."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from models.db import Database
+from workers.jobs import Job, run_due
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def test_a_job_runs_once_per_period(database: Database) -> None:
+    # given
+    ran: list[datetime] = []
+    jobs = (Job("count", 1_000, lambda _tx, now: ran.append(now)),)
+    # when
+    for tenths in range(0, 25, 5):
+        run_due(database, jobs, NOW + tenths * SECOND / 10)
+    # then
+    assert ran == [NOW, NOW + SECOND, NOW + 2 * SECOND]
+
+
+def test_a_job_that_fell_behind_runs_once(database: Database) -> None:
+    jobs = (Job("count", 1_000, lambda _tx, _now: None),)
+    assert run_due(database, jobs, NOW) == 1
+    assert run_due(database, jobs, NOW + 3600 * SECOND) == 1
+    assert run_due(database, jobs, NOW + 3600 * SECOND) == 0
+
+
+def test_many_clocks_share_one_due_time(database: Database) -> None:
+    # given
+    ran: list[int] = []
+    jobs = (Job("count", 60_000, lambda _tx, _now: ran.append(1)),)
+    gate = threading.Barrier(6)
+
+    def clock() -> None:
+        gate.wait(10)
+        run_due(database, jobs, NOW)
+
+    threads = [threading.Thread(target=clock) for _ in range(6)]
+    # when
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    # then
+    assert ran == [1]
+
+
+def test_a_job_that_fails_is_due_again(database: Database) -> None:
+    # given
+    def fail(_tx: Session, _now: datetime) -> None:
+        raise ZeroDivisionError("a defect")
+
+    ran: list[int] = []
+    # when
+    with pytest.raises(ZeroDivisionError):
+        run_due(database, (Job("count", 60_000, fail),), NOW)
+    # then
+    assert run_due(database, (Job("count", 60_000, lambda _tx, _now: ran.append(1)),), NOW) == 1
