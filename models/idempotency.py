@@ -10,7 +10,7 @@ import hashlib
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from models.db import insert_into
@@ -57,12 +57,6 @@ def claim(
 def store(tx: Session, *, person_id: str, route: str, key: str, status: int, body: bytes) -> None:
     """Keep the answer of the work that ``claim`` left to the caller."""
     tx.execute(update(IdempotencyKeyRow).where(*_is(person_id, route, key)).values(status=status, response=body))
-
-
-def prune(tx: Session, before: datetime) -> int:
-    """Forget keys first seen before then; how many."""
-    gone = delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < before)
-    return len(tx.scalars(gone.returning(IdempotencyKeyRow.key)).all())
 
 
 def _is(person_id: str, route: str, key: str) -> tuple[ColumnElement[bool], ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from models.db import insert_into
@@ -22,9 +21,3 @@ def first_time(tx: Session, message_id: str, now: datetime) -> bool:
     note = insert_into(tx, InboxRow).values(message_id=message_id, received_at=now)
     # RETURNING, since the row count of such an insert says nothing on PostgreSQL.
     return tx.scalar(note.on_conflict_do_nothing().returning(InboxRow.message_id)) is not None
-
-
-def prune(tx: Session, before: datetime) -> int:
-    """Forget messages acted on before then; how many. Keep far longer than any message can be in flight."""
-    gone = delete(InboxRow).where(InboxRow.received_at < before).returning(InboxRow.message_id)
-    return len(tx.scalars(gone).all())

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -48,12 +47,6 @@ def notify(
     moment = now or utc_now()
     body = msgspec.json.encode({"at": rfc3339(moment), **message}).decode()
     _write(tx, ids.new_id(ids.MESSAGE), "feed", user_id, None, body, cause_id, moment)
-
-
-def prune(tx: Session, before: datetime) -> int:
-    """Forget what was published before then; how many."""
-    gone = delete(OutboxRow).where(OutboxRow.published_at < before).returning(OutboxRow.seq)
-    return len(tx.scalars(gone).all())
 
 
 def _write(

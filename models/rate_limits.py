@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, delete
+from sqlalchemy import case
 from sqlalchemy.orm import Session
 
 from models.db import insert_into
@@ -35,9 +35,3 @@ def hit(tx: Session, key: str, *, limit: int, window_seconds: int, now: datetime
         return
     left = (started_at + window - now).total_seconds()
     raise RateLimited("Too many; try again later.", retry_after_seconds=max(1, math.ceil(left)))
-
-
-def prune(tx: Session, before: datetime) -> int:
-    """Forget windows that began before then; how many."""
-    gone = delete(RateLimitRow).where(RateLimitRow.window_started_at < before).returning(RateLimitRow.key)
-    return len(tx.scalars(gone).all())
