@@ -6,6 +6,7 @@
 import { api } from "../api.js";
 import { EventsClient } from "../events_client.js";
 import { announce, formatTokens, icon, money, plural, setValue, toast } from "../ui.js";
+import { listenForTheWaitedFor } from "./tell.js";
 
 /** The signed-in person's id, or "". */
 export const userId = document.querySelector('meta[name="user-id"]')?.getAttribute("content") ?? "";
@@ -125,6 +126,7 @@ function wireFeed() {
     if (location.pathname.startsWith("/studio") || location.pathname.startsWith("/call/")) return;
     toast("Somebody asks for a private stream.", { kind: "info", iconName: "lock", action: { label: "Look", href: "/studio" } });
   });
+  listenForTheWaitedFor(events);
   events.connect();
 }
 

@@ -1,0 +1,117 @@
+"""/models/<handle>: a creator's page. Watching, and asking for a private stream."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from flask import abort, render_template, request
+
+from models import settlement
+from models.clock import utc_now
+from models.services import accounts, private_streams, streams
+from models.services.accounts import Person
+from web.auth import current_person
+from web.pages import blueprint, wording
+from web.pages.deps import database, timers
+
+Kind = Literal["anon", "fan", "owner", "other"]
+
+
+class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The fan's request that waits for an answer; remaining time instead of a moment, for clocks differ."""
+
+    request_id: str
+    minutes: int
+    total_cost: int
+    remaining_ms: int
+
+
+class PageData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What js/pages/creator.js starts from."""
+
+    creator_id: str
+    handle: str
+    display_name: str
+    kind: Kind
+    state: str
+    stream_id: str | None
+    room_id: str | None
+    enabled: bool
+    rate_per_minute: int
+    min_minutes: int
+    answer_ms: int
+    request: OpenRequest | None
+
+
+@blueprint.get("/models/<handle>")
+def creator(handle: str) -> str:
+    """The page; with ``?part=terms`` only the end table at today's price."""
+    viewer = current_person()
+    with database().reading() as tx:
+        person = accounts.find_by_handle(tx, handle)
+        if person is None or "creator" not in person.roles:
+            abort(404)
+        stream = streams.stream_of(tx, person.user_id)
+        offer = private_streams.get_settings(tx, person.user_id)
+        kind = _kind(viewer, person)
+        waiting = private_streams.open_request_of(tx, viewer.user_id, person.user_id) if viewer else None
+    terms = settlement.terms(
+        min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=timers().minute_ms
+    )
+    if request.args.get("part") == "terms":
+        return render_template("partials/terms.html", terms=terms)
+    status = stream.status if stream and stream.status in ("live", "private") else "offline"
+    state = "waiting" if waiting else status
+    page = PageData(
+        creator_id=person.user_id,
+        handle=person.handle,
+        display_name=person.display_name,
+        kind=kind,
+        state=state,
+        stream_id=stream.stream_id if stream else None,
+        room_id=stream.room_id if stream else None,
+        enabled=offer.enabled,
+        rate_per_minute=offer.rate_per_minute,
+        min_minutes=offer.min_minutes,
+        answer_ms=timers().answer_ms,
+        request=_open_request(waiting) if waiting else None,
+    )
+    return render_template(
+        "creator.html",
+        creator=person,
+        kind=kind,
+        state=state,
+        over_now=_over(status, kind),
+        title=stream.title if stream else "",
+        viewers=stream.viewers if stream else 0,
+        offer=offer,
+        terms=terms,
+        answer_words=wording.spoken(timers().answer_ms),
+        page_json=msgspec.json.encode(page).decode(),
+    )
+
+
+def _kind(viewer: Person | None, person: Person) -> Kind:
+    if viewer is None:
+        return "anon"
+    if viewer.user_id == person.user_id:
+        return "owner"
+    return "fan" if "fan" in viewer.roles else "other"
+
+
+def _over(status: str, kind: Kind) -> str:
+    """Which words lie over the picture before a script has done anything."""
+    if status != "live":
+        return status
+    return {"anon": "signin", "owner": "owner"}.get(kind, "joining")
+
+
+def _open_request(view: private_streams.RequestView) -> OpenRequest:
+    remaining = view.expires_at - utc_now()
+    return OpenRequest(
+        request_id=view.request_id,
+        minutes=view.minutes,
+        total_cost=view.total_cost,
+        remaining_ms=max(0, int(remaining.total_seconds() * 1000)),
+    )

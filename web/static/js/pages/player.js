@@ -1,0 +1,136 @@
+// @ts-check
+/**
+ * The public stream's picture on a creator's page: takes a seat to watch, says over the picture what is the matter.
+ * Knows nothing of money or requests.
+ */
+import { SFUClient } from "../sfu_client.js";
+import { icon } from "../ui.js";
+
+const FULL_RETRY_MS = 10_000;
+
+export class Player {
+  /** The stream has become private, or has ended. @type {(reason: string) => void} */
+  onGone = () => {};
+
+  /** @param {HTMLElement} tile @param {string} userId the watcher's own id */
+  constructor(tile, userId) {
+    this.tile = tile;
+    this.userId = userId;
+    this.video = /** @type {HTMLVideoElement} */ (tile.querySelector("video"));
+    this.bar = /** @type {HTMLElement} */ (tile.querySelector("#player-bar"));
+    this.soundButton = /** @type {HTMLButtonElement} */ (tile.querySelector("#sound"));
+    /** @type {SFUClient | null} */
+    this.client = null;
+    this.roomId = "";
+    this.timer = 0;
+    this.soundButton.addEventListener("click", () => this.setSound(this.video.muted));
+    tile.querySelector("#full")?.addEventListener("click", () => this.toggleFullScreen());
+    for (const button of tile.querySelectorAll("[data-retry]")) button.addEventListener("click", () => this.watch(this.roomId));
+    window.addEventListener("pagehide", () => this.stop());
+  }
+
+  /** Show one overlay, or the picture alone. @param {string} name of [data-over], or "" */
+  over(name) {
+    for (const layer of /** @type {NodeListOf<HTMLElement>} */ (this.tile.querySelectorAll("[data-over]"))) {
+      layer.hidden = layer.dataset.over !== name;
+    }
+    const playing = name === "" || name === "stalled";
+    this.video.hidden = !playing;
+    this.bar.hidden = !playing;
+  }
+
+  /** Take a seat in the room and show what comes. @param {string} roomId */
+  async watch(roomId) {
+    this.stop();
+    this.roomId = roomId;
+    this.over("joining");
+    const client = new SFUClient(roomId, this.userId, null);
+    this.client = client;
+    client.onRemoteStream = (stream) => this.show(stream);
+    client.onTrackState = (_userId, kind, state) => {
+      if (kind === "video" && client === this.client && this.video.srcObject) this.over(state === "on" ? "" : "stalled");
+    };
+    client.onTerminated = (reason) => this.terminated(client, reason);
+    client.onLost = (error) => this.failed(client, error);
+    client.onConnectionState = (state) => {
+      if (client === this.client && state === "reconnecting") this.over("stalled");
+    };
+    try {
+      await client.joinAsParticipant({ publish: false });
+    } catch (error) {
+      this.failed(client, /** @type {any} */ (error));
+    }
+  }
+
+  /** Leave the seat; the page shows no picture until `watch` is called again. */
+  stop() {
+    window.clearTimeout(this.timer);
+    const client = this.client;
+    this.client = null;
+    client?.leave();
+    this.video.srcObject = null;
+  }
+
+  /** @private @param {MediaStream} stream */
+  async show(stream) {
+    if (this.video.srcObject !== stream) this.video.srcObject = stream;
+    this.over("");
+    try {
+      await this.video.play();
+    } catch (error) {
+      // Sound before a press is refused by many browsers: then the picture starts silent, and the button says so.
+      if (/** @type {Error} */ (error).name !== "NotAllowedError") return;
+      this.setSound(false);
+      await this.video.play().catch(() => this.over("lost"));
+    }
+    this.setSound(!this.video.muted);
+  }
+
+  /** @private @param {boolean} on */
+  setSound(on) {
+    this.video.muted = !on;
+    this.soundButton.replaceChildren(icon(on ? "sound" : "quiet"), document.createTextNode(on ? "Sound off" : "Turn sound on"));
+  }
+
+  /** @private */
+  toggleFullScreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else if (this.tile.requestFullscreen) this.tile.requestFullscreen().catch((error) => console.warn("no full screen", error));
+    else /** @type {any} */ (this.video).webkitEnterFullscreen?.(); // an iPhone puts only the video itself on the full screen
+  }
+
+  /** @private @param {SFUClient} client @param {string} reason */
+  terminated(client, reason) {
+    if (client !== this.client) return;
+    this.client = null;
+    this.video.srcObject = null;
+    if (reason === "REPLACED") this.over("elsewhere");
+    else if (reason === "MEDIA_FAILURE") this.again("joining", 1_000);
+    else {
+      this.over("joining");
+      this.onGone(reason);
+    }
+  }
+
+  /** @private @param {SFUClient} client @param {{code?: string, message: string}} error */
+  failed(client, error) {
+    if (client !== this.client) return;
+    this.client = null;
+    this.video.srcObject = null;
+    if (error.code === "ROOM_FULL") this.again("full", FULL_RETRY_MS);
+    else if (error.code === "ROOM_NOT_FOUND") this.onGone("STREAM_ENDED");
+    else {
+      const words = this.tile.querySelector("[data-lost-words]");
+      if (words) words.textContent = error.message;
+      this.over("lost");
+    }
+  }
+
+  /** @private Try the same room again after a while. @param {string} over @param {number} milliseconds */
+  again(over, milliseconds) {
+    this.over(over);
+    this.timer = window.setTimeout(async () => {
+      await this.watch(this.roomId);
+    }, milliseconds * (1 + Math.random() / 2));
+  }
+}
