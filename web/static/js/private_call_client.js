@@ -32,15 +32,6 @@ export class PrivateCallClient extends SFUClient {
    */
   constructor(roomId, userId, cameraService = null, options = {}) {
     super(roomId, userId, cameraService, { longestRetryMs: 4_000, ...options });
-    let onRemoteStream = this.onRemoteStream;
-    // The own attachment comes first whatever a page assigns.
-    Object.defineProperty(this, "onRemoteStream", {
-      get: () => (stream, userId_) => {
-        this.#attach(stream);
-        onRemoteStream(stream, userId_);
-      },
-      set: (handler) => (onRemoteStream = handler),
-    });
   }
 
   /** The id of the session whose room this is. */
@@ -78,6 +69,12 @@ export class PrivateCallClient extends SFUClient {
     super.leave();
     this.#black();
     this.#releaseCamera();
+  }
+
+  /** @override @protected */
+  remoteStream(stream, userId) {
+    this.#attach(stream);
+    super.remoteStream(stream, userId);
   }
 
   /** @override @protected */

@@ -68,6 +68,8 @@ export class SFUClient {
   #wake = () => {};
   #failJoin = () => {};
   #firstGrant;
+  #trackListener = (event) => this.#onTrackChange(event.detail);
+  #onlineListener = () => this.#wake();
 
   /**
    * @param {string} roomId
@@ -81,13 +83,9 @@ export class SFUClient {
     this.camera = cameraService;
     this.options = options;
     this.#firstGrant = options.grant ?? null;
-    this.#onTrackChange = this.#onTrackChange.bind(this);
-    cameraService?.addEventListener("trackchange", this.#onTrackChange);
-    this.#online = () => this.#wake();
-    globalThis.addEventListener?.("online", this.#online);
+    cameraService?.addEventListener("trackchange", this.#trackListener);
+    globalThis.addEventListener("online", this.#onlineListener);
   }
-
-  #online;
 
   /** Remote streams by user id. */
   get streams() {
@@ -169,8 +167,8 @@ export class SFUClient {
   close() {
     if (this.#over && this.state === "closed") return;
     this.#over = true;
-    this.camera?.removeEventListener("trackchange", this.#onTrackChange);
-    globalThis.removeEventListener?.("online", this.#online);
+    this.camera?.removeEventListener("trackchange", this.#trackListener);
+    globalThis.removeEventListener("online", this.#onlineListener);
     this.#wake();
     this.closePeerConnections();
     this.#socket?.close();
@@ -196,6 +194,16 @@ export class SFUClient {
   terminated(reason, redirectUrl) {
     this.close();
     this.onTerminated(reason, redirectUrl);
+  }
+
+  /**
+   * Somebody's stream appeared.
+   * @protected
+   * @param {MediaStream} stream
+   * @param {string} userId
+   */
+  remoteStream(stream, userId) {
+    this.onRemoteStream(stream, userId);
   }
 
   async #enter() {
@@ -275,7 +283,7 @@ export class SFUClient {
     socket.onClose = (code) => this.#lost(code);
     const iceServers = [...joined.iceServers, ...(this.options.iceServers ?? [])];
     this.#subscriber = new Subscriber(iceServers, (message) => this.#send(message));
-    this.#subscriber.onStream = (stream, userId) => this.onRemoteStream(stream, userId);
+    this.#subscriber.onStream = (stream, userId) => this.remoteStream(stream, userId);
     this.#subscriber.onStreamGone = (userId) => this.onRemoteStreamRemoved(userId);
     this.#subscriber.onFailed = () => this.#lost(0);
     this.#startPublishing(iceServers);
@@ -294,8 +302,7 @@ export class SFUClient {
     }
   }
 
-  #onTrackChange(event) {
-    const { kind, track } = event.detail;
+  #onTrackChange({ kind, track }) {
     if (this.#publisher) this.#run(this.#publisher.replace(kind, track));
     else if (track && this.state === "connected") this.#startPublishing(this.joined.iceServers);
   }

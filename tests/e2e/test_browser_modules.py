@@ -1,0 +1,364 @@
+"""The browser modules in real Chromium with a fake camera, against a small node of real ICE and DTLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from tests.e2e.small_node import SmallNode
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream=device-count=3",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+# What a browser does at the end of a call, in the order in which it does it.
+WATCH_THE_END = """
+window.seen = [];
+const note = (word) => window.seen.push(word);
+const wrap = (prototype, name, word) => {
+  const original = prototype[name];
+  prototype[name] = function (...args) { note(word(this)); return original.apply(this, args); };
+};
+wrap(MediaStreamTrack.prototype, "stop", (track) => "released " + track.kind);
+wrap(RTCPeerConnection.prototype, "close", () => "closed connection");
+const source = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "srcObject");
+Object.defineProperty(HTMLMediaElement.prototype, "srcObject", {
+  ...source,
+  set(value) {
+    if (!value && this.id) note("black " + this.id + (this.muted ? " muted" : ""));
+    source.set.call(this, value);
+  },
+});
+new MutationObserver((changes) => {
+  for (const { addedNodes } of changes)
+    for (const node of addedNodes) if (node.role === "alert") note("said " + node.textContent);
+}).observe(document, { childList: true, subtree: true });
+"""
+JOIN = """
+async ([roomId, userId, publish]) => {
+  document.cookie = "user=" + userId;
+  const { CameraService } = await import("/js/camera_service.js");
+  const { PrivateCallClient } = await import("/js/private_call_client.js");
+  document.body.innerHTML = '<main><video id="video" width="320"></video><audio id="audio"></audio></main>';
+  window.camera = new CameraService();
+  if (publish) await camera.startCamera("user");
+  window.client = new PrivateCallClient(roomId, userId, camera);
+  window.said = { clocks: [], states: [], terminated: [] };
+  client.onClock = (clock) => said.clocks.push(clock);
+  client.onConnectionState = (state) => said.states.push(state);
+  client.onTerminated = (...all) => said.terminated.push(all);
+  client.attachStreamElements(document.getElementById("video"), document.getElementById("audio"));
+  await client.joinAsParticipant({ publish });
+}
+"""
+PICTURE_SUM = """
+() => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 18 });
+  const pen = canvas.getContext("2d");
+  pen.drawImage(document.getElementById("video"), 0, 0, 32, 18);
+  return pen.getImageData(0, 0, 32, 18).data.filter((_, at) => at % 4 < 3).reduce((sum, each) => sum + each, 0);
+}
+"""
+DECODED = "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames"
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def node() -> Iterator[SmallNode]:
+    started = SmallNode()
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, node: SmallNode) -> Iterator[Callable[[], Page]]:
+    """A page of a person of its own; one that throws anything unexpected fails the test."""
+    contexts = []
+    thrown: list[Any] = []
+
+    def make() -> Page:
+        context = chromium.new_context()
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: thrown.append(error))
+        page.goto(node.url)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert thrown == []
+
+
+def start_camera(page: Page) -> dict[str, Any]:
+    settings: dict[str, Any] = page.evaluate(
+        """async () => {
+          const { CameraService } = await import("/js/camera_service.js");
+          window.camera = new CameraService();
+          await camera.startCamera("environment");
+          const { width, height } = camera.videoTrack.getSettings();
+          return { width, height, audio: camera.audioTrack?.readyState };
+        }"""
+    )
+    return settings
+
+
+def refuse_with(page: Page, name: str) -> dict[str, str]:
+    """How the service explains a browser that refuses with ``name``."""
+    told: dict[str, str] = page.evaluate(
+        """async (name) => {
+          const { CameraService } = await import("/js/camera_service.js");
+          const mediaDevices = { getUserMedia: async () => { throw new DOMException("no", name); } };
+          try { await new CameraService({ mediaDevices }).startCamera("user"); }
+          catch (error) { return { type: error.name, code: error.code, words: error.words, help: error.help }; }
+        }""",
+        name,
+    )
+    return told
+
+
+def picture(page: Page) -> int:
+    total: int = page.evaluate(PICTURE_SUM)
+    return total
+
+
+def call_of_two(open_page: Callable[[], Page]) -> tuple[Page, Page]:
+    """Creator and fan in one private room, the creator's picture moving at the fan."""
+    creator, fan = open_page(), open_page()
+    creator.evaluate(JOIN, ["private-s1", "creator", True])
+    fan.evaluate(WATCH_THE_END)
+    fan.evaluate(JOIN, ["private-s1", "fan", True])
+    fan.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+    return creator, fan
+
+
+class TestCameraService:
+    def test_a_device_without_that_camera_gives_another_in_720p(self, open_page: Callable[[], Page]) -> None:
+        # given fake cameras that face nowhere, when the back one is asked for, then one opens all the same
+        assert start_camera(open_page()) == {"width": 1280, "height": 720, "audio": "live"}
+
+    def test_toggling_keeps_the_stream_and_tells_of_the_new_track(self, open_page: Callable[[], Page]) -> None:
+        page = open_page()
+        start_camera(page)
+        seen = page.evaluate(
+            """async () => {
+              const stream = camera.stream, old = camera.videoTrack, device = old.getSettings().deviceId;
+              const told = [];
+              camera.ontrackchange = (kind, track) => told.push([kind, track === camera.videoTrack]);
+              await camera.toggleCamera();
+              const now = camera.videoTrack;
+              return { told, sameStream: stream === camera.stream, old: old.readyState, now: now.readyState,
+                otherDevice: now.getSettings().deviceId !== device, tracks: stream.getTracks().length };
+            }"""
+        )
+        assert seen == {
+            "told": [["video", True]],
+            "sameStream": True,
+            "old": "ended",
+            "now": "live",
+            "otherDevice": True,
+            "tracks": 2,
+        }
+
+    def test_a_frame_is_a_jpeg_of_the_camera_s_size(self, open_page: Callable[[], Page]) -> None:
+        page = open_page()
+        start_camera(page)
+        frame = page.evaluate(
+            """async () => {
+              const blob = await camera.captureFrame();
+              const bitmap = await createImageBitmap(blob);
+              return { type: blob.type, width: bitmap.width, height: bitmap.height };
+            }"""
+        )
+        assert frame == {"type": "image/jpeg", "width": 1280, "height": 720}
+
+    def test_stopping_releases_everything_also_what_is_only_opening(self, open_page: Callable[[], Page]) -> None:
+        page = open_page()
+        start_camera(page)
+        seen = page.evaluate(
+            """async () => {
+              const tracks = camera.stream.getTracks();
+              camera.stopCamera();
+              const opening = camera.startCamera("user").catch((error) => error.name);
+              camera.stopCamera();
+              const active = camera.active, again = (await camera.startCamera("user")).getTracks().length;
+              return { tracks: tracks.map((track) => track.readyState), active, opening: await opening, again };
+            }"""
+        )
+        assert seen == {"tracks": ["ended", "ended"], "active": False, "opening": "CameraError", "again": 2}
+
+    @pytest.mark.parametrize(
+        ("name", "code"),
+        [
+            ("NotAllowedError", "CAMERA_REFUSED"),
+            ("NotFoundError", "CAMERA_NOT_FOUND"),
+            ("NotReadableError", "CAMERA_BUSY"),
+            ("TypeError", "CAMERA_FAILED"),
+        ],
+    )
+    def test_each_refusal_of_the_browser_has_a_code_and_words(
+        self, open_page: Callable[[], Page], name: str, code: str
+    ) -> None:
+        told = refuse_with(open_page(), name)
+        assert (told["type"], told["code"]) == ("CameraError", code)
+        assert told["words"].endswith(".")
+
+    def test_without_https_that_is_what_it_says(self, playwright: Playwright, node: SmallNode) -> None:
+        # given a name that no browser takes for local, when the camera is asked for, then HTTPS is named
+        flags = [*FLAGS, "--host-resolver-rules=MAP plain.test 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page()
+        page.goto(node.url.replace("localhost", "plain.test"))
+        assert refuse_with(page, "NotAllowedError")["code"] == "NO_HTTPS"
+        browser.close()
+
+    def test_no_microphone_gives_the_picture_alone(self, open_page: Callable[[], Page]) -> None:
+        kinds = open_page().evaluate(
+            """async () => {
+              const { CameraService } = await import("/js/camera_service.js");
+              const mediaDevices = { getUserMedia: async (wish) => {
+                if (wish.audio) throw new DOMException("none", "NotFoundError");
+                return navigator.mediaDevices.getUserMedia(wish);
+              } };
+              const camera = new CameraService({ mediaDevices });
+              return (await camera.startCamera("user")).getTracks().map((track) => track.kind);
+            }"""
+        )
+        assert kinds == ["video"]
+
+
+class TestSFUClient:
+    def test_two_see_each_other(self, open_page: Callable[[], Page]) -> None:
+        creator, fan = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+        assert picture(fan) > 0
+
+    def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        # given the third fake camera (the second shows depth, which no encoder takes), on air
+        creator, fan = call_of_two(open_page)
+        creator.evaluate("camera.listDevices().then(({ cameras }) => camera.chooseCamera(cameras[2].deviceId))")
+        before = fan.evaluate(DECODED)
+        fan.wait_for_function(f"{DECODED} > {before} + 20", timeout=20_000)
+        # when the next one is taken, then pictures go on without another offer
+        offers = [each for each in node.seats["creator"].heard if each["type"] == "OFFER"]
+        before = fan.evaluate(DECODED)
+        creator.evaluate("camera.toggleCamera()")
+        fan.wait_for_function(f"{DECODED} > {before} + 20", timeout=20_000)
+        assert [each for each in node.seats["creator"].heard if each["type"] == "OFFER"] == offers
+        assert creator.evaluate(
+            "client.peerConnections[0].getSenders().some(({ track }) => track === camera.videoTrack)"
+        )
+
+    def test_watching_only_publishes_nothing(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        creator, fan = open_page(), open_page()
+        creator.evaluate(JOIN, ["private-s1", "creator", True])
+        fan.evaluate(JOIN, ["private-s1", "fan", False])
+        fan.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+        assert "OFFER" not in {each["type"] for each in node.seats["fan"].heard}
+
+    def test_a_lost_socket_is_joined_again_with_a_fresh_grant(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.evaluate("client.setMuted('audio', true)")
+        node.refuse_next = ["UNAVAILABLE", "ROOM_NOT_FOUND"]
+        node.drop("creator")
+        creator.wait_for_function("said.states.at(-1) === 'connected' && said.states.includes('reconnecting')")
+        assert [join["userId"] for join in node.joins].count("creator") == 4
+        creator.wait_for_function("client.peerConnections.every((pc) => pc.connectionState === 'connected')")
+        muted = {"type": "MUTE_TRACK", "kind": "audio", "muted": True}
+        assert muted in node.seats["creator"].heard
+
+    def test_a_refused_seat_is_not_asked_for_again(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        node.refuse_next = ["FORBIDDEN"]
+        page = open_page()
+        code = page.evaluate(f"(args) => ({JOIN})(args).catch((error) => error.code)", ["live-1", "x", False])
+        assert (code, len(node.joins)) == ("FORBIDDEN", 1)
+
+    def test_spectators_are_told_that_there_is_nothing_yet(self, open_page: Callable[[], Page]) -> None:
+        code = open_page().evaluate(
+            """async () => {
+              document.cookie = "user=fan";
+              const { SFUClient } = await import("/js/sfu_client.js");
+              return new SFUClient("live-1", "fan").joinAsSpectator().catch((error) => error.code);
+            }"""
+        )
+        assert code == "UNAVAILABLE"
+
+    def test_the_clock_is_handed_on(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        page = open_page()
+        page.evaluate(JOIN, ["private-s1", "fan", False])
+        clock = {"type": "SESSION_CLOCK", "state": "paused", "cause": "creator", "deliveredMs": 5, "paidMs": 9}
+        node.tell("fan", **clock, ratePerMinute=100)
+        page.wait_for_function("said.clocks.length === 1")
+        assert page.evaluate("said.clocks[0].cause") == "creator"
+
+    def test_leaving_says_so_and_lets_everything_go(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        _, fan = call_of_two(open_page)
+        seat = node.seats["fan"]
+        fan.evaluate("client.leave()")
+        fan.wait_for_function("client.state === 'closed' && !camera.active && client.peerConnections.length === 0")
+        node.run(seat.socket.wait_closed())
+        assert seat.heard[-1] == {"type": "LEAVE_ROOM"}
+
+
+class TestPrivateCallClient:
+    def test_the_end_comes_in_the_order_of_the_contract(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        # given a call whose picture moves
+        _, fan = call_of_two(open_page)
+        assert picture(fan) > 0
+        # when the server ends it
+        fan.evaluate("seen.length = 0")
+        node.terminate("fan", "PAYMENT_FAILED")
+        fan.wait_for_function("said.terminated.length === 1")
+        # then black and mute, released, closed, said: in this order
+        seen = fan.evaluate("seen.filter((word, at) => seen.indexOf(word) === at)")
+        assert seen == [
+            "black video muted",
+            "black audio muted",
+            "released audio",
+            "released video",
+            "closed connection",
+            "said Your private call has ended. Reason: PAYMENT FAILED",
+        ]
+        assert picture(fan) == 0
+        state = fan.evaluate("[video.videoWidth, video.muted, audio.muted, camera.active]")
+        assert state == [0, True, True, False]
+        # and after a second the page goes where it is sent, with what /models needs to say it again
+        fan.wait_for_url("**/models?ended=PAYMENT_FAILED&session=s1", timeout=3_000)
+
+    def test_the_creator_keeps_the_camera(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.evaluate("client.options.keepCamera = true; client.options.redirect = false")
+        node.terminate("creator", "TIME_EXPIRED")
+        creator.wait_for_function("said.terminated.length === 1")
+        state = creator.evaluate("[camera.active, camera.videoTrack.readyState, client.state]")
+        assert state == [True, "live", "closed"]
+        assert picture(creator) == 0
+
+    def test_it_never_goes_to_another_site(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        page = open_page()
+        page.evaluate(JOIN, ["private-s1", "fan", False])
+        node.tell("fan", type="TERMINATE_CALL", reason="MODERATION", redirectUrl="https://elsewhere.test/")
+        page.wait_for_url("**/models?ended=MODERATION&session=s1", timeout=3_000)
