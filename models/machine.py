@@ -7,21 +7,23 @@ state that it believes the row is in; if somebody was quicker, there is a Confli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from sqlalchemy import update
-from sqlalchemy.orm import Mapped, Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models.db import Base
 from models.errors import Conflict
 
 Allowed = Mapping[str, frozenset[str]]
 
 
-class Machine(Protocol):
-    """A table whose rows have a ``status``."""
+class Machine(Base):
+    """Base of the tables whose rows have a ``status`` and an ``ALLOWED`` map for it."""
 
+    __abstract__ = True
     ALLOWED: ClassVar[Allowed]
-    id: Mapped[str]
+    id: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str]
 
 

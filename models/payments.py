@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import Base, BigSerial, UtcDateTime, one_of
-from models.machine import allowed
+from models.machine import Machine, allowed
 
 BAD = ("failed", "disputed")
 
 
-class PurchaseRow(Base):
+class PurchaseRow(Machine):
     """Tokens bought for money. ``price_minor`` in the currency's minor unit (cents)."""
 
     __tablename__ = "purchases"
     ALLOWED = allowed(
-        created=("pending", "failed"),
+        created=("pending", "succeeded", "failed"),
         pending=("succeeded", "failed"),
         succeeded=("failed", "disputed"),
         failed=(),
@@ -28,12 +28,15 @@ class PurchaseRow(Base):
         one_of("status", tuple(ALLOWED)),
         CheckConstraint("tokens > 0", name="tokens"),
         CheckConstraint("price_minor > 0", name="price"),
+        UniqueConstraint("user_id", "idempotency_key"),
         Index(None, "user_id", "created_at"),
         Index(None, "status", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    idempotency_key: Mapped[str]
+    """Of the call that asked for it: a repeat goes on with this purchase and charges once."""
     package_id: Mapped[str]
     tokens: Mapped[int] = mapped_column(BigInteger)
     price_minor: Mapped[int] = mapped_column(BigInteger)

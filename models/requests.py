@@ -7,14 +7,14 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.db import Base, UtcDateTime, one_of
-from models.machine import allowed
+from models.db import UtcDateTime, one_of
+from models.machine import Machine, allowed
 
 OPEN = ("queued", "pending")
 """While a request is in one of these, its hold stands."""
 
 
-class RequestRow(Base):
+class RequestRow(Machine):
     """One request. Rates and costs in tokens; the hold's reference in the ledger is this row's ``id``."""
 
     __tablename__ = "private_stream_requests"

@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.db import Base, UtcDateTime, one_of
-from models.machine import allowed
+from models.db import UtcDateTime, one_of
+from models.machine import Machine, allowed
 
 RUNNING = ("connecting", "live", "paused")
 """Media may be flowing."""
@@ -17,7 +17,7 @@ END_CAUSES = ("fan", "creator", "payment_failed", "moderation", "stream_deleted"
 _UNENDED = text("status <> 'ended'")
 
 
-class SessionRow(Base):
+class SessionRow(Machine):
     """One session. Durations in milliseconds unless named minutes; amounts in tokens.
 
     Its hold in the ledger has the request's id as reference. Until it has ended, ``total_held`` tokens of

@@ -8,13 +8,13 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import Base, UtcDateTime, one_of
-from models.machine import allowed
+from models.machine import Machine, allowed
 
 AUTO_ACCEPT = ("manual", "all", "subscribers")
 ROOM_KINDS = ("live", "private")
 
 
-class StreamRow(Base):
+class StreamRow(Machine):
     """One public broadcast, from "go live" to "end"; ``private`` while its creator is in a private session."""
 
     __tablename__ = "streams"
@@ -73,7 +73,7 @@ class MediaNodeRow(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class RoomRow(Base):
+class RoomRow(Machine):
     """A room and the node that it is placed on. ``open`` once the node has said so."""
 
     __tablename__ = "rooms"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models import books, payments, people, plumbing, requests, sessions, streams
+from models import books, flags, payments, people, plumbing, requests, sessions, streams
 from models.db import Base
 
-TABLES = (people, streams, requests, sessions, payments, books, plumbing)
+TABLES = (people, streams, requests, sessions, payments, books, flags, plumbing)
 metadata = Base.metadata

@@ -32,6 +32,7 @@ def upgrade() -> None:
     _blocks()
     _creator_settings()
     _feed_connections()
+    _flags()
     _holds()
     _purchases()
     _rooms()
@@ -299,6 +300,23 @@ def _feed_connections() -> None:
     )
 
 
+def _flags() -> None:
+    op.create_table(
+        "flags",
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("fan_id", sa.String(), nullable=False),
+        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("session_id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("kind IN ('zero_billed_pair')", name=op.f("ck_flags_kind")),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_flags_creator_id")),
+        sa.ForeignKeyConstraint(["fan_id"], ["people.id"], name=op.f("fk_flags_fan_id")),
+        sa.PrimaryKeyConstraint("kind", "creator_id", "fan_id", "day", name=op.f("pk_flags")),
+    )
+    op.create_index(op.f("ix_flags_created_at"), "flags", ["created_at"], unique=False)
+
+
 def _holds() -> None:
     op.create_table(
         "holds",
@@ -327,17 +345,18 @@ def _purchases() -> None:
         "purchases",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("idempotency_key", sa.String(), nullable=False),
         sa.Column("package_id", sa.String(), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.Column("price_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.String(), nullable=False),
         sa.Column("gateway", sa.String(), nullable=False),
         sa.Column("gateway_ref", sa.String(), nullable=True),
-        sa.Column("status", sa.String(), nullable=False),
         sa.Column("cause_id", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("succeeded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("bad_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
         sa.CheckConstraint(
             "status IN ('created', 'pending', 'succeeded', 'failed', 'disputed')", name=op.f("ck_purchases_status")
         ),
@@ -346,6 +365,7 @@ def _purchases() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["people.id"], name=op.f("fk_purchases_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_purchases")),
         sa.UniqueConstraint("gateway_ref", name=op.f("uq_purchases_gateway_ref")),
+        sa.UniqueConstraint("user_id", "idempotency_key", name=op.f("uq_purchases_user_id_idempotency_key")),
     )
     op.create_index(op.f("ix_purchases_status_created_at"), "purchases", ["status", "created_at"], unique=False)
     op.create_index(op.f("ix_purchases_user_id_created_at"), "purchases", ["user_id", "created_at"], unique=False)
@@ -358,10 +378,10 @@ def _rooms() -> None:
         sa.Column("node_id", sa.String(), nullable=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("creator_id", sa.String(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
         sa.Column("viewers", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
         sa.CheckConstraint("kind IN ('live', 'private')", name=op.f("ck_rooms_kind")),
         sa.CheckConstraint("status IN ('opening', 'open', 'closed')", name=op.f("ck_rooms_status")),
         sa.CheckConstraint("viewers >= 0", name=op.f("ck_rooms_viewers")),
@@ -397,9 +417,9 @@ def _streams() -> None:
         sa.Column("creator_id", sa.String(), nullable=False),
         sa.Column("room_id", sa.String(), nullable=False),
         sa.Column("title", sa.String(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
         sa.CheckConstraint("status IN ('live', 'private', 'ended')", name=op.f("ck_streams_status")),
         sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_streams_creator_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_streams")),
@@ -516,13 +536,13 @@ def _private_stream_requests() -> None:
         sa.Column("commission_percent", sa.Integer(), nullable=False),
         sa.Column("minute_ms", sa.Integer(), nullable=False),
         sa.Column("total_cost", sa.BigInteger(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
         sa.Column("close_reason", sa.String(), nullable=True),
         sa.Column("accepted_by", sa.String(), nullable=True),
         sa.Column("cause_id", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
         sa.CheckConstraint(
             "status IN ('queued', 'pending', 'accepted', 'declined', 'cancelled', 'expired')",
             name=op.f("ck_private_stream_requests_status"),
@@ -590,7 +610,6 @@ def _private_stream_sessions() -> None:
         sa.Column("room_id", sa.String(), nullable=False),
         sa.Column("node_id", sa.String(), nullable=True),
         sa.Column("boot_id", sa.String(), nullable=True),
-        sa.Column("status", sa.String(), nullable=False),
         sa.Column("cause_id", sa.String(), nullable=False),
         sa.Column("requested_minutes", sa.Integer(), nullable=False),
         sa.Column("minimum_minutes", sa.Integer(), nullable=False),
@@ -629,6 +648,7 @@ def _private_stream_sessions() -> None:
         sa.Column("total_earnings", sa.BigInteger(), nullable=True),
         sa.Column("commission", sa.BigInteger(), nullable=True),
         sa.Column("refunded", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
         sa.CheckConstraint(
             "at_fault IN ('fan', 'creator', 'none')", name=op.f("ck_private_stream_sessions_at_fault")
         ),
