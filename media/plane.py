@@ -10,25 +10,32 @@ by renegotiation, and are mapped to tracks: whoever joins while a slot is free c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Literal, cast
 
+from media import sdp_rules
+from media.aiortc_seam import Leg, Received, State
+from media.forwarding import Egress, Ingress, Source, Wire
 from media.sdp_rules import BadSdp as BadSdp
+from media.tracks import Codec, Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
+from models.clock import monotonic_ms
+from models.ids import new_id
 
 Pc = Literal["publish", "subscribe"]
+
+MOST_TRACKS = 4
+"""Tracks that one participant may publish: camera, microphone, and a screen with sound."""
+SEAT_BLOCK = 4
+"""The first seat comes alone (a private stream needs one); after that they grow by so many."""
+TICK_SECONDS = 0.1
+TICKS_A_REPORT = 10
 
 
 class Peer:
     """One participant's two peer connections; made inside the running loop, ended by ``close``."""
-
-    user_id: str
-    published: dict[str, PublishedTrack]
-    """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
-    last_heard_ms: int
-    """Monotonic milliseconds of the last datagram from this peer that passed authentication
-    (STUN, DTLS or SRTP on either connection); at first the moment of creation."""
 
     def __init__(
         self,
@@ -41,39 +48,272 @@ class Peer:
         """``addresses``: local addresses to offer candidates on (empty: all of this host's; loopback only
         if named). ``on_connected`` is called once ICE and DTLS of that connection are complete,
         ``on_lost`` when it failed or the other side closed it; neither after ``stop_forwarding``."""
-        raise AssertionError("filled next")
+        self.user_id = user_id
+        self.published: dict[str, PublishedTrack] = {}
+        """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
+        self.last_heard_ms = monotonic_ms()
+        """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
+        SRTP, SRTCP); at first the moment of creation."""
+        self._addresses = addresses
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._stopped = False
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._publish: Leg | None = None
+        self._ingress: Ingress | None = None
+        self._by_mid: dict[str, PublishedTrack] = {}
+        self._bindings: tuple[dict[int, Source], dict[int, list[Source]], int] = ({}, {}, 0)
+        self._subscribe: Leg | None = None
+        self._egress: Egress | None = None
+        self._slots: list[Slot] = []
+        self._by_ssrc: dict[int, Slot] = {}
+        self._waiting: list[PublishedTrack] = []
+        self._offered = ""
+        self._open_offer = False
+        self._negotiated = 0
+        self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    # --- publish
 
     async def accept_publish(self, sdp: str) -> str:
         """Answer the client's offer; ``published`` holds its tracks afterwards. Raises BadSdp."""
-        raise AssertionError("filled next")
+        if self._stopped:
+            raise BadSdp("the peer is gone")
+        text = sdp_rules.check(sdp, most_media=MOST_TRACKS)
+        leg = self._publish
+        if leg is None or leg.remote_fragment != sdp_rules.fragment(text):
+            leg = Leg(self._addresses, lambda state: self._publish_state(leg, state), self._heard)
+        try:
+            answer, received, transport_cc = await leg.answer(text)
+        except BaseException:
+            if leg is not self._publish:
+                await leg.close()
+            raise
+        if self._stopped:
+            await leg.close()
+            raise BadSdp("the peer is gone")
+        if leg is not self._publish:
+            self._replace_publish(leg)
+        self._take(received, transport_cc)
+        return answer
+
+    def _replace_publish(self, leg: Leg) -> None:
+        """The client opened another connection in place of the old one."""
+        old, self._publish = self._publish, leg
+        if old is not None:
+            old.silence()
+            self._drop_ingress()
+            for mid in tuple(self._by_mid):
+                self._unpublish(mid)
+            self._later(old.close())
+
+    def _take(self, received: list[Received], transport_cc: int) -> None:
+        """Bring ``published`` and the packet bindings up to the latest offer."""
+        announced: dict[int, Source] = {}
+        by_type: dict[int, list[Source]] = {}
+        for mid in set(self._by_mid) - {line.mid for line in received}:
+            self._unpublish(mid)
+        for line in received:
+            track = self._by_mid.get(line.mid)
+            if track is not None and track.codec != line.codec:
+                self._unpublish(line.mid)
+                track = None
+            if track is None:
+                track = self._new_track(line)
+            sources = [(line.payload_type, Source(track, retransmission=False))]
+            if line.retransmission_type is not None:
+                sources.append((line.retransmission_type, Source(track, retransmission=True)))
+            for payload_type, source in sources:
+                by_type.setdefault(payload_type, []).append(source)
+            for ssrc, (_, source) in zip(line.ssrcs, sources, strict=False):
+                announced[ssrc] = source
+            if line.ssrcs:
+                track.ssrc = line.ssrcs[0]
+        self._bindings = (announced, by_type, transport_cc)
+        if self._ingress is not None:
+            self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+
+    def _new_track(self, line: Received) -> PublishedTrack:
+        track = PublishedTrack(
+            track_id=new_id("trk"),
+            user_id=self.user_id,
+            kind=cast(Kind, line.kind),
+            codec=cast(Codec, line.codec),
+            clock_rate=line.clock_rate,
+            ask_keyframe=lambda: self._ask_keyframe(track),
+        )
+        self._by_mid[line.mid] = track
+        self.published[track.track_id] = track
+        return track
+
+    def _ask_keyframe(self, track: PublishedTrack) -> None:
+        if self._ingress is not None:
+            self._ingress.ask_keyframe(track)
+
+    def _unpublish(self, mid: str) -> None:
+        track = self._by_mid.pop(mid)
+        self.published.pop(track.track_id, None)
+        track.close(monotonic_ms())
+
+    def _publish_state(self, leg: Leg | None, state: State) -> None:
+        if self._stopped or leg is None or leg is not self._publish:
+            return
+        if state == "lost":
+            self._drop_ingress()
+            self._on_lost("publish")
+            return
+        path = leg.path()
+        if path is None:
+            return
+        if self._ingress is not None:
+            self._ingress.wire.close()
+            self._ingress.wire = Wire(path)
+            return
+        self._ingress = Ingress(Wire(path), self._now_heard)
+        self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+        leg.on_media(self._ingress.receive)
+        self._tick()
+        self._on_connected("publish")
+
+    def _tick(self) -> None:
+        """Ten times a second, while the publish connection stands."""
+        if self._ingress is None:
+            return
+        self._ticks += 1
+        now_ms = monotonic_ms()
+        self._ingress.tick(now_ms)
+        if self._ticks % TICKS_A_REPORT == 0:
+            self._ingress.report(now_ms)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _drop_ingress(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ingress is not None:
+            self._ingress.wire.close()
+            self._ingress = None
+
+    # --- subscribe
 
     def subscribe(self, track: PublishedTrack) -> Slot:
         """Forward ``track`` to this peer. Starts at once if a negotiated slot is free, else after the next
         offer and answer: look at ``needs_offer``. A key frame is asked for."""
-        raise AssertionError("filled next")
+        if self._stopped:
+            return Slot(kind=track.kind, ssrc=0, seat=0)
+        slot = self._free_slot(track)
+        track.add(slot, monotonic_ms())
+        return slot
 
     def unsubscribe(self, slot: Slot) -> None:
         """Stop forwarding in ``slot`` and free it for another track; harmless to repeat."""
-        raise AssertionError("filled next")
+        if slot.track is not None:
+            slot.track.remove(slot, monotonic_ms())
 
     @property
     def needs_offer(self) -> bool:
         """Some subscribed track has no negotiated m-line yet: send ``offer_subscribe()``."""
-        raise AssertionError("filled next")
+        return any(slot.track is not None for slot in self._slots[self._negotiated :])
 
     async def offer_subscribe(self) -> str:
         """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
         so that the client can be told a new mapping. One offer at a time: await the answer first, if
         ``needs_offer`` was true (an unanswered offer is simply sent again)."""
-        raise AssertionError("filled next")
+        if self._subscribe is None:
+            raise BadSdp("nothing is subscribed")
+        if not self._open_offer and self._negotiated < len(self._slots):
+            self._open_offer = True
+            self._offered, mids = await self._subscribe.offer()
+            for slot, mid in zip(self._slots, mids, strict=False):
+                slot.mid = mid
+        return self._offered
 
     def mids(self) -> dict[str, PublishedTrack]:
         """Which track each used m-line of the last offer carries now (OFFER's ``tracks``)."""
-        raise AssertionError("filled next")
+        return {slot.mid: slot.track for slot in self._slots if slot.mid is not None and slot.track is not None}
 
     async def accept_subscribe_answer(self, sdp: str) -> None:
         """The client's answer; ignored if no offer is open. Raises BadSdp."""
-        raise AssertionError("filled next")
+        if not self._open_offer or self._subscribe is None or self._stopped:
+            return
+        lines = await self._subscribe.accept_answer(sdp_rules.check(sdp))
+        self._open_offer = False
+        self._negotiated = len(lines)
+        for slot, line in zip(self._slots, lines, strict=False):
+            slot.payload_types = cast("dict[Codec, int]", line.payload_types)
+        self._rewire()
+
+    def _free_slot(self, track: PublishedTrack) -> Slot:
+        """A free slot, best next to the other track of the same publisher, else a new seat's."""
+        free = [slot for slot in self._slots if slot.kind == track.kind and slot.track is None]
+        taken = {slot.seat: slot.track.user_id for slot in self._slots if slot.track is not None}
+        for slot in free:
+            if taken.get(slot.seat) == track.user_id:
+                return slot
+        # An empty seat first; half of a stranger's seat would put two people's sound and picture in step.
+        for slot in free:
+            if slot.seat not in taken:
+                return slot
+        before = len(self._slots)
+        for _ in range(SEAT_BLOCK if before else 1):
+            self._add_seat()
+        return next(slot for slot in self._slots[before:] if slot.kind == track.kind)
+
+    def _add_seat(self) -> None:
+        if self._subscribe is None:
+            self._subscribe = Leg(self._addresses, self._subscribe_state, self._heard)
+        seat = len(self._slots) // 2
+        kinds: tuple[Kind, ...] = ("audio", "video")
+        for kind in kinds:
+            ssrc = self._subscribe.add_line(kind, f"seat{seat}")
+            slot = Slot(kind=kind, ssrc=ssrc, seat=seat)
+            self._slots.append(slot)
+            self._by_ssrc[ssrc] = slot
+
+    def _subscribe_state(self, state: State) -> None:
+        if self._stopped or self._subscribe is None:
+            return
+        first = self._egress is None
+        if state == "lost":
+            self._drop_egress()
+            self._on_lost("subscribe")
+            return
+        path = self._subscribe.path()
+        if path is None:
+            return
+        old = self._egress
+        self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
+        self._rewire()
+        if old is not None:
+            old.wire.close()
+        self._subscribe.on_media(self._egress.receive)
+        if first:
+            self._on_connected("subscribe")
+
+    def _rewire(self) -> None:
+        """Give every negotiated slot the wire as it is now."""
+        wire = self._egress.wire if self._egress is not None else None
+        now_ms = monotonic_ms()
+        for slot in self._slots[: self._negotiated]:
+            fresh = slot.wire is None and wire is not None
+            slot.wire = wire
+            if slot.track is not None:
+                slot.track.refresh()
+                if fresh:
+                    slot.track.request_keyframe(now_ms)
+
+    def _drop_egress(self) -> None:
+        """Take this peer out of every fan-out, then close the wire: in this order, as fan-out holds contexts."""
+        for slot in self._slots:
+            self.unsubscribe(slot)
+            slot.wire = None
+        if self._egress is not None:
+            self._egress.wire.close()
+            self._egress = None
+
+    # --- both
 
     def add_candidate(self, pc: Pc, candidate: dict[str, str | int | None] | None) -> None:
         """Accepted and ignored: we answer addresses that checked in, and never send to one that was named."""
@@ -81,12 +321,53 @@ class Peer:
     def stop_forwarding(self) -> None:
         """Synchronous and final: from its return no datagram of this peer is forwarded and none is sent to
         it. Its tracks leave every other peer's slots. ``close`` still has to be awaited."""
-        raise AssertionError("filled next")
+        if self._stopped:
+            return
+        self._stopped = True
+        for leg in (self._publish, self._subscribe):
+            if leg is not None:
+                leg.silence()
+        for mid in tuple(self._by_mid):
+            self._unpublish(mid)
+        self._drop_ingress()
+        self._drop_egress()
 
     async def close(self) -> None:
         """``stop_forwarding``, then free sockets, SRTP contexts, tasks; harmless to repeat."""
-        raise AssertionError("filled next")
+        self.stop_forwarding()
+        legs = [leg for leg in (self._publish, self._subscribe) if leg is not None]
+        self._publish = self._subscribe = None
+        for leg in legs:
+            await leg.close()
+        if self._leaving:
+            await asyncio.gather(*self._leaving)
+        self._slots.clear()
+        self._by_ssrc.clear()
 
     def stats(self) -> dict[str, int]:
-        """Counters since creation: packets and bytes in and out, losses, key-frame requests, drops."""
-        raise AssertionError("filled next")
+        """Counters since the connections stand: packets and bytes in, losses, NACKs, key-frame requests."""
+        ingress, egress = self._ingress, self._egress
+        tracks = self.published.values()
+        return {
+            "packets_in": ingress.packets_in if ingress else 0,
+            "bytes_in": ingress.bytes_in if ingress else 0,
+            "refused": ingress.refused if ingress else 0,
+            "packets_lost": sum(track.reception.lost for track in tracks),
+            "keyframes_asked": sum(track.throttle.sent for track in tracks),
+            "keyframes_wanted": egress.keyframe_requests if egress else 0,
+            "nacks": egress.nacks if egress else 0,
+            "retransmitted": egress.retransmitted if egress else 0,
+        }
+
+    def _heard(self) -> None:
+        self.last_heard_ms = monotonic_ms()
+
+    def _now_heard(self) -> int:
+        """The clock that ingress reads once per authenticated packet."""
+        self.last_heard_ms = monotonic_ms()
+        return self.last_heard_ms
+
+    def _later(self, closing: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(closing)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)

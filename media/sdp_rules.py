@@ -1,36 +1,101 @@
-"""What an SDP from outside must satisfy before any parser of ours or aiortc's sees it: pure text rules.
+"""What an SDP from outside must satisfy, and what we change in our own: text rules, no connection.
 
-Knows nothing of connections. Everything that is wrong with a description is one error, ``BadSdp``.
+Everything that is wrong with a description is one error, ``BadSdp``.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiortc.sdp import SessionDescription
 
 MAX_BYTES = 64 * 1024
 MAX_MEDIA = 64
-_CODEC_LINE = re.compile(r"^a=rtpmap:(\d+) ([A-Za-z0-9_-]+)/(\d+)", re.MULTILINE)
+_FRAGMENT = re.compile(r"[A-Za-z0-9+/]{4,256}")
+_PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
+_DIGESTS = ("sha-256", "sha-384", "sha-512")
 
 
 class BadSdp(Exception):
-    """The description cannot be used; nothing changed. Signaling answers ``BAD_MESSAGE``."""
+    """The description cannot be used; signaling answers ``BAD_MESSAGE``."""
 
 
 def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
-    """``sdp`` without its candidates, or BadSdp.
+    """``sdp`` without its candidates and groups, or BadSdp.
 
-    Candidates go because nothing is ever sent to an address that a client merely named (RFC 8445
-    section 15; they would also make the ICE agent resolve ``.local`` names).
+    Candidates go because nothing is ever sent to an address that a client merely named; groups because
+    there is one transport anyway, and a forged group would take it apart.
     """
-    if len(sdp.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    try:
+        size = len(sdp.encode())
+    except UnicodeEncodeError as error:
+        raise BadSdp("not text") from error
+    if size > MAX_BYTES:
         raise BadSdp("longer than 64 KiB")
-    if not sdp.isascii() and not sdp.isprintable() and "\x00" in sdp:
-        raise BadSdp("not text")
     lines = sdp.splitlines()
-    media = sum(1 for line in lines if line.startswith("m="))
-    if not 1 <= media <= most_media:
-        raise BadSdp(f"{media} m-lines; 1 to {most_media} are allowed")
-    if any(line.startswith("m=") and not line.startswith(("m=audio ", "m=video ")) for line in lines):
+    media = [line for line in lines if line.startswith("m=")]
+    if not 1 <= len(media) <= most_media:
+        raise BadSdp(f"{len(media)} m-lines; 1 to {most_media} are allowed")
+    if any(not line.startswith(("m=audio ", "m=video ")) for line in media):
         raise BadSdp("only audio and video are carried")
-    kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
-    return "\r\n".join(kept) + "\r\n"
+    if len(media) > 1 and not any(line.startswith("a=group:BUNDLE ") for line in lines):
+        raise BadSdp("all m-lines must be bundled")
+    dropped = ("a=candidate:", "a=end-of-candidates", "a=group:")
+    return "\r\n".join(line for line in lines if not line.startswith(dropped)) + "\r\n"
+
+
+def check_parsed(description: SessionDescription) -> None:
+    """What would otherwise go wrong later, in a task of aiortc's where nobody could answer for it."""
+    mids = [media.rtp.muxId for media in description.media]
+    if not all(mids) or len(set(mids)) != len(mids):
+        raise BadSdp("every m-line needs a mid of its own")
+    fragments = {media.ice.usernameFragment or "" for media in description.media if media.ice is not None}
+    if len(fragments) != 1 or not _FRAGMENT.fullmatch(fragments.pop()):
+        raise BadSdp("one transport has one ice-ufrag")
+    for media in description.media:
+        if media.ice is None or not _PASSWORD.fullmatch(media.ice.password or ""):
+            raise BadSdp("ice-pwd missing or malformed")
+        if media.dtls is None or not any(f.algorithm.lower() in _DIGESTS for f in media.dtls.fingerprints):
+            raise BadSdp("fingerprint or setup missing")
+
+
+def extension_id(sdp: str, uri: str) -> int:
+    """The id that ``sdp`` gives a header extension, the same in every m-line; 0 if there is none."""
+    found = {int(match[1]) for match in re.finditer(rf"^a=extmap:(\d+)(?:/\w+)? {re.escape(uri)}\s*$", sdp, re.M)}
+    identifier = found.pop() if len(found) == 1 else 0
+    return identifier if 1 <= identifier <= 255 and identifier != 15 else 0
+
+
+def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
+    """An answer that accepts transport-wide congestion control on every m-line."""
+    lines = []
+    for line in answer.splitlines():
+        lines.append(line)
+        if line.startswith("a=mid:"):
+            lines.append(f"a=extmap:{identifier} {uri}")
+        elif (match := re.match(r"a=rtpmap:(\d+) (\S+)/", line)) and match[2].lower() != "rtx":
+            lines.append(f"a=rtcp-fb:{match[1]} transport-cc")
+    return "\r\n".join(lines) + "\r\n"
+
+
+def without_extensions(offer: str) -> str:
+    """An offer of packets that carry no header extensions, and that wants no bitrate estimates."""
+    return "\r\n".join(
+        line
+        for line in offer.splitlines()
+        if not line.startswith("a=extmap:") and not line.endswith(" goog-remb")
+    ) + "\r\n"  # fmt: skip
+
+
+def slim(sdp: str) -> str:
+    """Our SDP without what 40 m-lines need not repeat: one fingerprint is enough, RTCP has no port."""
+    dropped = ("a=fingerprint:sha-384", "a=fingerprint:sha-512", "a=rtcp:")
+    return "\r\n".join(line for line in sdp.splitlines() if not line.startswith(dropped)) + "\r\n"
+
+
+def fragment(sdp: str) -> str | None:
+    """The first ICE user fragment: it names the client's connection."""
+    match = re.search(r"^a=ice-ufrag:(\S+)", sdp, re.M)
+    return match[1] if match else None

@@ -1,0 +1,360 @@
+"""The path of a packet: receive, unprotect, read the header once, fan out, rewrite, protect, send.
+
+Nothing is decoded, nothing is awaited between receive and send, and nothing is queued: what the socket
+does not take at once is lost, as on any network. SRTP works in place on one buffer through cffi.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from media import rtp
+from media.aiortc_seam import Path, lengths, srtp, workspace
+from media.feedback import Arrivals
+from media.tracks import Kept, PublishedTrack, Slot
+
+LARGEST_PACKET = 1500
+SMALLEST_PACKET = 12 + 8
+MOST_SOURCES = 32
+"""SSRCs that one connection may bring: each costs an SRTP stream."""
+MOST_NACKED = 64
+"""Packets sent again for one NACK."""
+RETRANSMIT_EVERY_MS = 20
+MAX_VIDEO_BITRATE = 2_800_000
+"""What REMB allows a publisher: 720p at 2.5 Mbit/s and its sound."""
+OWN_SSRC = 1
+"""We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
+
+_pack_header = rtp.RTP_HEADER.pack_into
+_buffer, _view = workspace(2048)
+_length = lengths()
+
+
+class Wire:
+    """One connected transport: a socket, the address that checked in, and two SRTP contexts."""
+
+    __slots__ = ("_path", "address", "protect_context", "refused", "sendto", "unprotect_context")
+
+    def __init__(self, path: Path) -> None:
+        self._path: Path | None = path
+        self.protect_context: Any = path.protect_context
+        self.unprotect_context: Any = path.unprotect_context
+        self.sendto = path.sendto
+        self.address = path.address
+        self.refused = 0
+
+    def open_rtp(self, data: bytes) -> bytes | None:
+        """The RTP packet inside, or None if it does not authenticate or came before."""
+        return self._open(srtp.unprotect, data)
+
+    def open_rtcp(self, data: bytes) -> bytes | None:
+        """The compound inside, or None."""
+        return self._open(srtp.unprotect_rtcp, data)
+
+    def _open(self, unprotect: Callable[[Any, Any, Any], int], data: bytes) -> bytes | None:
+        size = len(data)
+        if self._path is None or size > LARGEST_PACKET:
+            return None
+        _view[:size] = data
+        _length[0] = size
+        if unprotect(self.unprotect_context, _buffer, _length):
+            return None
+        return bytes(_view[: _length[0]])
+
+    def send_rtcp(self, compound: bytes) -> None:
+        """Protect and send a compound; lost if the socket is full."""
+        size = len(compound)
+        if self._path is None or size > LARGEST_PACKET - 100:
+            return
+        _view[:size] = compound
+        _length[0] = size
+        if srtp.protect_rtcp(self.protect_context, _buffer, _length):
+            return
+        self._send(_view[: _length[0]])
+
+    def send_rtp(self, slot: Slot, kept: Kept, payload_type: int) -> None:
+        """Send one packet as ``slot``'s subscriber knows it; the same bytes each time it is called."""
+        packet = kept.packet
+        size = len(packet)
+        if self._path is None:
+            return
+        _view[:size] = packet
+        _pack_header(
+            _view, 0, 0x80, kept.marker | payload_type, (kept.sequence + slot.sequence_offset) & 0xFFFF,
+            (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.ssrc,
+        )  # fmt: skip
+        _length[0] = size
+        if not srtp.protect(self.protect_context, _buffer, _length):
+            self._send(_view[: _length[0]])
+
+    def _send(self, data: memoryview) -> None:
+        try:
+            self.sendto(data, self.address)
+        except OSError:
+            self.refused += 1
+
+    def close(self) -> None:
+        """Forget the contexts and close the socket; nothing is sent any more."""
+        if self._path is not None:
+            self._path.close()
+            self._path = None
+            self.protect_context = self.unprotect_context = None
+
+
+def fan_out(track: PublishedTrack, kept: Kept) -> int:
+    """Send a fresh packet to every live slot; returns how many the sockets refused."""
+    sequence, timestamp, marker, packet = kept
+    size = len(packet)
+    view, buffer, length = _view, _buffer, _length
+    protect, pack = srtp.protect, _pack_header
+    refused = 0
+    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address in track.lanes:
+        view[:size] = packet
+        pack(
+            view, 0, 0x80, marker | payload_type, (sequence + sequence_offset) & 0xFFFF,
+            (timestamp + timestamp_offset) & 0xFFFFFFFF, ssrc,
+        )  # fmt: skip
+        length[0] = size
+        if protect(context, buffer, length):
+            refused += 1
+            continue
+        try:
+            send(view[: length[0]], address)
+        except OSError:
+            refused += 1
+    return refused
+
+
+def late(track: PublishedTrack, kept: Kept) -> None:
+    """Send a packet that came out of order to the slots that were live when it was due."""
+    for slot in tuple(track.slots):
+        payload_type = slot.payload_type()
+        if slot.live and slot.wire is not None and payload_type is not None and kept.sequence >= slot.first:
+            slot.wire.send_rtp(slot, kept, payload_type)
+
+
+class Source:
+    """One SSRC of a publisher: a track, or its retransmission stream."""
+
+    __slots__ = ("retransmission", "track")
+
+    def __init__(self, track: PublishedTrack, retransmission: bool) -> None:
+        self.track = track
+        self.retransmission = retransmission
+
+
+class Ingress:
+    """What a publisher's connection brings. ``receive`` is called for every datagram that may be SRTP."""
+
+    def __init__(self, wire: Wire, now_ms: Callable[[], int]) -> None:
+        self.wire = wire
+        self.tracks: list[PublishedTrack] = []
+        self.by_payload_type: dict[int, list[Source]] = {}
+        self.arrivals: Arrivals | None = None
+        self.transport_cc_id = 0
+        self.packets_in = self.bytes_in = self.refused = 0
+        self._now_ms = now_ms
+        self._sources: dict[int, Source | None] = {}
+        self._talkers: set[int] = set()
+
+    def bind(
+        self, tracks: list[PublishedTrack], announced: dict[int, Source], by_payload_type: dict[int, list[Source]],
+        transport_cc_id: int,
+    ) -> None:  # fmt: skip
+        """Take over what the latest offer said: SSRCs that it announced, payload types, extension id."""
+        self.tracks = tracks
+        self.by_payload_type = by_payload_type
+        self._sources = dict(announced)
+        self.transport_cc_id = transport_cc_id
+        if transport_cc_id and self.arrivals is None:
+            self.arrivals = Arrivals()
+
+    def receive(self, data: bytes) -> None:
+        """One datagram, synchronously from the socket to every subscriber's socket."""
+        size = len(data)
+        if not SMALLEST_PACKET <= size <= LARGEST_PACKET:
+            return
+        if 192 <= data[1] <= 223:
+            self._receive_rtcp(data)
+            return
+        ssrc = int.from_bytes(data[8:12], "big")
+        source = self._sources.get(ssrc)
+        if source is None and (ssrc in self._sources or len(self._sources) >= MOST_SOURCES):
+            return
+        packet = self.wire.open_rtp(data)
+        if packet is None or (bounds := rtp.payload_bounds(packet)) is None:
+            return
+        self.packets_in += 1
+        self.bytes_in += size
+        if source is None:
+            source = self._learn(ssrc, packet[1] & 0x7F)
+        if self.transport_cc_id and self.arrivals is not None:
+            value = rtp.extension(packet, self.transport_cc_id)
+            if value is not None and len(value) == 2:
+                self.arrivals.packet(int.from_bytes(value, "big"), time.monotonic_ns() // 1000)
+        if source is not None:
+            self._media(source, ssrc, packet, bounds)
+
+    def _media(self, source: Source, ssrc: int, packet: bytes, bounds: tuple[int, int]) -> None:
+        track = source.track
+        start, end = bounds
+        sequence = int.from_bytes(packet[2:4], "big")
+        timestamp = int.from_bytes(packet[4:8], "big")
+        now_ms = self._now_ms()
+        if source.retransmission:  # RFC 4588 section 4: the original number precedes the payload
+            if end - start < 2:
+                return
+            sequence = int.from_bytes(packet[start : start + 2], "big")
+            start += 2
+            if start == end:
+                return
+        else:
+            track.ssrc = ssrc
+        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms)
+        if kept is None:
+            return
+        if not source.retransmission:
+            track.reception.packet(kept.sequence, timestamp, now_ms)
+        if kept.sequence == track.highest:
+            self.refused += fan_out(track, kept)
+        else:
+            late(track, kept)
+        if track.gaps and track.kind == "video":
+            self._ask_again(track, now_ms)
+
+    def _learn(self, ssrc: int, payload_type: int) -> Source | None:
+        """An SSRC that no offer announced belongs to the only track of its payload type, if there is one."""
+        candidates = self.by_payload_type.get(payload_type, [])
+        source = candidates[0] if len(candidates) == 1 else None
+        self._sources[ssrc] = source
+        return source
+
+    def _ask_again(self, track: PublishedTrack, now_ms: int) -> None:
+        missing = track.gaps.due(now_ms)
+        if missing and track.ssrc is not None:
+            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.negative_ack(OWN_SSRC, track.ssrc, missing))
+
+    def ask_keyframe(self, track: PublishedTrack) -> None:
+        """Send a picture loss indication for ``track``."""
+        if track.ssrc is not None:
+            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.picture_loss(OWN_SSRC, track.ssrc))
+
+    def _receive_rtcp(self, data: bytes) -> None:
+        compound = _open_known(self.wire, self._talkers, data)
+        if compound is None:
+            return
+        now_ms = self._now_ms()
+        for packet in rtp.compound(compound):
+            info = rtp.sender_info(packet.body) if packet.kind == rtp.SR else None
+            if info is None:
+                continue
+            for track in self.tracks:
+                if track.ssrc == info.ssrc:
+                    track.reception.sender_report(info.ntp, now_ms)
+                    report_on(track, info)
+
+    def report(self, now_ms: int) -> None:
+        """Once a second: receiver reports, and REMB for whoever has no transport-wide feedback."""
+        blocks = [
+            block for track in self.tracks
+            if track.ssrc is not None and (block := track.reception.block(track.ssrc, now_ms)) is not None
+        ]  # fmt: skip
+        message = rtp.receiver_report(OWN_SSRC, blocks)
+        video = [track.ssrc for track in self.tracks if track.kind == "video" and track.ssrc is not None]
+        if self.arrivals is None and video:
+            message += rtp.max_bitrate(OWN_SSRC, MAX_VIDEO_BITRATE * len(video), video)
+        self.wire.send_rtcp(message)
+
+    def tick(self, now_ms: int) -> None:
+        """Ten times a second: arrival times, NACKs that went unanswered, key-frame requests that waited."""
+        if self.arrivals is not None:
+            feedback = self.arrivals.feedback(OWN_SSRC, next((t.ssrc for t in self.tracks if t.ssrc), 0) or 0)
+            if feedback is not None:
+                self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + feedback)
+        for track in self.tracks:
+            track.tick(now_ms)
+            if track.gaps and track.kind == "video":
+                self._ask_again(track, now_ms)
+
+
+def report_on(track: PublishedTrack, info: rtp.SenderInfo) -> None:
+    """Pass a sender report on, in the numbers of each subscriber, so that lips match sound."""
+    for slot in track.slots:
+        if slot.live and slot.wire is not None:
+            slot.wire.send_rtcp(
+                rtp.sender_report(
+                    slot.ssrc, info.ntp, info.timestamp + slot.timestamp_offset,
+                    slot.packets + track.packets, slot.octets + track.octets,
+                )
+                + rtp.source_name(slot.ssrc, f"seat{slot.seat}")
+            )  # fmt: skip
+
+
+class Egress:
+    """What a subscriber's connection says back: NACKs and key-frame requests."""
+
+    def __init__(self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> None:
+        self.wire = wire
+        self.nacks = self.retransmitted = self.keyframe_requests = 0
+        self._slots = slots
+        self._now_ms = now_ms
+        self._talkers: set[int] = set()
+        self._again: dict[tuple[int, int], int] = {}
+
+    def receive(self, data: bytes) -> None:
+        """One datagram that may be SRTCP."""
+        if not rtp.is_rtcp(data) or not SMALLEST_PACKET <= len(data) <= LARGEST_PACKET:
+            return
+        compound = _open_known(self.wire, self._talkers, data)
+        if compound is None:
+            return
+        now_ms = self._now_ms()
+        for packet in rtp.compound(compound):
+            if packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_NACK:
+                slot = self._slots.get(rtp.media_ssrc(packet.body))
+                if slot is not None:
+                    self._retransmit(slot, rtp.nacked(packet.body), now_ms)
+            elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
+                self._keyframe(packet, now_ms)
+
+    def _keyframe(self, packet: rtp.Rtcp, now_ms: int) -> None:
+        wanted = [rtp.media_ssrc(packet.body)] if packet.fmt == rtp.FMT_PLI else rtp.fir_ssrcs(packet.body)
+        for ssrc in wanted[:MOST_SOURCES]:
+            slot = self._slots.get(ssrc)
+            if slot is not None and slot.track is not None:
+                self.keyframe_requests += 1
+                slot.track.request_keyframe(now_ms)
+
+    def _retransmit(self, slot: Slot, wanted: list[int], now_ms: int) -> None:
+        track, wire, payload_type = slot.track, slot.wire, slot.payload_type()
+        if track is None or wire is None or payload_type is None:
+            return
+        self.nacks += 1
+        for outgoing in wanted[:MOST_NACKED]:
+            key = (slot.ssrc, outgoing)
+            # A client that repeats its NACK faster than a packet travels multiplies nothing.
+            if now_ms - self._again.get(key, -RETRANSMIT_EVERY_MS) < RETRANSMIT_EVERY_MS:
+                continue
+            kept = track.find(slot, outgoing)
+            if kept is None:
+                continue
+            if len(self._again) >= 4 * MOST_NACKED:
+                del self._again[next(iter(self._again))]
+            self._again.pop(key, None)
+            self._again[key] = now_ms
+            wire.send_rtp(slot, kept, payload_type)
+            self.retransmitted += 1
+
+
+def _open_known(wire: Wire, talkers: set[int], data: bytes) -> bytes | None:
+    """Open SRTCP from at most ``MOST_SOURCES`` senders: each new one costs an SRTP stream."""
+    ssrc = int.from_bytes(data[4:8], "big")
+    if ssrc not in talkers and len(talkers) >= MOST_SOURCES:
+        return None
+    compound = wire.open_rtcp(data)
+    if compound is not None:
+        talkers.add(ssrc)
+    return compound
+
