@@ -124,6 +124,12 @@ class SessionMeter:
             and now_ms <= self._gap_known_at
         )
 
+    def may_return(self, now_ms: int) -> bool:
+        """Whether a packet of the fan may go to the creator: not sold, but over when the paid time is."""
+        if self._state == "running":
+            return now_ms < self._covered_until + self._paid - self._delivered
+        return self._state != "ended"
+
     def cut_due_in_ms(self, now_ms: int) -> int | None:
         """How long until the paid time is used up if media goes on; None while the clock stands."""
         if self._state != "running":

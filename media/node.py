@@ -1,0 +1,217 @@
+"""The media node: its rooms, its one timer, its grants, and what it does with each command.
+
+Commands come in as values and are carried out at once, without waiting; events go out through one function.
+Knows neither RabbitMQ nor WebSockets, so that either can break without a packet being lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from media.call import TICK_MS
+from media.participants import Participant, Wire
+from media.reports import Reporter
+from media.rooms import Refused, Room
+from models import grants, ids, log
+from models.clock import monotonic_ms, utc_now
+from models.config import Settings
+from models.errors import Forbidden
+from models.grants import Grant
+from models.messages import commands, events
+from models.messages.commands import Reply, RoomSpec
+
+# A tick this late means that we stood still; nobody else's silence is measured by it.
+ASLEEP_MS = 1_000
+ENDED_REMEMBERED = 10_000
+
+NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
+DONE = Reply(ok=True)
+
+
+class Node:
+    """Everything that one media process holds. Call ``start`` inside its event loop."""
+
+    def __init__(self, settings: Settings, publish: Callable[[events.AnyEvent], None]) -> None:
+        self.boot_id = ids.new_id(ids.BOOT)
+        self.node_id = settings.media_node_id
+        self.rooms: dict[str, Room] = {}
+        self.reporter = Reporter(self.node_id, self.boot_id, self._said)
+        self._settings = settings
+        self._publish = publish
+        self._grant_key = settings.key("grants")
+        self._booted_at = utc_now().timestamp()
+        self._used_grants: dict[str, float] = {}
+        self._ended: OrderedDict[str, events.CallEnded] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticked_at = self._awake_since = monotonic_ms()
+        self._forget_grants_at = 0.0
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._ticked_at = self._awake_since = monotonic_ms()
+        self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+
+    async def stop(self) -> None:
+        """Stop forwarding, let clients go (they rejoin the next boot), free everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        everybody: list[Participant] = []
+        for room in self.rooms.values():
+            room.suspend()
+            everybody.extend(room.participants.values())
+        await asyncio.gather(*(participant.close() for participant in everybody), *self._tasks)
+
+    def ready(self) -> None:
+        """Say that the node is here: on boot and whenever the broker was away."""
+        self.reporter.say(
+            events.NodeReady,
+            self.node_id,
+            signaling_url=f"ws://{self._settings.media_host}:{self._settings.media_port}/signaling",
+            rooms=tuple(self.rooms),
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` beside everything else; its failure is logged, never lost."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logging.getLogger("greenroom").error("task_failed", exc_info=error)
+
+    def _tick(self) -> None:
+        now_ms = monotonic_ms()
+        self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+        if now_ms - self._ticked_at > ASLEEP_MS:
+            self._awake_since = now_ms
+            log.event("stood_still", level=logging.WARNING, for_ms=now_ms - self._ticked_at)
+        self._ticked_at = now_ms
+        for room in tuple(self.rooms.values()):
+            room.tick(now_ms, self._awake_since)
+        self._forget_grants()
+
+    # --- joins --------------------------------------------------------------------------------------
+
+    def check_grant(self, text: str, room_id: str, user_id: str) -> Grant:
+        """The grant that permits this join. Raises Forbidden, also for one used or issued before this boot."""
+        grant = grants.verify(text, self._grant_key, utc_now().timestamp())
+        if (grant.room_id, grant.user_id) != (room_id, user_id):
+            raise Forbidden("The grant is for another room or user.")
+        if grant.jti in self._used_grants or grant.issued_at < self._booted_at:
+            raise Forbidden("The grant has been used.")
+        return grant
+
+    def join(self, grant: Grant, wire: Wire) -> tuple[Room, Participant]:
+        """Seat the grant's user; the grant is used up. Raises Refused."""
+        room = self.rooms.get(grant.room_id)
+        if room is None:
+            raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
+        if grant.role == "spectator":
+            raise Refused("This room cannot be watched without a seat.", code="UNAVAILABLE")
+        participant = room.join(grant, wire)
+        self._used_grants[grant.jti] = grant.expires_at
+        return room, participant
+
+    def _forget_grants(self) -> None:
+        now = utc_now().timestamp()
+        if now < self._forget_grants_at:
+            return
+        self._forget_grants_at = now + 10
+        self._used_grants = {jti: expires for jti, expires in self._used_grants.items() if expires > now}
+
+    # --- commands -----------------------------------------------------------------------------------
+
+    def carry_out(self, command: commands.AnyCommand) -> Reply:
+        """Do it now. When this returns, forwarding that had to stop has stopped."""
+        match command:
+            case commands.OpenRoom():
+                return self._open(command.room)
+            case commands.GrantBudget():
+                return self._grant(command)
+            case commands.TerminateCall():
+                return self._terminate(command)
+            case commands.CloseRoom():
+                return self._close(command.room_id, command.reason)
+            case commands.SyncRooms():
+                return self._sync(command)
+
+    def _open(self, spec: RoomSpec) -> Reply:
+        session_id = spec.budget.session_id if spec.budget is not None else None
+        if session_id is not None and session_id in self._ended:
+            # A wish from before the end. The end is said again, in case it was not heard.
+            self._publish(self._ended[session_id])
+            return Reply(ok=False, code="ENDED")
+        room = self.rooms.get(spec.room_id)
+        if room is None:
+            room = self.rooms[spec.room_id] = Room(
+                spec,
+                reporter=self.reporter,
+                spawn=self.spawn,
+                addresses=self._settings.media_addresses,
+                ice_servers=self._settings.ice_servers,
+                on_closed=self._closed,
+            )
+            log.event("room_opened", room_id=spec.room_id, cause_id=session_id)
+        else:
+            room.update(spec)
+        self.reporter.say(
+            events.RoomOpened,
+            session_id or spec.room_id,
+            room_id=spec.room_id,
+            session_id=session_id,
+            paid_ms=room.paid_ms,
+        )
+        return DONE
+
+    def _grant(self, command: commands.GrantBudget) -> Reply:
+        room = self.rooms.get(command.room_id)
+        if room is None or room.call is None or room.call.budget.session_id != command.session_id:
+            return NOT_HERE
+        return DONE if room.call.grant(command.paid_ms) else NOT_HERE
+
+    def _terminate(self, command: commands.TerminateCall) -> Reply:
+        room = self.rooms.get(command.room_id)
+        return DONE if room is not None and room.cut(command.user_id, command.reason) else NOT_HERE
+
+    def _close(self, room_id: str, reason: commands.Reason) -> Reply:
+        room = self.rooms.get(room_id)
+        if room is None:
+            return NOT_HERE
+        room.close(reason)
+        return DONE
+
+    def _sync(self, command: commands.SyncRooms) -> Reply:
+        if command.boot_id != self.boot_id:
+            return Reply(ok=False, code="OTHER_BOOT")
+        for room_id in command.close:
+            self._close(room_id, "MEDIA_FAILURE")
+        for spec in command.open:
+            self._open(spec)
+        return DONE
+
+    def _closed(self, room: Room) -> None:
+        if self.rooms.get(room.room_id) is room:
+            del self.rooms[room.room_id]
+
+    def _said(self, event: events.AnyEvent) -> None:
+        if isinstance(event, events.CallEnded):
+            self._ended[event.session_id] = event
+            if len(self._ended) > ENDED_REMEMBERED:
+                self._ended.popitem(last=False)
+            log.event(
+                "call_ended",
+                session_id=event.session_id,
+                fact=event.fact,
+                delivered_ms=event.delivered_ms,
+                paid_ms=event.paid_ms,
+            )
+        self._publish(event)

@@ -1,0 +1,194 @@
+"""One participant of a room: a seat, a wire to signal over (or none for a while) and a peer for media.
+
+A lost wire is not a lost seat: as long as the peer is heard, media goes on, so that an outage of the web
+app interrupts no paid call. Knows nothing of grants, budgets and who may see whom; rooms decide that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from media.plane import Pc, Peer, PublishedTrack, Slot
+from models import log
+from models.messages import signaling as wire_messages
+from models.messages.commands import Reason
+from models.messages.signaling import TERMINATED_CLOSE_CODE, Kind, ServerMessage
+
+# A silent peer is noticed within 10 s; ticks and the last datagram's age take the rest.
+SILENT_MS = 8_000
+
+
+Announced = Literal["on", "off", "stalled"]
+
+
+class Wire(Protocol):
+    """A signaling connection as rooms see it. Neither method blocks or fails; both are bounded."""
+
+    def send(self, message: ServerMessage) -> None:
+        """Queue one message; a reader that is too slow loses its connection."""
+
+    def close(self, code: int) -> None:
+        """Close after what was queued."""
+
+
+class Watch:
+    """When a published track was last heard of, and the state that was last announced."""
+
+    def __init__(self, kind: Kind, now_ms: int) -> None:
+        self.kind: Kind = kind
+        self.last_ms = now_ms
+        self.announced: Announced | None = None
+
+    def frame(self, now_ms: int, keyframe: bool, size: int) -> None:
+        """What a track's ``on_frame`` calls."""
+        self.last_ms = now_ms
+
+
+class Participant:
+    """A taken seat."""
+
+    def __init__(
+        self,
+        *,
+        user_id: str,
+        display_name: str,
+        publishes: bool,
+        wire: Wire,
+        now_ms: int,
+        addresses: tuple[str, ...],
+        on_connected: Callable[[Participant, Pc], None],
+    ) -> None:
+        self.user_id = user_id
+        self.display_name = display_name
+        self.publishes = publishes
+        self.wire: Wire | None = wire
+        self.stopped = False
+        self.up: set[Pc] = set()
+        self.muted: set[Kind] = set()
+        self.watches: dict[str, Watch] = {}
+        self.slots: dict[str, Slot] = {}
+        self.switched_off: set[str] = set()
+        self._ever_up = False
+        self._last_message_ms = now_ms
+        self._on_connected = on_connected
+        self._revision = 0
+        self._offer_due = self._offering = self._offer_open = False
+        self.peer = Peer(
+            user_id=user_id, addresses=addresses, on_connected=self._connected, on_lost=self._lost
+        )
+
+    # --- presence -----------------------------------------------------------------------------------
+
+    def heard(self, now_ms: int) -> None:
+        """A message came over the wire."""
+        self._last_message_ms = now_ms
+
+    def is_here(self, now_ms: int, awake_since_ms: int) -> bool:
+        """Whether the seat is still somebody's. What we slept through ourselves is nobody's silence.
+
+        Before media was ever up an open wire is enough. Afterwards somebody must be heard: a browser
+        that vanished leaves a wire open behind the web app's pipe.
+        """
+        heard = max(self._last_message_ms, awake_since_ms)
+        if self.up:
+            return now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+        if self.wire is None:
+            return False
+        return not self._ever_up or now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+
+    def _connected(self, pc: Pc) -> None:
+        self.up.add(pc)
+        self._ever_up = True
+        self._on_connected(self, pc)
+
+    def _lost(self, pc: Pc) -> None:
+        self.up.discard(pc)
+
+    # --- tracks -------------------------------------------------------------------------------------
+
+    def receive(self, track: PublishedTrack) -> None:
+        """Be sent ``track`` from now on."""
+        if self.stopped or track.track_id in self.slots or track.track_id in self.switched_off:
+            return
+        self.slots[track.track_id] = self.peer.subscribe(track)
+        self._offer_due = True
+
+    def drop(self, track_id: str) -> None:
+        """Be sent that track no more."""
+        slot = self.slots.pop(track_id, None)
+        if slot is not None and not self.stopped:
+            self.peer.unsubscribe(slot)
+            self._offer_due = True
+
+    async def offer(self) -> None:
+        """Offer what changed, if anything: one unanswered offer at a time, whatever the client does."""
+        if self._offering or self._offer_open:
+            return
+        self._offering = True
+        try:
+            while self._offer_due and not self._offer_open and not self.stopped:
+                self._offer_due = False
+                self._offer_open = self.peer.needs_offer
+                sdp = await self.peer.offer_subscribe()
+                if self.stopped:
+                    return
+                self._revision += 1
+                self.send(
+                    wire_messages.SubscribeOffer(sdp=sdp, revision=self._revision, tracks=self._mapping())
+                )
+        finally:
+            self._offering = False
+
+    async def answered(self, sdp: str, revision: int) -> None:
+        """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
+        if revision != self._revision or not self._offer_open:
+            return
+        await self.peer.accept_subscribe_answer(sdp)
+        self._offer_open = False
+        await self.offer()
+
+    def _mapping(self) -> dict[str, wire_messages.SlotInfo]:
+        return {
+            mid: wire_messages.SlotInfo(track_id=track.track_id, user_id=track.user_id, kind=track.kind)
+            for mid, track in self.peer.mids().items()
+        }
+
+    # --- the wire and the end -----------------------------------------------------------------------
+
+    def send(self, message: ServerMessage) -> None:
+        """Tell the client, if it listens."""
+        if self.wire is not None:
+            self.wire.send(message)
+
+    def info(self) -> wire_messages.ParticipantInfo:
+        """How the others see this participant."""
+        tracks = tuple(
+            wire_messages.TrackInfo(track_id=track.track_id, kind=track.kind)
+            for track in self.peer.published.values()
+        )
+        return wire_messages.ParticipantInfo(
+            user_id=self.user_id, display_name=self.display_name, tracks=tracks
+        )
+
+    def stop(self) -> None:
+        """From here on nothing is forwarded to or from this participant. Synchronous, harmless to repeat."""
+        if not self.stopped:
+            self.stopped = True
+            self.peer.stop_forwarding()
+            self.up.clear()
+
+    def dismiss(self, reason: Reason) -> None:
+        """Say why and close the wire; only after :meth:`stop`, as a client may ignore it."""
+        if self.wire is not None:
+            self.wire.send(wire_messages.TerminateCall(reason=reason))
+            self.wire.close(TERMINATED_CLOSE_CODE)
+            self.wire = None
+
+    async def close(self) -> None:
+        """Free what the peer holds."""
+        self.stop()
+        try:
+            await self.peer.close()
+        except Exception:
+            log.failure("peer_close_failed", user_id=self.user_id)

@@ -1,0 +1,365 @@
+"""A room: who may sit in it, who is sent whose tracks, and in which order an end happens.
+
+The order is the promise: forwarding stops first and synchronously, then the client is told, then its
+connection is closed, then memory is freed. Knows no sockets, no broker and no money; a private call's
+clock is the ``Call`` that hangs in the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from media.call import Call
+from media.participants import Announced, Participant, Watch, Wire
+from media.plane import Pc
+from media.reports import Reporter
+from models import log
+from models.clock import monotonic_ms
+from models.config import IceServer
+from models.errors import DomainError
+from models.grants import Grant
+from models.messages import events
+from models.messages import signaling as say
+from models.messages.commands import Reason, RoomSpec
+from models.messages.signaling import Kind, Layer, ServerMessage
+
+CAPACITY = 20
+STALLED_MS = 2_000
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Refused(DomainError):
+    """A join or message that is not allowed; ``code`` is one of signaling's ERROR codes."""
+
+
+class Room:
+    """One open room. Everything happens in the node's event loop, and nothing here waits."""
+
+    def __init__(
+        self,
+        spec: RoomSpec,
+        *,
+        reporter: Reporter,
+        spawn: Spawn,
+        addresses: tuple[str, ...],
+        ice_servers: tuple[IceServer, ...],
+        on_closed: Callable[[Room], None],
+    ) -> None:
+        self.spec = spec
+        self.room_id = spec.room_id
+        self.barred = set(spec.barred)
+        self.participants: dict[str, Participant] = {}
+        self._reporter = reporter
+        self._spawn = spawn
+        self._addresses = addresses
+        self._ice_servers = ice_servers
+        self._on_closed = on_closed
+        self._closed = False
+        self.call: Call | None = None
+        if spec.budget is not None:
+            self.call = Call(
+                spec.budget,
+                room_id=spec.room_id,
+                creator_id=spec.creator_id,
+                reporter=reporter,
+                announce=self._broadcast,
+                on_end=self._shut,
+            )
+
+    # --- seats --------------------------------------------------------------------------------------
+
+    def update(self, spec: RoomSpec) -> None:
+        """Bring the room to a newer wish: more people barred, more time paid; never less of either."""
+        self.barred |= set(spec.barred)
+        for user_id in tuple(self.barred & self.participants.keys()):
+            self.cut(user_id, "MODERATION")
+        if self.call is not None and spec.budget is not None and spec.budget.paid_ms > self.paid_ms:
+            self.call.grant(spec.budget.paid_ms)
+
+    @property
+    def paid_ms(self) -> int:
+        """The budget held, 0 in a room without one."""
+        return self.call.meter.figures.paid_ms if self.call is not None else 0
+
+    def admit(self, grant: Grant) -> None:
+        """Raise Refused unless this grant's user may take a seat now."""
+        if grant.user_id in self.barred or (self.spec.parties and grant.user_id not in self.spec.parties):
+            raise Refused("You may not enter this room.", code="FORBIDDEN")
+        others = [user_id for user_id in self.participants if user_id != grant.user_id]
+        # The creator's own seat is never given away.
+        reserved = 0 if self.spec.creator_id in (grant.user_id, *others) else 1
+        if len(others) + reserved >= CAPACITY:
+            raise Refused("Every seat in this room is taken.", code="ROOM_FULL")
+
+    def join(self, grant: Grant, wire: Wire) -> Participant:
+        """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused."""
+        self.admit(grant)
+        earlier = self.participants.get(grant.user_id)
+        if earlier is not None:
+            self._release(earlier)
+            earlier.dismiss("REPLACED")
+        participant = Participant(
+            user_id=grant.user_id,
+            display_name=grant.display_name,
+            publishes=grant.publish and self._may_publish(grant.user_id),
+            wire=wire,
+            now_ms=monotonic_ms(),
+            addresses=self._addresses,
+            on_connected=self._connected,
+        )
+        self.participants[participant.user_id] = participant
+        self._welcome(participant)
+        if earlier is None:
+            name = say.ParticipantJoined(user_id=participant.user_id, display_name=participant.display_name)
+            self._broadcast(name, without=participant)
+        self._reporter.say(
+            events.ParticipantJoined,
+            self._cause,
+            room_id=self.room_id,
+            user_id=participant.user_id,
+            viewers=self._viewers,
+        )
+        if self.call is not None:
+            self.call.seated(participant.user_id)
+        self._spawn(participant.offer())
+        return participant
+
+    def leave(self, participant: Participant) -> None:
+        """The user said that it leaves for good."""
+        if self.participants.get(participant.user_id) is not participant:
+            return
+        self._release(participant)
+        self._goodbye(participant, "left")
+        if participant.wire is not None:
+            participant.wire.close(1000)
+            participant.wire = None
+        if self.call is not None:
+            self.call.left(participant.user_id)
+
+    def lost(self, participant: Participant, wire: Wire) -> None:
+        """A wire broke. The seat stays as long as the peer is heard."""
+        if participant.wire is wire:
+            participant.wire = None
+            self._look_after(participant, monotonic_ms(), 0)
+
+    def _may_publish(self, user_id: str) -> bool:
+        return bool(self.spec.parties) or user_id == self.spec.creator_id
+
+    def _welcome(self, newcomer: Participant) -> None:
+        others = [other for other in self.participants.values() if other is not newcomer]
+        newcomer.send(
+            say.Joined(
+                room_id=self.room_id,
+                user_id=newcomer.user_id,
+                ice_servers=self._ice_servers,
+                participants=tuple(other.info() for other in others),
+                session=self.call.info() if self.call is not None else None,
+            )
+        )
+        if self.call is not None:
+            newcomer.send(self.call.clock())
+        for other in others:
+            for track in other.peer.published.values():
+                newcomer.receive(track)
+            for watch in other.watches.values():
+                if watch.announced is not None and watch.announced != "on":
+                    newcomer.send(
+                        say.TrackState(user_id=other.user_id, kind=watch.kind, state=watch.announced)
+                    )
+
+    def _connected(self, participant: Participant, pc: Pc) -> None:
+        if self.call is None or self._closed:
+            return
+        if pc == "subscribe":
+            self.call.connected(participant.user_id)
+            return
+        # What is paid for comes over the other connection. A client that sends but never answers our
+        # offer counts as connected all the same, a moment later: an unanswered offer stops no clock.
+        delay = self.call.budget.timers.gap_ms / 1000
+        asyncio.get_running_loop().call_later(delay, self._connected_one_way, participant)
+
+    def _connected_one_way(self, participant: Participant) -> None:
+        if self.call is not None and not self._closed and "publish" in participant.up:
+            self.call.connected(participant.user_id)
+
+    # --- tracks -------------------------------------------------------------------------------------
+
+    async def publish(self, participant: Participant, sdp: str) -> None:
+        """Take a client's offer of its own tracks. Raises BadSdp, and Refused for one who only watches."""
+        if not participant.publishes:
+            raise Refused("You may watch here, not publish.", code="FORBIDDEN")
+        answer = await participant.peer.accept_publish(sdp)
+        if participant.stopped:
+            return
+        self._sync_tracks(participant)
+        participant.send(say.PublishAnswer(sdp=answer))
+
+    def _sync_tracks(self, publisher: Participant) -> None:
+        """After any offer: hooks on what is new, and everybody else is sent it; what went is taken back."""
+        published = publisher.peer.published
+        for track_id in publisher.watches.keys() - published.keys():
+            self._withdraw(publisher, track_id)
+        for track_id in published.keys() - publisher.watches.keys():
+            track = published[track_id]
+            watch = publisher.watches[track_id] = Watch(track.kind, monotonic_ms())
+            if self.call is not None:
+                self.call.attach(track, watch)
+            else:
+                track.on_frame = watch.frame
+            for other in self._others(publisher):
+                other.receive(track)
+        self._offer_changes(publisher)
+
+    def _withdraw(self, publisher: Participant, track_id: str) -> None:
+        publisher.watches.pop(track_id, None)
+        for other in self._others(publisher):
+            other.drop(track_id)
+
+    def _offer_changes(self, publisher: Participant) -> None:
+        for other in self._others(publisher):
+            self._spawn(other.offer())
+
+    def select(self, participant: Participant, track_id: str, layer: Layer) -> None:
+        """``off`` stops a picture, anything else brings it back. It never touches a clock."""
+        if layer == "off":
+            participant.switched_off.add(track_id)
+            participant.drop(track_id)
+        else:
+            participant.switched_off.discard(track_id)
+            for other in self._others(participant):
+                if track_id in other.peer.published:
+                    participant.receive(other.peer.published[track_id])
+        self._spawn(participant.offer())
+
+    def mute(self, participant: Participant, kind: Kind, *, muted: bool) -> None:
+        """The user declared its own microphone or camera."""
+        (participant.muted.add if muted else participant.muted.discard)(kind)
+        if self.call is not None and kind == "video":
+            self.call.camera(participant.user_id, off=muted)
+        self._announce_states(participant, monotonic_ms(), 0)
+
+    def _announce_states(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
+        for watch in tuple(participant.watches.values()):
+            state: Announced = "on"
+            if watch.kind in participant.muted:
+                state = "off"
+            elif now_ms - max(watch.last_ms, awake_since_ms) > STALLED_MS:
+                state = "stalled"
+            if state != watch.announced:
+                first, watch.announced = watch.announced is None, state
+                if not (first and state == "on"):
+                    message = say.TrackState(user_id=participant.user_id, kind=watch.kind, state=state)
+                    self._broadcast(message, without=participant)
+
+    # --- time and ends ------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int, awake_since_ms: int) -> None:
+        """Twenty times a second."""
+        if self.call is not None:
+            self.call.look()
+        for participant in tuple(self.participants.values()):
+            self._announce_states(participant, now_ms, awake_since_ms)
+            self._look_after(participant, now_ms, awake_since_ms)
+
+    def _look_after(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
+        if self._closed or participant.is_here(now_ms, awake_since_ms):
+            return
+        self._release(participant)
+        self._goodbye(participant, "lost")
+        if participant.wire is not None:
+            participant.wire.close(1001)
+            participant.wire = None
+        if self.call is not None:
+            self.call.gone(participant.user_id)
+
+    def cut(self, user_id: str, reason: Reason) -> bool:
+        """Cut one user out and bar it. Forwarding has stopped on return. False if it was not there.
+
+        A call does not go on with one party barred: it ends, for both.
+        """
+        known = user_id in self.barred
+        self.barred.add(user_id)
+        participant = self.participants.get(user_id)
+        if participant is not None:
+            self._release(participant)
+            self._reporter.say(events.CallTerminated, self._cause, room_id=self.room_id, user_id=user_id)
+            participant.dismiss(reason)
+            self._goodbye(participant, reason)
+        if self.call is not None and user_id in self.spec.parties:
+            self.call.close(reason)
+        return known or participant is not None
+
+    def close(self, reason: Reason) -> None:
+        """End the room for everybody. Forwarding has stopped on return."""
+        if self.call is not None:
+            self.call.close(reason)
+        self._shut(reason)
+
+    def suspend(self) -> None:
+        """The process is about to stop: no end, clients come back to the next one."""
+        self._closed = True
+        if self.call is not None:
+            self.call.report()
+        for participant in self.participants.values():
+            participant.stop()
+            if participant.wire is not None:
+                participant.wire.close(1012)
+                participant.wire = None
+
+    def _shut(self, reason: Reason) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        everybody = tuple(self.participants.values())
+        self.participants.clear()
+        for participant in everybody:
+            participant.stop()
+        for participant in everybody:
+            participant.dismiss(reason)
+            self._spawn(participant.close())
+        log.event("room_closed", room_id=self.room_id, reason=reason, participants=len(everybody))
+        self._on_closed(self)
+
+    def _release(self, participant: Participant) -> None:
+        """Stop forwarding, then forget and free: the part that every way out shares."""
+        participant.stop()
+        for track_id in tuple(participant.watches):
+            self._withdraw(participant, track_id)
+        del self.participants[participant.user_id]
+        self._offer_changes(participant)
+        self._spawn(participant.close())
+
+    def _goodbye(self, participant: Participant, reason: str) -> None:
+        self._broadcast(
+            say.ParticipantLeft(user_id=participant.user_id, display_name=participant.display_name)
+        )
+        self._reporter.say(
+            events.ParticipantLeft,
+            self._cause,
+            room_id=self.room_id,
+            user_id=participant.user_id,
+            viewers=self._viewers,
+            reason=reason,
+        )
+
+    # --- small things -------------------------------------------------------------------------------
+
+    @property
+    def _viewers(self) -> int:
+        return sum(1 for user_id in self.participants if user_id != self.spec.creator_id)
+
+    @property
+    def _cause(self) -> str:
+        return self.spec.budget.session_id if self.spec.budget is not None else self.room_id
+
+    def _others(self, participant: Participant) -> list[Participant]:
+        return [other for other in self.participants.values() if other is not participant]
+
+    def _broadcast(self, message: ServerMessage, *, without: Participant | None = None) -> None:
+        for participant in tuple(self.participants.values()):
+            if participant is not without:
+                participant.send(message)
+
