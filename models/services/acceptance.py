@@ -1,0 +1,168 @@
+"""Accepting a request, by hand or by rule: one winner, and everything that follows from it at once.
+
+All refusals come before the first change. The people's rows are taken first, so that of two acceptances of
+one fan, or by one creator, the second sees the first.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from models import ids, log
+from models.errors import Conflict, NotFound
+from models.machine import move
+from models.people import BlockRow
+from models.requests import RequestRow
+from models.services import offers, presence, rooms, streams
+from models.services.announcements import session_changed, tell
+from models.services.closing import close_request, open_requests
+from models.services.ending import open_by
+from models.services.locks import lock_people, locked
+from models.sessions import SessionRow
+from models.streams import StreamRow
+from models.timing import timers_for
+
+
+class AcceptedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The session that an accepted request became."""
+
+    session_id: str
+    room_id: str
+    status: str
+
+
+def accept(
+    tx: Session, request_id: str, *, creator_id: str, now: datetime, by: Literal["creator", "rule"] = "creator"
+) -> AcceptedView:
+    """Accept a pending request: the hold becomes the session's budget, the stream goes private.
+
+    Raises NotFound, Conflict (REQUEST_NOT_PENDING, CREATOR_BUSY, STREAM_NOT_LIVE, FAN_BUSY, FAN_AWAY),
+    Unavailable when there is no media node.
+    """
+    request, stream = _acceptable(tx, request_id, creator_id, now)
+    node_id = rooms.pick_node(tx)
+    move(tx, RequestRow, request.id, "pending", "accepted", answered_at=now, accepted_by=by)
+    _release_others(tx, request, now)
+    streams.go_private(tx, stream, now)
+    session = _open_session(tx, request, node_id, now)
+    tell(
+        tx,
+        request.fan_id,
+        "PRIVATE_ACCEPTED",
+        now,
+        requestId=request.id,
+        sessionId=session.id,
+        roomId=session.room_id,
+    )
+    session_changed(tx, session, now)
+    log.event("request_accepted", request_id=request.id, session_id=session.id, by=by, cause_id=session.cause_id)
+    return AcceptedView(session_id=session.id, room_id=session.room_id, status=session.status)
+
+
+def apply_rule(tx: Session, request_id: str, now: datetime) -> bool:
+    """Accept a request if its creator's auto-accept rule says so and it can be; whether it was.
+
+    A request that the rule does not accept stays pending. Raises Unavailable when there is no media node.
+    """
+    request = tx.get(RequestRow, request_id)
+    if request is None or not _rule_says_yes(tx, request):
+        return False
+    try:
+        accept(tx, request_id, creator_id=request.creator_id, now=now, by="rule")
+    except Conflict as refusal:
+        # All of accept's refusals come before its first change, so the transaction is still clean.
+        log.event("rule_left_pending", request_id=request_id, code=refusal.code)
+        return False
+    return True
+
+
+def _rule_says_yes(tx: Session, request: RequestRow) -> bool:
+    if tx.get(BlockRow, (request.creator_id, request.fan_id)) is not None:
+        return False
+    rule = offers.get_settings(tx, request.creator_id).auto_accept
+    return rule == "all" or (
+        rule == "subscribers" and offers.is_subscriber(tx, request.fan_id, request.creator_id)
+    )
+
+
+def in_session(tx: Session, user_id: str) -> bool:
+    """Whether the person is in a session that has not ended, settling included."""
+    mine = or_(SessionRow.fan_id == user_id, SessionRow.creator_id == user_id)
+    return tx.scalar(select(SessionRow.id).where(mine, SessionRow.status != "ended").limit(1)) is not None
+
+
+def _acceptable(tx: Session, request_id: str, creator_id: str, now: datetime) -> tuple[RequestRow, StreamRow]:
+    seen = tx.get(RequestRow, request_id)
+    if seen is None or seen.creator_id != creator_id:
+        raise NotFound("There is no such request.")
+    lock_people(tx, seen.fan_id, creator_id)
+    stream = locked(tx, StreamRow, seen.stream_id)
+    request = locked(tx, RequestRow, request_id)
+    if request is None or request.status != "pending" or request.expires_at <= now:
+        status = "expired" if request is None or request.status == "pending" else request.status
+        raise Conflict("The request is not pending any more.", code="REQUEST_NOT_PENDING", status=status)
+    if in_session(tx, creator_id):
+        raise Conflict("You are in a private stream.", code="CREATOR_BUSY")
+    if stream is None or stream.status != "live":
+        raise Conflict("Your public stream is not live.", code="STREAM_NOT_LIVE")
+    if in_session(tx, request.fan_id):
+        raise Conflict("The fan is in another private stream.", code="FAN_BUSY")
+    gone_ms = timers_for(request.minute_ms).feed_gone_ms
+    if not presence.feed_present(tx, request.fan_id, now, gone_ms):
+        raise Conflict("The fan is away.", code="FAN_AWAY")
+    return request, stream
+
+
+def _release_others(tx: Session, accepted: RequestRow, now: datetime) -> None:
+    """Neither of the two can keep another promise now."""
+    for other in open_requests(tx, fan_id=accepted.fan_id):
+        close_request(tx, other, "cancelled", now, because="fan_busy")
+    for other in open_requests(tx, creator_id=accepted.creator_id):
+        close_request(tx, other, "declined", now, because="creator_busy")
+
+
+def _open_session(tx: Session, request: RequestRow, node_id: str, now: datetime) -> SessionRow:
+    session_id = ids.new_id(ids.SESSION)
+    paid_minutes = max(request.requested_minutes, request.minimum_minutes)
+    session = SessionRow(
+        id=session_id,
+        request_id=request.id,
+        fan_id=request.fan_id,
+        creator_id=request.creator_id,
+        stream_id=request.stream_id,
+        room_id=ids.private_room(session_id),
+        node_id=node_id,
+        status="connecting",
+        cause_id=request.cause_id,
+        requested_minutes=request.requested_minutes,
+        minimum_minutes=request.minimum_minutes,
+        rate_per_minute=request.rate_per_minute,
+        discount_percent=request.discount_percent,
+        commission_percent=request.commission_percent,
+        minute_ms=request.minute_ms,
+        paid_minutes=paid_minutes,
+        paid_ms=paid_minutes * request.minute_ms,
+        acknowledged_ms=0,
+        total_held=request.total_cost,
+        delivered_ms=0,
+        creator_pause_ms=0,
+        node_pause_ms=0,
+        last_sequence=-1,
+        paused_for_ms=0,
+        creator_connected=False,
+        fan_connected=False,
+        start_time=now,
+        deadline_kind="open",
+        deadline_at=open_by(timers_for(request.minute_ms), now),
+    )
+    tx.add(session)
+    tx.flush()
+    rooms.open_room(
+        tx, rooms.private_spec(tx, session), kind="private", node_id=node_id, cause_id=session.cause_id, now=now
+    )
+    return session

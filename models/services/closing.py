@@ -1,0 +1,52 @@
+"""How an open request ends without a session: state, tokens and everybody's notice, in one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import ledger
+from models.machine import move
+from models.requests import OPEN, RequestRow
+from models.services.announcements import balance_changed, tell
+
+Ending = Literal["declined", "cancelled", "expired"]
+Because = Literal["stream_ended", "fan_busy", "creator_busy", "payment_failed"]
+
+
+def close_request(
+    tx: Session, request: RequestRow, to: Ending, now: datetime, because: Because | None = None
+) -> None:
+    """Move a request out of ``queued`` or ``pending`` and give its tokens back; raises Conflict if it moved on.
+
+    ``because`` tells endings by circumstances from those by somebody's choice: they are not held against
+    the fan.
+    """
+    move(tx, RequestRow, request.id, request.status, to, answered_at=now, close_reason=because)
+    ledger.release(tx, request.id, key=f"release:{request.id}", cause_id=request.cause_id, now=now)
+    balance_changed(tx, request.fan_id, now)
+    if to == "cancelled":
+        tell(tx, request.creator_id, "PRIVATE_REQUEST_CANCELLED", now, requestId=request.id)
+    elif to == "expired" and because is None:
+        tell(tx, request.creator_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
+        tell(tx, request.fan_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
+        return
+    if to != "cancelled":
+        reason = because.upper() if because else None
+        tell(tx, request.fan_id, "PRIVATE_DECLINED", now, requestId=request.id, reason=reason)
+
+
+def open_requests(
+    tx: Session, *, fan_id: str | None = None, creator_id: str | None = None
+) -> tuple[RequestRow, ...]:
+    """The open requests of a fan, of a creator, or of both; oldest first, taken for oneself."""
+    wanted = select(RequestRow).where(RequestRow.status.in_(OPEN))
+    if fan_id is not None:
+        wanted = wanted.where(RequestRow.fan_id == fan_id)
+    if creator_id is not None:
+        wanted = wanted.where(RequestRow.creator_id == creator_id)
+    ordered = wanted.order_by(RequestRow.created_at, RequestRow.id).with_for_update(key_share=True)
+    return tuple(tx.scalars(ordered.execution_options(populate_existing=True)))

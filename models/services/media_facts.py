@@ -1,0 +1,251 @@
+"""What media nodes say, taken in: the only place where a fact of theirs changes our state.
+
+Facts come twice, late and out of order, from present and former lives of a node. A report counts when it is
+of the life that the session is in and newer than the last; figures never fall. Every handler may be
+repeated without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from models import ids, log, outbox
+from models.db import insert_into
+from models.machine import move
+from models.messages import events
+from models.messages.commands import RoomSpec, SyncRooms
+from models.services import rooms
+from models.services.announcements import session_changed
+from models.services.ending import silent_by
+from models.services.locks import locked
+from models.services.settling import settle
+from models.sessions import RUNNING, SessionRow
+from models.settlement import EndFacts
+from models.streams import MediaNodeRow, RoomRow, StreamRow
+
+SYNC_WITHIN_SECONDS = 60
+_STATUS_OF = {"running": "live", "paused": "paused"}
+
+
+def take(tx: Session, event: events.AnyEvent, now: datetime) -> None:
+    """Let one fact have its effect."""
+    match event:
+        case events.NodeReady():
+            _node_ready(tx, event, now)
+        case events.RoomOpened():
+            _room_opened(tx, event, now)
+        case events.ParticipantJoined() | events.ParticipantLeft():
+            _count_viewers(tx, event)
+        case events.MediaDelivered():
+            _delivered(tx, event, now)
+        case events.CallEnded():
+            _call_ended(tx, event, now)
+        case events.CallTerminated():
+            log.event("call_terminated", room_id=event.room_id, cause_id=event.cause_id)
+
+
+# --- nodes and rooms ---------------------------------------------------------------------------------
+
+
+def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
+    """A node is there, perhaps in a new life: tell it how its rooms should be."""
+    known = locked(tx, MediaNodeRow, event.node_id)
+    reborn = known is not None and known.boot_id != event.boot_id
+    values = {"boot_id": event.boot_id, "signaling_url": event.signaling_url, "seen_at": now}
+    tx.execute(
+        insert_into(tx, MediaNodeRow)
+        .values(id=event.node_id, **values)
+        .on_conflict_do_update(index_elements=["id"], set_=values),
+        execution_options={"synchronize_session": False},
+    )
+    sessions = _running_on(tx, event.node_id)
+    if reborn:
+        _begin_anew(tx, event, sessions, now)
+    wanted = [*(rooms.private_spec(tx, session) for session in sessions), *_live_specs(tx, event.node_id)]
+    _sync(tx, event, wanted, now)
+    log.event("node_ready", node_id=event.node_id, reborn=reborn, rooms=len(wanted))
+
+
+def _running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
+    return tx.scalars(
+        select(SessionRow)
+        .where(SessionRow.node_id == node_id, SessionRow.status.in_(RUNNING))
+        .order_by(SessionRow.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def _live_specs(tx: Session, node_id: str) -> list[RoomSpec]:
+    streams = tx.scalars(
+        select(StreamRow)
+        .join(RoomRow, RoomRow.id == StreamRow.room_id)
+        .where(RoomRow.node_id == node_id, RoomRow.status != "closed", StreamRow.status == "live")
+        .order_by(StreamRow.id)
+    )
+    return [rooms.live_spec(tx, stream) for stream in streams]
+
+
+def _begin_anew(tx: Session, event: events.NodeReady, sessions: Sequence[SessionRow], now: datetime) -> None:
+    """The node's former life took all connections with it; what was running is paused, by our cause."""
+    tx.execute(
+        update(RoomRow)
+        .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
+        .values(status="opening", viewers=0)
+    )
+    for session in sessions:
+        tx.execute(
+            update(SessionRow).where(SessionRow.id == session.id).values(boot_id=event.boot_id, last_sequence=-1)
+        )
+        if session.status == "live":
+            move(tx, SessionRow, session.id, "live", "paused", pause_cause="node")
+            session_changed(tx, session, now)
+
+
+def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: datetime) -> None:
+    keep = {spec.room_id for spec in wanted}
+    outbox.command(
+        tx,
+        event.node_id,
+        SyncRooms(
+            message_id=ids.new_id(ids.MESSAGE),
+            cause_id=event.message_id,
+            deadline_at=(now + timedelta(seconds=SYNC_WITHIN_SECONDS)).timestamp(),
+            boot_id=event.boot_id,
+            open=tuple(wanted),
+            close=tuple(room_id for room_id in event.rooms if room_id not in keep),
+        ),
+    )
+
+
+def _room_opened(tx: Session, event: events.RoomOpened, now: datetime) -> None:
+    if event.session_id is not None:
+        _session_opened(tx, event, event.session_id, now)
+    room = locked(tx, RoomRow, event.room_id)
+    if room is not None and room.status == "opening" and room.node_id == event.node_id:
+        move(tx, RoomRow, room.id, "opening", "open")
+
+
+def _session_opened(tx: Session, event: events.RoomOpened, session_id: str, now: datetime) -> None:
+    """The node holds the budget: from here on, what it does not forward is not paid."""
+    session = locked(tx, SessionRow, session_id)
+    if session is None or session.node_id != event.node_id:
+        return
+    if session.status == "ended":
+        # It came too late for us; nobody may go on there.
+        rooms.close_room(tx, event.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
+        return
+    values: dict[str, object] = {
+        "acknowledged_ms": _acknowledged(session, event.paid_ms),
+        "opened_at": session.opened_at or now,
+    }
+    if session.boot_id is None:
+        values["boot_id"] = event.boot_id
+    if session.status in RUNNING:
+        values |= _next_report(session, now)
+    _set(tx, session, values)
+
+
+def _count_viewers(tx: Session, event: events.ParticipantJoined | events.ParticipantLeft) -> None:
+    tx.execute(
+        update(RoomRow)
+        .where(RoomRow.id == event.room_id, RoomRow.node_id == event.node_id, RoomRow.status != "closed")
+        .values(viewers=max(0, event.viewers))
+    )
+
+
+# --- a session's meter -------------------------------------------------------------------------------
+
+
+def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None:
+    session = locked(tx, SessionRow, event.session_id)
+    if session is None or session.status == "ended" or not _is_news(tx, session, event):
+        log.event("report_ignored", logging.DEBUG, session_id=event.session_id, sequence=event.sequence)
+        return
+    values = _figures(session, event, now)
+    status = _STATUS_OF.get(event.state)
+    if session.status not in RUNNING:
+        _set(tx, session, values)
+        return
+    before = (session.status, session.pause_cause)
+    if status is not None:
+        values["pause_cause"] = event.cause if status == "paused" else None
+        if session.live_at is None:
+            values |= {"live_at": now, "creator_connected": True, "fan_connected": True}
+    _set(tx, session, values)
+    _set(tx, session, _next_report(session, now))
+    if status is not None and status != session.status:
+        move(tx, SessionRow, session.id, session.status, status)
+    if (session.status, session.pause_cause) != before:
+        session_changed(tx, session, now)
+
+
+def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
+    session = locked(tx, SessionRow, event.session_id)
+    if session is None or session.status == "ended" or not _is_final(tx, session, event):
+        log.event("end_ignored", session_id=event.session_id, fact=event.fact)
+        return
+    _set(tx, session, _figures(session, event, now))
+    facts = EndFacts(
+        fact=event.fact,
+        creator_connected=event.creator_connected,
+        fan_connected=event.fan_connected,
+        creator_pause_ms=event.creator_pause_ms,
+        node_pause_ms=event.node_pause_ms,
+        pause_cause=event.pause_cause,
+        paused_for_ms=event.paused_for_ms,
+    )
+    settle(tx, session, facts, now)
+
+
+def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> bool:
+    if session.node_id != event.node_id:
+        return False
+    if session.boot_id in (None, event.boot_id):
+        return event.sequence > session.last_sequence
+    return _is_present_life(tx, event)
+
+
+def _is_final(tx: Session, session: SessionRow, event: events.CallEnded) -> bool:
+    """The last word of a former life counts as long as the present one has said nothing."""
+    if session.node_id != event.node_id:
+        return False
+    return session.boot_id in (None, event.boot_id) or session.last_sequence < 0 or _is_present_life(tx, event)
+
+
+def _is_present_life(tx: Session, event: events.Event) -> bool:
+    return tx.scalar(select(MediaNodeRow.boot_id).where(MediaNodeRow.id == event.node_id)) == event.boot_id
+
+
+def _figures(
+    session: SessionRow, event: events.MediaDelivered | events.CallEnded, now: datetime
+) -> dict[str, object]:
+    return {
+        "boot_id": event.boot_id,
+        "last_sequence": event.sequence,
+        "delivered_ms": max(session.delivered_ms, event.delivered_ms),
+        "acknowledged_ms": _acknowledged(session, event.paid_ms),
+        "creator_pause_ms": max(session.creator_pause_ms, event.creator_pause_ms),
+        "node_pause_ms": max(session.node_pause_ms, event.node_pause_ms),
+        "reported_at": now,
+    }
+
+
+def _acknowledged(session: SessionRow, paid_ms: int) -> int:
+    return min(session.paid_ms, max(session.acknowledged_ms, paid_ms))
+
+
+def _next_report(session: SessionRow, now: datetime) -> dict[str, object]:
+    return {"deadline_kind": "silent", "deadline_at": silent_by(session, now)}
+
+
+def _set(tx: Session, session: SessionRow, values: dict[str, object]) -> None:
+    """Write figures of a row that is locked; states move through ``machine.move`` alone."""
+    for name, value in values.items():
+        setattr(session, name, value)
+    tx.flush()

@@ -1,0 +1,375 @@
+"""Requests for private streams: asking, answering, taking back, letting expire; and how each side sees them.
+
+Settings and prices are in ``offers``, accepting in ``acceptance``; both are named here too, so that web and
+workers find all of it in one place.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import ids, ledger, outbox, pricing
+from models.config import Settings
+from models.errors import Conflict, Forbidden, NotFound, RateLimited
+from models.people import BlockRow, PersonRow
+from models.requests import OPEN, RequestRow
+from models.services import rooms
+from models.services.acceptance import AcceptedView, accept, apply_rule, in_session
+from models.services.accounts import Person
+from models.services.announcements import balance_changed, tell
+from models.services.closing import close_request, open_requests
+from models.services.locks import lock_people, locked
+from models.services.offers import (
+    PrivateSettings,
+    Quote,
+    get_settings,
+    is_subscriber,
+    price_for,
+    put_settings,
+    quote,
+)
+from models.sessions import SessionRow
+from models.streams import StreamRow
+from models.timing import MINUTE_MS, timers_for
+
+__all__ = [
+    "AcceptedView",
+    "AskingFan",
+    "CreatorRequestView",
+    "PrivateSettings",
+    "Quote",
+    "RequestView",
+    "accept",
+    "apply_rule",
+    "cancel",
+    "decline",
+    "expire_due",
+    "get_settings",
+    "open_request_of",
+    "put_settings",
+    "quote",
+    "request",
+    "request_view",
+    "requests_for",
+]
+
+OPEN_PER_FAN = 3
+IN_A_ROW = 2
+COOLDOWN_MS = 300_000
+MOST_AT_ONCE = 100
+RULES_QUEUE = "rules"
+RULES_ACTOR = "apply_auto_accept"
+
+
+class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A request as its fan sees it; amounts in tokens."""
+
+    request_id: str
+    status: str
+    minutes: int
+    rate_per_minute: int
+    total_cost: int
+    balance: int
+    expires_at: datetime
+    position: int | None = None
+    close_reason: str | None = None
+    session_id: str | None = None
+    room_id: str | None = None
+
+
+class AskingFan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a creator learns about who asks."""
+
+    handle: str
+    avatar_url: str | None
+    subscriber: bool
+    is_mock: bool
+
+
+class CreatorRequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A request as its creator sees it. ``earnings`` if all minutes are used; ``viewers`` would have to leave."""
+
+    request_id: str
+    fan: AskingFan
+    minutes: int
+    rate_per_minute: int
+    total_cost: int
+    earnings: int
+    status: str
+    created_at: datetime
+    expires_at: datetime
+    position: int
+    viewers: int
+
+
+def request(
+    tx: Session,
+    *,
+    fan: Person,
+    creator_id: str,
+    stream_id: str,
+    minutes: int,
+    max_total_cost: int | None = None,
+    now: datetime,
+    settings: Settings,
+    cause_id: str,
+) -> RequestView:
+    """Ask for a private stream: the whole price is held in the same transaction.
+
+    Raises Invalid, NotFound, Forbidden (NOT_A_FAN, OWN_STREAM, BLOCKED, SPENDING_FROZEN, SPENDING_CAP),
+    Conflict (STREAM_NOT_LIVE, PRIVATE_DISABLED, CREATOR_BUSY, FAN_BUSY, REQUEST_PENDING, TOO_MANY_REQUESTS,
+    PRICE_CHANGED), RateLimited COOLDOWN, PaymentRequired.
+    """
+    offer = get_settings(tx, creator_id)
+    price = price_for(tx, fan.user_id, offer, minutes)
+    _may_ask(tx, fan, creator_id)
+    lock_people(tx, fan.user_id)
+    _can_be_asked(tx, creator_id, stream_id, offer)
+    _is_free(tx, fan.user_id, creator_id, now, settings.minute_ms)
+    if max_total_cost is not None and price.total_cost > max_total_cost:
+        raise Conflict(
+            "The price has changed.",
+            code="PRICE_CHANGED",
+            total_cost=price.total_cost,
+            rate_per_minute=price.rate_per_minute,
+        )
+    row = _write(tx, fan.user_id, offer, stream_id, price, now, settings, cause_id)
+    ledger.hold(
+        tx, fan.user_id, row.total_cost, key=f"hold:{row.id}", reference=row.id, cause_id=cause_id, now=now
+    )
+    outbox.actor(tx, RULES_QUEUE, RULES_ACTOR, row.id, cause_id=cause_id, now=now)
+    tell(
+        tx,
+        creator_id,
+        "PRIVATE_REQUESTED",
+        now,
+        requestId=row.id,
+        handle=fan.handle,
+        minutes=minutes,
+        totalCost=row.total_cost,
+    )
+    balance_changed(tx, fan.user_id, now)
+    return _view(tx, row)
+
+
+def decline(tx: Session, request_id: str, *, creator_id: str, now: datetime) -> None:
+    """The creator says no; the tokens are free in the same transaction. Raises NotFound, Conflict."""
+    row = _open_request(tx, request_id)
+    if row.creator_id != creator_id:
+        raise _no_such_request()
+    close_request(tx, _still_open(row, now), "declined", now)
+
+
+def cancel(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> None:
+    """The fan takes it back; the tokens are free in the same transaction. Raises NotFound, Conflict."""
+    row = _open_request(tx, request_id)
+    if row.fan_id != fan_id:
+        raise _no_such_request()
+    close_request(tx, _still_open(row, now), "cancelled", now)
+
+
+def expire_due(tx: Session, now: datetime) -> int:
+    """Let requests expire whose time is up; how many."""
+    due = tx.scalars(
+        select(RequestRow)
+        .where(RequestRow.status.in_(OPEN), RequestRow.expires_at <= now)
+        .order_by(RequestRow.expires_at, RequestRow.id)
+        .limit(MOST_AT_ONCE)
+        .with_for_update(skip_locked=True, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    for row in due:
+        close_request(tx, row, "expired", now)
+    return len(due)
+
+
+# --- views -------------------------------------------------------------------------------------------
+
+
+def requests_for(tx: Session, creator_id: str, now: datetime) -> tuple[CreatorRequestView, ...]:
+    """A creator's open requests that can still be answered, oldest first."""
+    found = tx.execute(
+        select(RequestRow, PersonRow, StreamRow.room_id)
+        .join(PersonRow, PersonRow.id == RequestRow.fan_id)
+        .join(StreamRow, StreamRow.id == RequestRow.stream_id)
+        .where(RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN), RequestRow.expires_at > now)
+        .order_by(RequestRow.created_at, RequestRow.id)
+    ).all()
+    return tuple(
+        CreatorRequestView(
+            request_id=row.id,
+            fan=AskingFan(
+                handle=fan.handle,
+                avatar_url=fan.avatar_url,
+                subscriber=is_subscriber(tx, fan.id, creator_id),
+                is_mock=fan.is_mock,
+            ),
+            minutes=row.requested_minutes,
+            rate_per_minute=row.rate_per_minute,
+            total_cost=row.total_cost,
+            earnings=pricing.split(row.total_cost, row.commission_percent)[0],
+            status=row.status,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            position=position,
+            viewers=rooms.viewers(tx, room_id),
+        )
+        for position, (row, fan, room_id) in enumerate(found, start=1)
+    )
+
+
+def open_request_of(tx: Session, fan_id: str, creator_id: str) -> RequestView | None:
+    """The fan's open request to that creator, if any."""
+    row = tx.scalar(
+        select(RequestRow).where(
+            RequestRow.fan_id == fan_id, RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN)
+        )
+    )
+    return None if row is None else _view(tx, row)
+
+
+def request_view(tx: Session, request_id: str, person: Person) -> RequestView:
+    """One request for its fan or its creator; the balance is the fan's own. Raises NotFound."""
+    row = tx.get(RequestRow, request_id, populate_existing=True)
+    if row is None or person.user_id not in (row.fan_id, row.creator_id):
+        raise _no_such_request()
+    view = _view(tx, row)
+    return view if person.user_id == row.fan_id else msgspec.structs.replace(view, balance=0)
+
+
+def _view(tx: Session, row: RequestRow) -> RequestView:
+    session = None
+    if row.status == "accepted":
+        session = tx.scalar(select(SessionRow).where(SessionRow.request_id == row.id))
+    return RequestView(
+        request_id=row.id,
+        status=row.status,
+        minutes=row.requested_minutes,
+        rate_per_minute=row.rate_per_minute,
+        total_cost=row.total_cost,
+        balance=ledger.balance(tx, ledger.account_id("wallet", row.fan_id)),
+        expires_at=row.expires_at,
+        close_reason=row.close_reason,
+        session_id=session.id if session else None,
+        room_id=session.room_id if session else None,
+    )
+
+
+# --- what asking requires ----------------------------------------------------------------------------
+
+
+def _may_ask(tx: Session, fan: Person, creator_id: str) -> None:
+    if fan.user_id == creator_id:
+        raise Forbidden("This is your own stream.", code="OWN_STREAM")
+    if "fan" not in fan.roles:
+        raise Forbidden("Only fans ask for private streams.", code="NOT_A_FAN")
+    if tx.get(BlockRow, (creator_id, fan.user_id)) is not None:
+        raise Forbidden("This creator has blocked you.", code="BLOCKED")
+
+
+def _can_be_asked(tx: Session, creator_id: str, stream_id: str, offer: PrivateSettings) -> None:
+    # Shared: requests do not wait for one another, an acceptance waits for them and they for it.
+    stream = tx.scalar(
+        select(StreamRow)
+        .where(StreamRow.id == stream_id, StreamRow.creator_id == creator_id)
+        .with_for_update(read=True)
+        .execution_options(populate_existing=True)
+    )
+    if stream is None:
+        raise NotFound("There is no such stream.")
+    if stream.status != "ended" and in_session(tx, creator_id):
+        raise Conflict("The creator is in a private stream.", code="CREATOR_BUSY")
+    if stream.status != "live":
+        raise Conflict("The creator is not live.", code="STREAM_NOT_LIVE")
+    if not offer.enabled:
+        raise Conflict("The creator takes no private streams now.", code="PRIVATE_DISABLED")
+
+
+def _is_free(tx: Session, fan_id: str, creator_id: str, now: datetime, minute_ms: int) -> None:
+    if in_session(tx, fan_id):
+        raise Conflict("You are in a private stream.", code="FAN_BUSY")
+    mine = open_requests(tx, fan_id=fan_id)
+    for row in mine:
+        if row.creator_id == creator_id:
+            raise Conflict(
+                "You already have a request open with this creator.", code="REQUEST_PENDING", request_id=row.id
+            )
+    if len(mine) >= OPEN_PER_FAN:
+        raise Conflict(
+            f"You have {OPEN_PER_FAN} requests open already.", code="TOO_MANY_REQUESTS", limit=OPEN_PER_FAN
+        )
+    _not_cooling_down(tx, fan_id, creator_id, now, minute_ms)
+
+
+def _not_cooling_down(tx: Session, fan_id: str, creator_id: str, now: datetime, minute_ms: int) -> None:
+    """After two cancels or declines in a row this pair waits; endings by circumstances do not count."""
+    last = tx.scalars(
+        select(RequestRow)
+        .where(
+            RequestRow.fan_id == fan_id, RequestRow.creator_id == creator_id, RequestRow.answered_at.is_not(None)
+        )
+        .order_by(RequestRow.answered_at.desc(), RequestRow.created_at.desc())
+        .limit(IN_A_ROW)
+    ).all()
+    refused = [row for row in last if row.status in ("cancelled", "declined") and row.close_reason is None]
+    if len(refused) < IN_A_ROW or refused[0].answered_at is None:
+        return
+    until = refused[0].answered_at + timedelta(milliseconds=COOLDOWN_MS * minute_ms // MINUTE_MS)
+    if until > now:
+        seconds = -(-(until - now) // timedelta(seconds=1))
+        raise RateLimited("Wait a little before you ask again.", code="COOLDOWN", retry_after_seconds=seconds)
+
+
+def _write(
+    tx: Session,
+    fan_id: str,
+    offer: PrivateSettings,
+    stream_id: str,
+    price: pricing.Price,
+    now: datetime,
+    settings: Settings,
+    cause_id: str,
+) -> RequestRow:
+    row = RequestRow(
+        id=ids.new_id(ids.REQUEST),
+        fan_id=fan_id,
+        creator_id=offer.creator_id,
+        stream_id=stream_id,
+        minimum_minutes=price.min_minutes,
+        requested_minutes=price.minutes,
+        list_rate=offer.rate_per_minute,
+        rate_per_minute=price.rate_per_minute,
+        discount_percent=price.discount_percent,
+        commission_percent=settings.commission_percent,
+        minute_ms=settings.minute_ms,
+        total_cost=price.total_cost,
+        status="pending",
+        cause_id=cause_id,
+        created_at=now,
+        expires_at=now + timedelta(milliseconds=timers_for(settings.minute_ms).answer_ms),
+    )
+    tx.add(row)
+    tx.flush()
+    return row
+
+
+def _open_request(tx: Session, request_id: str) -> RequestRow:
+    row = locked(tx, RequestRow, request_id)
+    if row is None:
+        raise _no_such_request()
+    return row
+
+
+def _still_open(row: RequestRow, now: datetime) -> RequestRow:
+    if row.status not in OPEN or row.expires_at <= now:
+        status = "expired" if row.status in OPEN else row.status
+        raise Conflict("The request is not pending any more.", code="REQUEST_NOT_PENDING", status=status)
+    return row
+
+
+def _no_such_request() -> NotFound:
+    return NotFound("There is no such request.")

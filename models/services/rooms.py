@@ -1,0 +1,200 @@
+"""Rooms: on which node each is, how it should be, who may take a seat in it.
+
+A room's row is what we want; the node's ``RoomOpened`` makes it ``open``. Every change writes the command
+that tells the node; ``SyncRooms`` says all of it again when a node comes back.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import ids, outbox
+from models.errors import Forbidden, NotFound, Unavailable
+from models.machine import move
+from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec
+from models.people import BlockRow
+from models.services.accounts import Person
+from models.services.locks import locked
+from models.sessions import RUNNING, SessionRow
+from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
+from models.timing import timers_for
+
+Role = Literal["participant", "spectator"]
+
+# A close or a cut that waited for a broker is still wanted. An opening that is late is told by SyncRooms.
+CLOSE_WITHIN_SECONDS = 86_400
+OPEN_WITHIN_SECONDS = 60
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a grant may say."""
+
+    room_id: str
+    user_id: str
+    display_name: str
+    role: Role
+    publish: bool
+
+
+def admission(
+    tx: Session,
+    *,
+    person: Person | None,
+    room_id: str,
+    role: Role,
+    now: datetime,
+    integrator_id: str | None = None,
+) -> Admission:
+    """Whether this person may join this room now, and as what.
+
+    Raises NotFound for rooms that are not there for the asker (an integrator has none of its own yet),
+    Forbidden for whoever was cut or is blocked. ``now`` is for rules that come with bookings.
+    """
+    room = tx.get(RoomRow, room_id)
+    if person is None or room is None or room.status == "closed":
+        raise _no_such_room()
+    publish = role == "participant"
+    if room.kind == "private":
+        _require_party(tx, room_id, person.user_id)
+    elif person.user_id != room.creator_id:
+        publish = False
+        if tx.get(BlockRow, (room.creator_id, person.user_id)) is not None:
+            raise Forbidden("This creator has blocked you.", code="BLOCKED")
+    if tx.get(RoomBarRow, (room_id, person.user_id)) is not None:
+        raise Forbidden("You were removed from this room.", code="BARRED")
+    return Admission(
+        room_id=room_id, user_id=person.user_id, display_name=person.display_name, role=role, publish=publish
+    )
+
+
+def _require_party(tx: Session, room_id: str, user_id: str) -> None:
+    session = tx.scalar(select(SessionRow).where(SessionRow.room_id == room_id))
+    if session is None or user_id not in (session.fan_id, session.creator_id) or session.status not in RUNNING:
+        raise _no_such_room()
+
+
+def _no_such_room() -> NotFound:
+    return NotFound("There is no such room.", code="ROOM_NOT_FOUND")
+
+
+def signaling_url(tx: Session, room_id: str) -> str:
+    """The ws(s) address of the node that the room is on; raises NotFound."""
+    url = tx.scalar(
+        select(MediaNodeRow.signaling_url)
+        .join(RoomRow, RoomRow.node_id == MediaNodeRow.id)
+        .where(RoomRow.id == room_id, RoomRow.status != "closed")
+    )
+    if url is None:
+        raise _no_such_room()
+    return url
+
+
+def viewers(tx: Session, room_id: str) -> int:
+    """How many watch; the creator is not counted."""
+    return tx.scalar(select(RoomRow.viewers).where(RoomRow.id == room_id)) or 0
+
+
+def pick_node(tx: Session) -> str:
+    """The node that was heard of last; raises Unavailable when there is none."""
+    node_id = tx.scalar(select(MediaNodeRow.id).order_by(MediaNodeRow.seen_at.desc(), MediaNodeRow.id).limit(1))
+    if node_id is None:
+        raise Unavailable("No media node is ready.", code="NO_MEDIA_NODE")
+    return node_id
+
+
+# --- how a room should be ----------------------------------------------------------------------------
+
+
+def live_spec(tx: Session, stream: StreamRow) -> RoomSpec:
+    """The public room of a stream: any valid grant, except for those who were cut."""
+    return RoomSpec(room_id=stream.room_id, creator_id=stream.creator_id, barred=_barred(tx, stream.room_id))
+
+
+def private_spec(tx: Session, session: SessionRow) -> RoomSpec:
+    """The room of a session: two parties, and the budget with all that was reported of it."""
+    return RoomSpec(
+        room_id=session.room_id,
+        creator_id=session.creator_id,
+        parties=(session.creator_id, session.fan_id),
+        barred=_barred(tx, session.room_id),
+        budget=Budget(
+            session_id=session.id,
+            paid_ms=session.paid_ms,
+            rate_per_minute=session.rate_per_minute,
+            timers=timers_for(session.minute_ms),
+            delivered_ms=session.delivered_ms,
+            creator_pause_ms=session.creator_pause_ms,
+            node_pause_ms=session.node_pause_ms,
+            resumed=session.live_at is not None,
+        ),
+    )
+
+
+def _barred(tx: Session, room_id: str) -> tuple[str, ...]:
+    return tuple(
+        tx.scalars(select(RoomBarRow.user_id).where(RoomBarRow.room_id == room_id).order_by(RoomBarRow.user_id))
+    )
+
+
+# --- opening and closing -----------------------------------------------------------------------------
+
+
+def open_room(
+    tx: Session, spec: RoomSpec, *, kind: Literal["live", "private"], node_id: str, cause_id: str, now: datetime
+) -> None:
+    """Place the room on a node and tell it; a closed room opens again under its own id."""
+    room = locked(tx, RoomRow, spec.room_id)
+    if room is None:
+        tx.add(
+            RoomRow(
+                id=spec.room_id,
+                node_id=node_id,
+                kind=kind,
+                creator_id=spec.creator_id,
+                status="opening",
+                created_at=now,
+            )
+        )
+        tx.flush()
+    else:
+        move(tx, RoomRow, room.id, room.status, "opening", node_id=node_id, viewers=0, closed_at=None)
+    outbox.command(
+        tx,
+        node_id,
+        OpenRoom(
+            message_id=ids.new_id(ids.MESSAGE),
+            cause_id=cause_id,
+            deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
+            room=spec,
+        ),
+    )
+
+
+def close_room(
+    tx: Session, room_id: str, reason: Reason, *, cause_id: str, now: datetime, message_id: str | None = None
+) -> CloseRoom:
+    """Want the room closed and tell its node; safe to repeat. Returns the command that was written."""
+    room = mark_closed(tx, room_id, now)
+    command = CloseRoom(
+        message_id=message_id or ids.new_id(ids.MESSAGE),
+        cause_id=cause_id,
+        deadline_at=(now + timedelta(seconds=CLOSE_WITHIN_SECONDS)).timestamp(),
+        room_id=room_id,
+        reason=reason,
+    )
+    if room is not None and room.node_id is not None:
+        outbox.command(tx, room.node_id, command)
+    return command
+
+
+def mark_closed(tx: Session, room_id: str, now: datetime) -> RoomRow | None:
+    """The room is closed, or is to be; returns its row."""
+    room = locked(tx, RoomRow, room_id)
+    if room is not None and room.status != "closed":
+        move(tx, RoomRow, room_id, room.status, "closed", closed_at=now, viewers=0)
+    return room

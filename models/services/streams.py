@@ -1,0 +1,221 @@
+"""Public streams: going live, ending, coming back from a private session; who is on the air."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import ids
+from models.errors import Conflict, Forbidden, Invalid, NotFound
+from models.machine import move
+from models.messages.commands import CloseRoom, Reason
+from models.people import PersonRow
+from models.services import rooms
+from models.services.accounts import Person, person_of
+from models.services.announcements import Notification, tell
+from models.services.closing import close_request, open_requests
+from models.services.ending import want_end
+from models.services.locks import lock_people, locked
+from models.sessions import RUNNING, SessionRow
+from models.streams import CreatorSettingsRow, RoomRow, StreamRow
+
+DEFAULT_TITLE = "Live"
+LONGEST_TITLE = 120
+
+
+class StreamView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A stream as everybody may see it; ``status`` is ``live``, ``private`` or ``ended``."""
+
+    stream_id: str
+    room_id: str
+    creator_id: str
+    handle: str
+    display_name: str
+    title: str
+    viewers: int
+    status: str
+
+
+class CreatorCard(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A creator on the creators' page; rate in tokens per minute."""
+
+    person: Person
+    rate_per_minute: int
+    min_minutes: int
+    enabled: bool
+    stream: StreamView | None
+
+
+def go_live(tx: Session, creator: Person, *, title: str | None = None, now: datetime) -> StreamView:
+    """Begin a public stream; raises Forbidden, Invalid, Conflict ALREADY_LIVE (``streamId``), Unavailable."""
+    if "creator" not in creator.roles:
+        raise Forbidden("Only creators go live.", code="NOT_A_CREATOR")
+    title = " ".join((title or DEFAULT_TITLE).split())
+    if len(title) > LONGEST_TITLE or not title.isprintable():
+        raise Invalid(f"Choose a title of at most {LONGEST_TITLE} characters.", field="title")
+    lock_people(tx, creator.user_id)
+    running = stream_of(tx, creator.user_id)
+    if running is not None:
+        raise Conflict("You are live already.", code="ALREADY_LIVE", stream_id=running.stream_id)
+    node_id = rooms.pick_node(tx)
+    stream_id = ids.new_id(ids.STREAM)
+    stream = StreamRow(
+        id=stream_id,
+        creator_id=creator.user_id,
+        room_id=ids.live_room(stream_id),
+        title=title,
+        status="live",
+        started_at=now,
+    )
+    tx.add(stream)
+    tx.flush()
+    rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream_id, now=now)
+    view = _view(stream, creator.handle, creator.display_name, 0)
+    _announce(tx, "STREAM_STARTED", view, now)
+    return view
+
+
+def end_stream(tx: Session, stream_id: str, by: Person, now: datetime) -> StreamView:
+    """End a stream; its creator or an admin may. A private session on it ends as the creator's doing.
+
+    Raises NotFound, Conflict STREAM_NOT_LIVE when it has ended.
+    """
+    stream = _own_stream(tx, stream_id, by)
+    finish(tx, stream, "STREAM_ENDED", by.user_id, now)
+    return _view_of(tx, stream)
+
+
+def finish(
+    tx: Session, stream: StreamRow, reason: Reason, by_id: str, now: datetime, message_id: str | None = None
+) -> CloseRoom | None:
+    """End a stream that is the caller's to end; returns the command that closes its public room, if it is open."""
+    move(tx, StreamRow, stream.id, stream.status, "ended", ended_at=now)
+    for request in open_requests(tx, creator_id=stream.creator_id):
+        close_request(tx, request, "expired", now, because="stream_ended")
+    session = tx.scalar(
+        select(SessionRow).where(SessionRow.stream_id == stream.id, SessionRow.status.in_(RUNNING))
+    )
+    if session is not None:
+        want_end(tx, session.id, "stream_deleted", by_id=by_id, now=now)
+    room = tx.get(RoomRow, stream.room_id)
+    command = None
+    if room is not None and room.status != "closed":
+        command = rooms.close_room(tx, stream.room_id, reason, cause_id=stream.id, now=now, message_id=message_id)
+    _announce(tx, "STREAM_ENDED", _view_of(tx, stream), now)
+    return command
+
+
+def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> StreamView:
+    """Back from private to public, in the same room.
+
+    Raises NotFound, Conflict SESSION_LIVE or STREAM_NOT_PRIVATE, Unavailable.
+    """
+    stream = _own_stream(tx, stream_id, by)
+    if stream.status != "private":
+        raise Conflict("The stream is public already.", code="STREAM_NOT_PRIVATE", status=stream.status)
+    running = select(SessionRow.id).where(
+        SessionRow.creator_id == stream.creator_id, SessionRow.status.in_(RUNNING)
+    )
+    if (session_id := tx.scalar(running)) is not None:
+        raise Conflict("Your private stream is still running.", code="SESSION_LIVE", session_id=session_id)
+    node_id = rooms.pick_node(tx)
+    move(tx, StreamRow, stream.id, "private", "live")
+    rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream.id, now=now)
+    view = _view_of(tx, stream)
+    _announce(tx, "STREAM_WENT_PUBLIC", view, now)
+    return view
+
+
+def go_private(tx: Session, stream: StreamRow, now: datetime) -> None:
+    """A request was accepted: everybody leaves the public room."""
+    move(tx, StreamRow, stream.id, "live", "private")
+    rooms.close_room(tx, stream.room_id, "STREAM_PRIVATE", cause_id=stream.id, now=now)
+    _announce(tx, "STREAM_WENT_PRIVATE", _view_of(tx, stream), now)
+
+
+def list_streams(tx: Session) -> tuple[StreamView, ...]:
+    """All streams that have not ended, the newest first."""
+    return _views(tx)
+
+
+def stream_of(tx: Session, creator_id: str) -> StreamView | None:
+    """The creator's stream, unless there is none."""
+    return next(iter(_views(tx, creator_id)), None)
+
+
+def creators(tx: Session) -> tuple[CreatorCard, ...]:
+    """All creators: live ones first, then private ones, then by name."""
+    streams = {view.creator_id: view for view in _views(tx)}
+    found = tx.execute(
+        select(PersonRow, CreatorSettingsRow)
+        .outerjoin(CreatorSettingsRow, CreatorSettingsRow.creator_id == PersonRow.id)
+        .where(PersonRow.is_creator)
+    )
+    cards = [_card(person, settings, streams.get(person.id)) for person, settings in found]
+    rank = {"live": 0, "private": 1}
+    return tuple(
+        sorted(
+            cards,
+            key=lambda c: (rank.get(c.stream.status, 2) if c.stream else 2, c.person.display_name.casefold()),
+        )
+    )
+
+
+def _card(row: PersonRow, settings: CreatorSettingsRow | None, stream: StreamView | None) -> CreatorCard:
+    return CreatorCard(
+        person=person_of(row),
+        rate_per_minute=settings.private_stream_rate if settings else 100,
+        min_minutes=settings.private_stream_min_time if settings else 5,
+        enabled=settings.private_stream_enabled if settings else True,
+        stream=stream,
+    )
+
+
+def _own_stream(tx: Session, stream_id: str, by: Person) -> StreamRow:
+    stream = tx.get(StreamRow, stream_id)
+    if stream is None or (by.user_id != stream.creator_id and "admin" not in by.roles):
+        raise NotFound("There is no such stream.")
+    lock_people(tx, stream.creator_id)
+    stream = locked(tx, StreamRow, stream_id)
+    if stream is None or stream.status == "ended":
+        raise Conflict("The stream has ended.", code="STREAM_NOT_LIVE")
+    return stream
+
+
+def _views(tx: Session, creator_id: str | None = None) -> tuple[StreamView, ...]:
+    wanted = (
+        select(StreamRow, PersonRow.handle, PersonRow.display_name, RoomRow.viewers)
+        .join(PersonRow, PersonRow.id == StreamRow.creator_id)
+        .join(RoomRow, RoomRow.id == StreamRow.room_id)
+        .where(StreamRow.status != "ended")
+        .order_by(StreamRow.started_at.desc(), StreamRow.id)
+    )
+    if creator_id is not None:
+        wanted = wanted.where(StreamRow.creator_id == creator_id)
+    return tuple(_view(*row) for row in tx.execute(wanted))
+
+
+def _view_of(tx: Session, stream: StreamRow) -> StreamView:
+    creator = tx.get_one(PersonRow, stream.creator_id)
+    return _view(stream, creator.handle, creator.display_name, rooms.viewers(tx, stream.room_id))
+
+
+def _view(stream: StreamRow, handle: str, display_name: str, viewers: int) -> StreamView:
+    return StreamView(
+        stream_id=stream.id,
+        room_id=stream.room_id,
+        creator_id=stream.creator_id,
+        handle=handle,
+        display_name=display_name,
+        title=stream.title,
+        viewers=viewers,
+        status=stream.status,
+    )
+
+
+def _announce(tx: Session, kind: Notification, view: StreamView, now: datetime) -> None:
+    tell(tx, None, kind, now, streamId=view.stream_id, roomId=view.room_id, creatorId=view.creator_id,
+         handle=view.handle)  # fmt: skip
