@@ -56,7 +56,6 @@ class Peer:
         self._feed: asyncio.Task[None] | None = None
         self._feed_open = asyncio.Event()
         self._seats: list[Seat] = []
-        self._clips: list[Clip] = []
         if "//localhost" in base_url or "//127." in base_url:
             use_loopback()
 
@@ -70,9 +69,7 @@ class Peer:
         """Close the feed and every seat."""
         for seat in self._seats:
             await seat.close()
-        for clip in self._clips:
-            clip.stop()
-        self._seats, self._clips = [], []
+        self._seats = []
         if self._feed is not None:
             self._feed.cancel()
             await asyncio.gather(self._feed, return_exceptions=True)
@@ -108,16 +105,24 @@ class Peer:
         assert notification is not None
         return notification
 
+    async def wait_for_news(self, heard: int) -> None:
+        """Wait until the feed has said more than ``heard`` things."""
+        async with self._told:
+            await self._told.wait_for(lambda: len(self.notifications) > heard)
+
     async def join(self, room_id: str, *, publish: Path | None = None) -> Seat:
         """Fetch a grant and take a seat; publish that file if there is one. ApiError or seat.Refused."""
         grant = await self.call("POST", "/api/rtc/grants", {"roomId": room_id, "role": "participant"})
         seat = await Seat.take(grant["signalingUrl"], room_id, grant["userId"], grant["grant"])
         self._seats.append(seat)
         if publish is not None:
-            clip = Clip(publish)
-            self._clips.append(clip)
-            await seat.publish(clip)
+            await seat.publish(Clip(publish))
         return seat
+
+    async def forget(self, seat: Seat) -> None:
+        """Close a seat for good."""
+        await seat.close()
+        self._seats.remove(seat)
 
     async def receipt(self, session_id: str, *, seconds: float = PATIENCE_SECONDS) -> JSON:
         """The session's receipt, once it has ended; TimeoutError."""

@@ -73,6 +73,7 @@ class Seat:
         self._changed = asyncio.Condition()
         self._reason: str | None = None
         self._candidates: dict[str, list[JSON]] = {"publish": [], "subscribe": []}
+        self._clip: Clip | None = None
         self._publish: RTCPeerConnection | None = None
         self._subscribe: RTCPeerConnection | None = None
         self._tasks = [asyncio.create_task(self._read(), name="seat-signaling")]
@@ -94,6 +95,7 @@ class Seat:
 
     async def publish(self, clip: Clip) -> None:
         """Send the clip; returns when the connection is up."""
+        self._clip = clip
         self._publish = peer = self._connection()
         for track, codec in ((clip.audio, "audio/opus"), (clip.video, VIDEO_CODEC)):
             transceiver = peer.addTransceiver(track, direction="sendonly")
@@ -125,6 +127,8 @@ class Seat:
         for peer in (self._publish, self._subscribe):
             if peer is not None:
                 await peer.close()
+        if self._clip is not None:
+            self._clip.stop()
         await self._socket.close()
         for task in self._tasks:
             task.cancel()

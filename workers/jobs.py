@@ -13,9 +13,9 @@ import msgspec
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from models import outbox
+from models import inbox, outbox
 from models.db import Database, insert_into
-from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
+from models.plumbing import IdempotencyKeyRow, RateLimitRow, ScheduledJobRow
 from models.services import presence, sessions
 from models.timing import Timers
 
@@ -57,15 +57,15 @@ def run_due(db: Database, jobs: Sequence[Job], now: datetime) -> int:
 def poll_payments(tx: Session, now: datetime) -> None:
     """Have a worker ask about the payments behind each running session."""
     for session_id in sessions.running_sessions(tx):
-        outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id)
+        outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id, now=now)
 
 
 def housekeeping(tx: Session, now: datetime) -> None:
     """Forget what can no longer matter: old repeats, old answers, old windows, messages long delivered."""
-    tx.execute(delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX))
+    inbox.prune(tx, now - KEEP_INBOX)
+    outbox.prune(tx, now - KEEP_PUBLISHED)
     tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
     tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))
-    tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
     presence.forget_gone(tx, now)
 
 

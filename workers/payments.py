@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,7 @@ from models.db import Database
 from models.errors import Unavailable
 from models.gateways.base import PaymentGateway
 from models.services import payments, termination
+from models.services.payments import BadStatus
 
 
 def poll_session_payments(db: Database, gateway: PaymentGateway, session_id: str, now: datetime) -> int:
@@ -29,14 +31,15 @@ def poll_session_payments(db: Database, gateway: PaymentGateway, session_id: str
         except Unavailable:
             log.event("gateway_unreachable", level=logging.WARNING, session_id=session_id)
             continue
-        if payment.good:
+        if payment.status == "succeeded":
             continue
         bad += 1
-
-        def fail(tx: Session, reference: str = reference, status: str = payment.status) -> None:
-            payments.mark_bad(tx, reference, now)
-            termination.payment_failed(tx, session_id, now)
-
-        db.run(fail)
+        db.run(partial(_fail, reference=reference, status=payment.status, session_id=session_id, now=now))
         log.event("payment_failed", session_id=session_id, cause_id=session_id, status=payment.status)
     return bad
+
+
+def _fail(tx: Session, *, reference: str, status: BadStatus, session_id: str, now: datetime) -> None:
+    """Both or neither: once marked, the payment is no longer among those that a poll asks about."""
+    payments.mark_bad(tx, reference, now, status=status)
+    termination.payment_failed(tx, session_id, now)
