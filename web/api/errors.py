@@ -1,0 +1,156 @@
+"""Refusals as ``application/problem+json`` (RFC 9457): one table of codes, one translation.
+
+``CODES`` is the list that ``docs/errors.md`` and the API reference are made from. Knows no call.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+from flask import Response
+
+from models import errors
+from models.errors import Detail, DomainError
+from web.context import cause_id
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Code(NamedTuple):
+    """What clients rely on."""
+
+    status: int
+    meaning: str
+
+
+CODES: dict[str, Code] = {
+    "BAD_REQUEST": Code(400, "The request is not one that this address understands."),
+    "BAD_JSON": Code(400, "The body is not JSON (RFC 8259) in UTF-8."),
+    "UNAUTHENTICATED": Code(401, "Nobody is signed in, or the credentials are wrong."),
+    "INSUFFICIENT_TOKENS": Code(402, "Not enough free tokens. Carries `required` and `balance`."),
+    "CARD_DECLINED": Code(402, "The card was declined; nothing was credited. Carries `purchaseId`."),
+    "FORBIDDEN": Code(403, "Known who asks, and they may not."),
+    "NOT_A_CREATOR": Code(403, "Only creators do this."),
+    "SPENDING_FROZEN": Code(403, "A payment of this person was found bad; nothing may be spent."),
+    "SPENDING_CAP": Code(403, "The fan's own daily limit would be passed. Carries `cap` and `spent`."),
+    "BARRED": Code(403, "This user was cut out of this room, until it closes."),
+    "NOT_A_FAN": Code(403, "Only fans ask for private streams."),
+    "OWN_STREAM": Code(403, "Nobody asks for a private stream with themselves."),
+    "BLOCKED": Code(403, "The creator takes no requests from this fan."),
+    "CSRF_FAILED": Code(403, "The `X-CSRFToken` header (or form field) is missing or not this session's."),
+    "ORIGIN_REFUSED": Code(403, "The page that sent this is not ours and not on the allow-list."),
+    "NOT_FOUND": Code(404, "No such thing, or none that the caller may know of."),
+    "NOT_CONNECTED": Code(404, "That user is not in that room."),
+    "METHOD_NOT_ALLOWED": Code(405, "The address exists and does not take this method."),
+    "ROOM_NOT_FOUND": Code(404, "No such room, or none that the caller may know of."),
+    "CONFLICT": Code(409, "The state moved on; look again."),
+    "EMAIL_TAKEN": Code(409, "The e-mail has an account already."),
+    "HANDLE_TAKEN": Code(409, "The handle belongs to somebody else."),
+    "ALREADY_LIVE": Code(409, "The creator is live already. Carries `streamId`."),
+    "STREAM_NOT_LIVE": Code(409, "The stream is not public right now, or has ended."),
+    "STREAM_NOT_PRIVATE": Code(409, "The stream is public already."),
+    "SESSION_LIVE": Code(409, "A private session is still running. Carries `sessionId`."),
+    "SESSION_NOT_LIVE": Code(409, "The session has ended or is ending."),
+    "PRIVATE_DISABLED": Code(409, "The creator takes no private requests now."),
+    "REQUEST_PENDING": Code(409, "The fan has an open request with this creator. Carries `requestId`."),
+    "TOO_MANY_REQUESTS": Code(409, "The fan has as many open requests as one may have. Carries `limit`."),
+    "REQUEST_NOT_PENDING": Code(409, "The request was answered, taken back, or has expired."),
+    "CREATOR_BUSY": Code(409, "The creator is in a private session."),
+    "PRICE_CHANGED": Code(409, "The total is higher than `maxTotalCost`. Carries `totalCost`."),
+    "FAN_BUSY": Code(409, "The fan is in another private session."),
+    "FAN_AWAY": Code(409, "The fan's event feed has been gone for a while."),
+    "HOLD_CLOSED": Code(409, "These tokens were settled or released already."),
+    "NOT_REVERSIBLE": Code(409, "The transfer cannot be reversed."),
+    "IN_PROGRESS": Code(409, "The first call under this `Idempotency-Key` is still at work."),
+    "BODY_TOO_LARGE": Code(413, "The body is over 256 KiB."),
+    "UNSUPPORTED_MEDIA_TYPE": Code(415, "A body must be `application/json`."),
+    "INVALID": Code(422, "A value is missing, of the wrong type or out of range. `field` names it."),
+    "IDEMPOTENCY_KEY_REUSED": Code(422, "The `Idempotency-Key` came with another body before."),
+    "IDEMPOTENCY_KEY_REQUIRED": Code(428, "Calls that move tokens need an `Idempotency-Key` header."),
+    "RATE_LIMITED": Code(429, "Too many. `Retry-After` says when to try again."),
+    "COOLDOWN": Code(429, "Two requests in a row were declined or taken back; `Retry-After` says when."),
+    "INTERNAL": Code(500, "Our mistake. The `requestId` finds it in our logs."),
+    "UNAVAILABLE": Code(503, "Something that we depend on does not answer. Nothing was changed."),
+    "NO_MEDIA_NODE": Code(503, "No media node is ready; try again in a moment."),
+    "UNCONFIRMED": Code(504, "Recorded and going to be carried out, but not confirmed in time. Retry is safe."),
+}
+
+_STATUS: dict[type[DomainError], int] = {
+    errors.Invalid: 422,
+    errors.Unauthenticated: 401,
+    errors.PaymentRequired: 402,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.RateLimited: 429,
+    errors.Unavailable: 503,
+    errors.Unconfirmed: 504,
+}
+_HTTP_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    429: "RATE_LIMITED",
+    503: "UNAVAILABLE",
+}
+
+
+class Refusal(DomainError):
+    """A refusal that only the edge knows, with its HTTP status."""
+
+    def __init__(self, status: int, detail: str, *, code: str, **fields: Detail) -> None:
+        super().__init__(detail, code=code, **fields)
+        self.status = status
+
+
+def status_of(error: DomainError) -> int:
+    """The HTTP status of a refusal."""
+    if isinstance(error, Refusal):
+        return error.status
+    if error.code in CODES:
+        return CODES[error.code].status
+    for kind in type(error).__mro__:
+        if kind in _STATUS:
+            return _STATUS[kind]
+    return 400
+
+
+def code_of_status(status: int) -> str:
+    """The code of a refusal that HTTP itself made."""
+    return _HTTP_CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL")
+
+
+def problem(status: int, code: str, detail: str, **fields: Detail) -> Response:
+    """A problem document; ``fields`` become members in camelCase."""
+    body: dict[str, Detail] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "requestId": cause_id(),
+    }
+    body.update({camel(name): value for name, value in fields.items()})
+    response = Response(msgspec.json.encode(body), status, content_type=PROBLEM_TYPE)
+    if (seconds := fields.get("retry_after_seconds")) is not None:
+        response.headers["Retry-After"] = str(seconds)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def problem_of(error: DomainError) -> Response:
+    """The problem document of a refusal."""
+    return problem(status_of(error), error.code, error.detail, **error.fields)
+
+
+def camel(name: str) -> str:
+    """``retry_after_seconds`` as ``retryAfterSeconds``."""
+    return re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), name)

@@ -1,0 +1,148 @@
+"""Seats in rooms: permissions to join, and the cut. CONTRACT §3, ``/api/rtc``.
+
+Neither decides anything: ``models.services`` says who may, the media node confirms what happened.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+import msgspec
+
+from models import grants, log
+from models.clock import rfc3339, utc_now
+from models.config import IceServer
+from models.errors import Forbidden, NotFound, Unconfirmed
+from models.grants import Grant
+from models.ids import new_id
+from models.messages.commands import Reason
+from models.services import rooms, termination
+from models.services.termination import Ticket
+from web import limits
+from web.api.schema import Access, Api, Call
+
+api = Api("rtc")
+
+GRANT = "grt"
+CONFIRM_SECONDS = 3.0
+SIGNALING_PATH = "/api/rtc/signaling"
+
+PARTY = Access("a party of the room; an integrator with `rooms:write`", scope="rooms:write")
+OPERATOR = Access(
+    "admin; an integrator with `rtc:terminate`", roles=frozenset({"admin"}), scope="rtc:terminate"
+)
+RoomId = Annotated[str, msgspec.Meta(min_length=1, max_length=96)]
+UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class GrantBody(msgspec.Struct, frozen=True, rename="camel"):
+    """Which room, and as what. ``userId`` is for integrators, who speak for others."""
+
+    room_id: RoomId
+    role: Literal["participant", "spectator"]
+    user_id: UserId | None = None
+
+
+class GrantAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """One join within 60 s."""
+
+    grant: str
+    user_id: str
+    expires_at: str
+    signaling_url: str
+    ice_servers: tuple[IceServer, ...]
+
+
+class TerminateBody(msgspec.Struct, frozen=True, rename="camel"):
+    """Whom to cut out of which room. ``reason`` is a label; ``atFault`` an admin's finding (MODERATION)."""
+
+    room_id: RoomId
+    user_id: UserId
+    reason: Reason
+    at_fault: Literal["fan", "creator", "none"] | None = None
+
+
+class Success(msgspec.Struct, frozen=True):
+    """Forwarding to and from that user has stopped."""
+
+    success: Literal[True] = True
+
+
+@api.own("POST", "/api/rtc/grants", access=PARTY, body=GrantBody, answer=GrantAnswer, limits=(limits.GRANTS,),
+         errors=("FORBIDDEN", "BLOCKED", "BARRED", "ROOM_NOT_FOUND"))  # fmt: skip
+def grant(call: Call[GrantBody]) -> GrantAnswer:
+    """Ask for a permission to join one room once."""
+    body, caller, settings = call.body, call.caller, call.house.settings
+    assert caller is not None
+    if caller.person is not None and body.user_id not in (None, caller.person.user_id):
+        raise Forbidden("People ask for themselves only.")
+    with call.house.database.reading() as tx:
+        admission = rooms.admission(
+            tx,
+            person=caller.person,
+            integrator_id=caller.integrator_id,
+            room_id=body.room_id,
+            role=body.role,
+            now=call.now,
+        )
+    issued_at = call.now.timestamp()
+    permission = Grant(
+        jti=new_id(GRANT),
+        room_id=admission.room_id,
+        user_id=admission.user_id,
+        display_name=admission.display_name,
+        role=admission.role,
+        publish=admission.publish,
+        issued_at=issued_at,
+        expires_at=issued_at + grants.LIFETIME_SECONDS,
+    )
+    return GrantAnswer(
+        grant=grants.sign(permission, settings.key("grants")),
+        user_id=admission.user_id,
+        expires_at=_expiry(call),
+        signaling_url="ws" + settings.origin.removeprefix("http") + SIGNALING_PATH,
+        ice_servers=settings.ice_servers,
+    )
+
+
+def _expiry(call: Call[GrantBody]) -> str:
+    return rfc3339(call.now + timedelta(seconds=grants.LIFETIME_SECONDS))
+
+
+@api.own("POST", "/api/rtc/terminate-stream", access=OPERATOR, body=TerminateBody, answer=Success,
+         errors=("NOT_CONNECTED", "UNCONFIRMED"))  # fmt: skip
+def terminate_stream(call: Call[TerminateBody]) -> Success:
+    """Cut a user out of a room. Answers success only once the media process has stopped forwarding."""
+    body, caller = call.body, call.caller
+    assert caller is not None
+    if body.at_fault is not None and caller.person is None:
+        raise Forbidden("Only an admin says who was at fault.", field="atFault")
+    # The service commits what is to happen; asking the node comes after, outside any transaction.
+    ticket: Ticket = call.house.database.run(
+        lambda tx: termination.terminate(
+            tx,
+            room_id=body.room_id,
+            user_id=body.user_id,
+            reason=body.reason,
+            label_by=caller,
+            at_fault=body.at_fault,
+            now=utc_now(),
+        )
+    )
+    if ticket.command is None or ticket.node_id is None:
+        return Success()
+    reply = call.house.rpc.call(ticket.node_id, ticket.command, CONFIRM_SECONDS)
+    answered = reply.code or "OK"
+    log.event("terminate_answered", room_id=body.room_id, answer=answered, cause_id=call.cause_id)
+    if reply.ok or (ticket.already and reply.code == "NOT_CONNECTED"):
+        return Success()
+    if reply.code == "NOT_CONNECTED":
+        message_id = ticket.command.message_id
+        call.house.database.run(
+            lambda tx: termination.not_connected(
+                tx, room_id=body.room_id, user_id=body.user_id, message_id=message_id
+            )
+        )
+        raise NotFound("That user is not in that room.", code="NOT_CONNECTED")
+    raise Unconfirmed("The media node could not confirm it.")

@@ -1,0 +1,121 @@
+"""What every answer carries and what no request may do: headers, origins, proxies, size.
+
+Knows nothing of people or pages.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from flask_cors import CORS
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from models.config import Settings, is_loopback
+from web.api.errors import Refusal
+
+MAX_BODY_BYTES = 256 * 1024
+# A body that is too large is still read up to here, so that its sender hears why instead of a reset.
+DRAIN_BYTES = 16 * 1024 * 1024
+STATIC_SECONDS = 3600
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Put the rules of this file around ``app``."""
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY_BYTES
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_SECONDS
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    if settings.cors_origins:
+        CORS(
+            app,
+            resources={r"/api/.*": {"origins": list(settings.cors_origins)}},
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+            max_age=600,
+        )
+    policy = content_security_policy(settings)
+    app.before_request(refuse_large_body)
+    app.before_request(lambda: refuse_foreign_origin(settings))
+    app.after_request(lambda response: _headers(response, settings, policy))
+
+
+def content_security_policy(settings: Settings) -> str:
+    """The CSP of every answer: nothing from elsewhere, nothing inline."""
+    parts = urlsplit(settings.public_url)
+    socket_origin = f"{'wss' if settings.secure else 'ws'}://{parts.netloc}"
+    return "; ".join(
+        (
+            "default-src 'self'",
+            f"connect-src 'self' {socket_origin}",
+            "media-src 'self' blob:",
+            "img-src 'self' data: blob:",
+            "object-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+        )
+    )
+
+
+def origin_allowed(settings: Settings, origin: str) -> bool:
+    """Whether a browser page of ``origin`` may talk to us: our own, or one on the allow-list."""
+    if origin == settings.origin or origin in settings.cors_origins:
+        return True
+    return _same_machine(settings.origin, origin)
+
+
+def refuse_large_body() -> None:
+    """A declared length over the limit is refused before anything reads it (413)."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+
+
+def drain() -> None:
+    """Read and drop what is left of a body that was refused, up to a bound."""
+    source, left = request.environ["wsgi.input"], min(request.content_length or 0, DRAIN_BYTES)
+    while left > 0:
+        chunk = source.read(min(65536, left))
+        if not chunk:
+            return
+        left -= len(chunk)
+
+
+def refuse_foreign_origin(settings: Settings) -> None:
+    """A browser says where its page is from; pages from elsewhere get nothing from the API (403)."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.method == "OPTIONS":
+        return
+    guarded = request.path.startswith("/api/") or request.method not in ("GET", "HEAD")
+    if guarded and not origin_allowed(settings, origin):
+        raise Refusal(403, "Pages of that origin may not call this service.", code="ORIGIN_REFUSED")
+
+
+def _same_machine(ours: str, theirs: str) -> bool:
+    """``localhost`` and ``127.0.0.1`` are one place when we are served on loopback."""
+    try:
+        mine, other = urlsplit(ours), urlsplit(theirs)
+        same_door = (mine.scheme, mine.port) == (other.scheme, other.port)
+    except ValueError:
+        return False
+    return same_door and is_loopback(mine.hostname or "") and is_loopback(other.hostname or "")
+
+
+def _headers(response: Response, settings: Settings, policy: str) -> Response:
+    headers = response.headers
+    headers["Content-Security-Policy"] = policy
+    headers["Permissions-Policy"] = "camera=(self), microphone=(self), geolocation=(), payment=()"
+    # same-origin, not no-referrer: over HTTPS the CSRF check wants to see our own referrer.
+    headers["Referrer-Policy"] = "same-origin"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    if settings.secure:
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if request.path.startswith("/api/"):
+        headers["Cache-Control"] = "no-store"
+    elif request.endpoint != "static":
+        headers.setdefault("Cache-Control", "private, no-cache")
+    return response
