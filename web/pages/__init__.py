@@ -15,3 +15,5 @@ blueprint = Blueprint("pages", __name__)
 blueprint.app_context_processor(page_context)
 for _name, _filter in FILTERS.items():
     blueprint.add_app_template_filter(_filter, _name)
+# Each module adds its views to the blueprint, which must be there before.
+from web.pages import account, creator, creators, entry, history, home, wallet  # noqa: E402, F401

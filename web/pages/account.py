@@ -34,7 +34,8 @@ def change_password() -> Any:
     except DomainError as error:
         errors, message = field_errors(error)
         shown = {"newPassword": "password", "currentPassword": "current"}
-        return _page({shown.get(field, field): words for field, words in errors.items()}, message, email=email), 422
+        beside = {shown.get(field, field): words for field, words in errors.items()}
+        return _page(beside, message, email=email), 422
     sign_in.sign_in_browser(email, new)
     flash("Your password is changed. Every other device is signed out.")
     return redirect("/account", 303)
@@ -80,7 +81,9 @@ def _person() -> Person:
     return person
 
 
-def _page(errors: dict[str, str] | None = None, message: str = "", *, email: str = "", block_handle: str = "") -> str:
+def _page(
+    errors: dict[str, str] | None = None, message: str = "", *, email: str = "", block_handle: str = ""
+) -> str:
     person = _person()
     is_creator = "creator" in person.roles
     blocked: tuple[Person, ...] = ()

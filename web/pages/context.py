@@ -100,7 +100,8 @@ def _viewer(person: Person) -> tuple[Viewer, str | None]:
 def _nav(viewer: Viewer | None) -> list[NavItem]:
     entries = [("/models", "Creators", "home")]
     if viewer and viewer.is_creator:
-        entries = [("/studio", "Studio", "cam"), *entries, ("/history", "Receipts", "list"), ("/wallet", "Wallet", "wallet")]
+        entries = [("/studio", "Studio", "cam"), *entries]
+        entries += [("/history", "Receipts", "list"), ("/wallet", "Wallet", "wallet")]
     elif viewer:
         entries += [("/wallet", "Wallet", "wallet"), ("/history", "Receipts", "list")]
     return [NavItem(href, label, icon, request.path.startswith(href)) for href, label, icon in entries]

@@ -74,8 +74,8 @@ def log_out() -> Any:
 def field_errors(error: DomainError) -> tuple[dict[str, str], str]:
     """What a form shows for a refusal: words beside a field, or above the form."""
     if isinstance(error, Conflict) and error.code in _TAKEN:
-        field, words = _TAKEN[error.code]
-        return {field: words}, ""
+        taken, words = _TAKEN[error.code]
+        return {taken: words}, ""
     field = error.fields.get("field")
     if isinstance(error, Invalid) and isinstance(field, str):
         return {_FIELDS.get(field, field): error.detail}, ""

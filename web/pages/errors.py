@@ -21,13 +21,13 @@ class Words(NamedTuple):
 
 
 PAGES = {
-    400: Words("info", "This form is too old", "Go back, load the page again and send it once more. Nothing was changed."),
+    400: Words("info", "This form is too old", "Go back, load the page again and send it once more."),
     403: Words("lock", "This page is not yours", "You are signed in as somebody who may not see it."),
     404: Words("search", "There is no such page", "The address may be old, or one letter off."),
     405: Words("info", "This address takes no visit like that", "Start again from the creators’ page."),
     413: Words("info", "That is too large", "Send less at once."),
     429: Words("clock", "That was too often", "Wait a moment, then try again."),
-    500: Words("warn", "Something failed on our side", "It is noted. Your tokens are safe: nothing half-done is ever kept."),
+    500: Words("warn", "Something failed on our side", "It is noted. Your tokens are safe: nothing is half done."),
     503: Words("warn", "We cannot answer right now", "Try again in a moment. Your tokens are safe."),
 }
 

@@ -1,7 +1,7 @@
 """How figures and moments are written on pages: tokens, money beside them, clocks, dates.
 
 Pure functions from values to text, so that every page says the same thing the same way. Must not know
-Flask or the database.
+Flask or the database; the price list is the one thing it asks for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+
+from models.services.payments import packages
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
 
@@ -27,7 +29,12 @@ class TokenPrice(msgspec.Struct, frozen=True, kw_only=True):
         return (abs(tokens) * self.minor * 2 + self.tokens) // (self.tokens * 2)
 
 
-PRICE = TokenPrice(tokens=200, minor=1000, currency="USD")
+def _list_price() -> TokenPrice:
+    smallest = packages()[0]
+    return TokenPrice(tokens=smallest.tokens, minor=smallest.price_minor, currency=smallest.currency)
+
+
+PRICE = _list_price()
 
 
 def tokens(value: int) -> str:
@@ -72,20 +79,23 @@ def spoken(milliseconds: int) -> str:
     """A duration in a sentence: 5 min 22 s."""
     seconds = max(0, milliseconds) // 1000
     minutes, rest = divmod(seconds, 60)
-    return " ".join(part for part in (f"{minutes} min" if minutes else "", f"{rest} s" if rest else "") if part) or "0 s"
+    parts = (f"{minutes} min" if minutes else "", f"{rest} s" if rest else "")
+    return " ".join(part for part in parts if part) or "0 s"
 
 
-def aware(at: datetime) -> datetime:
-    """In UTC; what comes without a zone is UTC already."""
+def aware(at: datetime | str) -> datetime:
+    """In UTC; what comes without a zone is UTC already, and text is RFC 3339."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def iso(at: datetime) -> str:
+def iso(at: datetime | str) -> str:
     """RFC 3339 in UTC."""
     return aware(at).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def when(at: datetime, style: str = "full") -> str:
+def when(at: datetime | str, style: str = "full") -> str:
     """21 November 2026, 21:04 UTC; ``short`` drops the year, ``time`` is the clock alone with seconds."""
     moment = aware(at)
     if style == "time":

@@ -130,6 +130,18 @@ function wireFeed() {
   events.connect();
 }
 
+/** What the page before wanted to be said here. */
+function sayFromBefore() {
+  try {
+    const words = sessionStorage.getItem("greenroom-say");
+    sessionStorage.removeItem("greenroom-say");
+    if (words) toast(words, { kind: "good" });
+  } catch (error) {
+    console.warn("nothing said", error);
+  }
+}
+
+sayFromBefore();
 for (const bar of document.querySelectorAll("[data-v-value]")) setValue(bar, bar.getAttribute("data-v-value") ?? "0");
 localTimes();
 wireTheme();

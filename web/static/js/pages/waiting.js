@@ -49,7 +49,7 @@ export class Waiting {
     this.asking = true;
     try {
       const view = await api.get(`/api/streaming/private-requests/${encodeURIComponent(this.request.requestId)}`);
-      this.settle(view.status, view.sessionId);
+      this.settle(view.status, view.sessionId, view.closeReason);
     } catch (error) {
       console.warn("request not read", error); // the next message or tick asks again
     } finally {
@@ -78,12 +78,12 @@ export class Waiting {
     this.over(`${this.name} did not answer.`);
   }
 
-  /** @private @param {string} status @param {string} [sessionId] */
-  settle(status, sessionId) {
+  /** @private @param {string} status @param {string} [sessionId] @param {string} [because] as the server's closeReason */
+  settle(status, sessionId, because) {
     if (!this.request || status === "pending" || status === "queued") return;
     if (status === "accepted" && sessionId) this.accepted(sessionId);
     else if (status === "accepted") location.reload();
-    else if (status === "declined") this.declined();
+    else if (because || status === "declined") this.declined(because?.toUpperCase());
     else if (status === "expired") this.expired();
     else this.over("The request has ended.");
   }

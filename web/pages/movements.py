@@ -1,0 +1,133 @@
+"""The wallet's movements in words: the ledger's lines, with whom they were and for how long.
+
+Reads requests beside the statement; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from models.people import PersonRow
+from models.requests import OPEN, RequestRow
+from models.services import wallet
+from models.services.wallet import StatementLine
+from models.sessions import SessionRow
+from web.pages.wording import plural, tokens
+
+
+class Movement(NamedTuple):
+    """One line: ``amount`` as the reader felt it, ``after`` what was free then (None: the wallet did not move)."""
+
+    words: str
+    at: str
+    amount: int
+    after: int | None
+    href: str
+
+
+class HeldLine(NamedTuple):
+    """What held tokens are for."""
+
+    words: str
+    href: str
+
+
+class _About(NamedTuple):
+    """The request behind a line."""
+
+    other: str
+    minutes: int
+    status: str
+    because: str | None
+    session_id: str | None
+
+
+def movements(tx: Session, person_id: str, available: int, limit: int) -> list[Movement]:
+    """The latest lines, newest first; ``available`` is what is free now."""
+    lines = wallet.statement(tx, person_id, limit)
+    about = _about(tx, person_id, {line.reference for line in lines})
+    found, after = [], available
+    for line in lines:
+        found.append(_movement(line, about.get(line.reference), after))
+        after -= line.available
+    return found
+
+
+def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
+    """What the fan's held tokens are for: open requests, and the call that runs."""
+    asked = tx.execute(
+        select(PersonRow.handle, PersonRow.display_name, RequestRow.requested_minutes)
+        .join(PersonRow, PersonRow.id == RequestRow.creator_id)
+        .where(RequestRow.fan_id == person_id, RequestRow.status.in_(OPEN))
+        .order_by(RequestRow.created_at)
+    )
+    lines = [
+        HeldLine(
+            f"Held for {plural(minutes, 'minute')} with {name}. If nobody answers, it comes back by itself.",
+            f"/models/{handle}",
+        )
+        for handle, name, minutes in asked
+    ]
+    if call:
+        words = "Held for your private stream. When it ends, what is owed is paid and the rest comes back."
+        lines.append(HeldLine(words, f"/call/{call}"))
+    return lines
+
+
+def _about(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, _About]:
+    fan, creator = aliased(PersonRow), aliased(PersonRow)
+    rows = tx.execute(
+        select(RequestRow, fan.display_name, creator.display_name, SessionRow.id)
+        .join(fan, fan.id == RequestRow.fan_id)
+        .join(creator, creator.id == RequestRow.creator_id)
+        .outerjoin(SessionRow, SessionRow.request_id == RequestRow.id)
+        .where(RequestRow.id.in_(list(references)))
+    )
+    return {
+        row.id: _About(
+            other=creator_name if row.fan_id == person_id else fan_name,
+            minutes=row.requested_minutes,
+            status=row.status,
+            because=row.close_reason,
+            session_id=session_id,
+        )
+        for row, fan_name, creator_name, session_id in rows
+    }
+
+
+def _movement(line: StatementLine, about: _About | None, after: int) -> Movement:
+    href = f"/history/{about.session_id}" if about and about.session_id and line.kind == "settle" else ""
+    amount = line.earnings or line.available
+    words = _words(line, about) if about else line.words
+    return Movement(words, line.at, amount, after if line.available or line.kind == "settle" else None, href)
+
+
+def _words(line: StatementLine, about: _About) -> str:
+    match line.kind:
+        case "hold":
+            return f"Held for {plural(about.minutes, 'minute')} with {about.other}"
+        case "release":
+            return f"Came back: {_release_words(about)}"
+        case "settle" if line.earnings:
+            return f"Earned in a private stream with {about.other}"
+        case "settle":
+            paid = -line.held - line.available
+            return f"Private stream with {about.other}: {tokens(paid)} paid, {tokens(line.available)} came back"
+        case _:
+            return line.words
+
+
+def _release_words(about: _About) -> str:
+    if about.because == "stream_ended":
+        return f"the stream of {about.other} ended"
+    if about.because:
+        return f"{about.other} could not be asked any more"
+    return {
+        "declined": f"{about.other} declined",
+        "cancelled": f"you cancelled your request to {about.other}",
+        "expired": f"{about.other} did not answer",
+    }.get(about.status, f"your request to {about.other} ended")

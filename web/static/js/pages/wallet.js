@@ -1,0 +1,112 @@
+// @ts-check
+/**
+ * /wallet: buying tokens, once however often the button is pressed; the figures follow by themselves.
+ */
+import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { announce, busy, formatTokens, icon, make, plural, toast } from "../ui.js";
+import { events, localTimes, refreshBalance } from "./common.js";
+
+const form = /** @type {HTMLFormElement} */ (document.getElementById("top-up"));
+const pay = /** @type {HTMLButtonElement} */ (document.getElementById("pay"));
+const message = /** @type {HTMLElement} */ (document.getElementById("top-up-message"));
+let paying = false;
+/** The same key until the gateway has answered, so that a lost answer never charges twice. */
+let attempt = { body: "", key: "" };
+
+function chosen() {
+  return /** @type {HTMLInputElement | null} */ (form.querySelector('[name="package"]:checked'));
+}
+
+function showPrice() {
+  const pack = chosen();
+  pay.disabled = !pack;
+  const price = pay.querySelector("span");
+  if (price) price.textContent = pack?.dataset.price ?? "";
+}
+
+/** @param {string} text @param {"bad" | "good" | "warn"} [kind] */
+function say(text, kind = "bad") {
+  message.hidden = !text;
+  message.replaceChildren();
+  if (!text) return;
+  message.append(make("div", { class: `banner banner--${kind}`, role: kind === "good" ? "status" : "alert" }, icon(kind === "good" ? "check" : "warn"), make("p", {}, text)));
+}
+
+/** The parts of the page that show figures, from the server once more. */
+async function refresh() {
+  try {
+    const response = await fetch("/wallet?part=figures", { credentials: "same-origin" });
+    if (!response.ok) return;
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    for (const id of ["figures", "movements"]) {
+      const part = fresh.getElementById(id);
+      if (part) document.getElementById(id)?.replaceWith(part);
+    }
+    localTimes();
+  } catch (error) {
+    console.warn("figures not refreshed", error); // the next message tries again
+  }
+}
+
+/** @param {HTMLInputElement} pack */
+async function bought(pack) {
+  const words = `${plural(Number(pack.dataset.tokens), "token")} added.`;
+  const next = form.dataset.next;
+  if (next) {
+    try {
+      sessionStorage.setItem("greenroom-say", words);
+    } catch (error) {
+      console.warn("nothing to say later", error);
+    }
+    location.assign(next);
+    return;
+  }
+  await Promise.all([refreshBalance(), refresh()]);
+  say(words, "good");
+  toast(words, { kind: "good" });
+}
+
+/** @param {unknown} error */
+function refused(error) {
+  if (!(error instanceof ApiError)) throw error;
+  if (error.code === "OFFLINE" || error.status >= 500) {
+    say("The payment is not confirmed. Press again: you are never charged twice for it.", "warn");
+    return;
+  }
+  attempt = { body: "", key: "" };
+  if (error.status === 402) say("The card was refused. Nothing was charged. Try another card.");
+  else say(error.detail);
+}
+
+form.addEventListener("change", () => {
+  showPrice();
+  say("");
+});
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const pack = chosen();
+  if (paying || !pack) return;
+  paying = true;
+  say("");
+  const body = { packageId: pack.value, card: String(new FormData(form).get("card")) };
+  const text = JSON.stringify(body);
+  if (attempt.body !== text) attempt = { body: text, key: newIdempotencyKey() };
+  try {
+    announce("Paying…");
+    await busy(pay, "Paying…", () => api.post("/api/wallet/top-up", body, { idempotencyKey: attempt.key }));
+    attempt = { body: "", key: "" };
+    await bought(pack);
+  } catch (error) {
+    refused(error);
+  } finally {
+    paying = false;
+  }
+});
+
+events.on("BALANCE_CHANGED", refresh);
+let first = true;
+events.on("RESYNC", () => {
+  if (!first) refresh();
+  first = false;
+});
+showPrice();
