@@ -13,9 +13,9 @@ import msgspec
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from models import inbox, outbox
+from models import outbox
 from models.db import Database, insert_into
-from models.plumbing import IdempotencyKeyRow, RateLimitRow, ScheduledJobRow
+from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
 from models.services import presence, sessions
 from models.timing import Timers
 
@@ -62,8 +62,8 @@ def poll_payments(tx: Session, now: datetime) -> None:
 
 def housekeeping(tx: Session, now: datetime) -> None:
     """Forget what can no longer matter: old repeats, old answers, old windows, messages long delivered."""
-    inbox.prune(tx, now - KEEP_INBOX)
-    outbox.prune(tx, now - KEEP_PUBLISHED)
+    tx.execute(delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX))
+    tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
     tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
     tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))
     presence.forget_gone(tx, now)
