@@ -6,6 +6,7 @@ Must not import ``workers`` or ``media``; talks to a media node through ``web.rp
 
 from __future__ import annotations
 
+import logging
 import time
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +39,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or load_settings()
     log.configure("web", settings.log_level)
+    # Says each failed connection five times and with its address; we say it once, without.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "web" / "static"))
     app.config["SECRET_KEY"] = settings.key("flask").hex()
     app.url_map.strict_slashes = False
