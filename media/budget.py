@@ -81,6 +81,7 @@ class SessionMeter:
         self._creator_connected = self._fan_connected = budget.resumed
         self._creator_here = self._fan_here = self._creator_seated = False
         self._fan_gave_up = False
+        self._creator_arrived_at: int | None = None
         self._fan_gone_at: int | None = None
         self._frames: deque[int] = deque(maxlen=1 if audio_only else FRAMES_NEEDED)
         self._deaf_until = now_ms
@@ -243,6 +244,8 @@ class SessionMeter:
         """We ourselves stood still from ``last`` to ``now``: our gap, and nobody's deadline."""
         late = now - last
         self._opened_at += late
+        if self._creator_arrived_at is not None:
+            self._creator_arrived_at += late
         if self._fan_gone_at is not None:
             self._fan_gone_at += late
         if self._camera_off_at is not None:
@@ -279,8 +282,16 @@ class SessionMeter:
         if self._live_at is not None:
             if self._fan_gone_at is not None and now - self._fan_gone_at >= self._timers.fan_absent_ms:
                 self._end("fan_absent", now)
-        elif now - self._opened_at >= self._timers.connecting_ms:
+        elif now >= self._connecting_until():
             self._end(self._who_never_connected(), now)
+
+    def _connecting_until(self) -> int:
+        """A fan is offered something to connect to only when the creator publishes: it gets a third of the
+        time at least, counted from the creator's first key frame."""
+        until = self._opened_at + self._timers.connecting_ms
+        if self._creator_arrived_at is None:
+            return until
+        return max(until, self._creator_arrived_at + self._timers.connecting_ms // 3)
 
     def _who_never_connected(self) -> EndFact:
         """The creator's absence outranks the fan's, also that of a creator who came and went."""
@@ -307,6 +318,8 @@ class SessionMeter:
             # What is broken from here on is no longer the restart's fault.
             self._our_fault_until = now + self._timers.gap_ms
         self._creator_connected = self._creator_here = True
+        if self._creator_arrived_at is None:
+            self._creator_arrived_at = now
         if self._live_at is None and self._fan_gave_up:
             self._end("fan_left" if self._fan_connected else "fan_never_connected", now)
         self._go_live(now)

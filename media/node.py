@@ -58,14 +58,16 @@ class Node:
         self._ticked_at = self._awake_since = monotonic_ms()
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
 
-    async def stop(self) -> None:
-        """Stop forwarding, let clients go (they rejoin the next boot), free everything."""
+    def suspend(self) -> None:
+        """Stop forwarding, report the meters, let clients go: they rejoin the next boot."""
         if self._timer is not None:
             self._timer.cancel()
-        everybody: list[Participant] = []
         for room in self.rooms.values():
             room.suspend()
-            everybody.extend(room.participants.values())
+
+    async def close(self) -> None:
+        """Free everything; after :meth:`suspend`."""
+        everybody = [participant for room in self.rooms.values() for participant in room.participants.values()]
         await asyncio.gather(*(participant.close() for participant in everybody), *self._tasks)
 
     def ready(self) -> None:

@@ -142,7 +142,7 @@ class Participant:
 
     async def answered(self, sdp: str, revision: int) -> None:
         """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
-        if revision != self._revision or not self._offer_open:
+        if revision != self._revision:
             return
         await self.peer.accept_subscribe_answer(sdp)
         self._offer_open = False

@@ -216,6 +216,7 @@ class Room:
     def _withdraw(self, publisher: Participant, track_id: str) -> None:
         publisher.watches.pop(track_id, None)
         for other in self._others(publisher):
+            other.switched_off.discard(track_id)
             other.drop(track_id)
 
     def _offer_changes(self, publisher: Participant) -> None:
@@ -224,14 +225,16 @@ class Room:
 
     def select(self, participant: Participant, track_id: str, layer: Layer) -> None:
         """``off`` stops a picture, anything else brings it back. It never touches a clock."""
-        if layer == "off":
-            participant.switched_off.add(track_id)
-            participant.drop(track_id)
-        else:
-            participant.switched_off.discard(track_id)
-            for other in self._others(participant):
-                if track_id in other.peer.published:
-                    participant.receive(other.peer.published[track_id])
+        for other in self._others(participant):
+            track = other.peer.published.get(track_id)
+            if track is None:
+                continue
+            if layer == "off":
+                participant.switched_off.add(track_id)
+                participant.drop(track_id)
+            else:
+                participant.switched_off.discard(track_id)
+                participant.receive(track)
         self._spawn(participant.offer())
 
     def mute(self, participant: Participant, kind: Kind, *, muted: bool) -> None:

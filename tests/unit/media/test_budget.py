@@ -144,6 +144,16 @@ def test_who_never_connected(creator: bool, fan: bool, fact: EndFact) -> None:
     assert stage.delivered == 0
 
 
+def test_a_late_creator_leaves_the_fan_time_to_connect() -> None:
+    stage = Stage().play(29_900)
+    stage.meter.creator_seated(stage.now, here=True)
+    stage.frames_every = FRAME
+    stage.play(9_900)
+    assert stage.meter.ending is None
+    stage.play(200)
+    assert stage.fact == "fan_never_connected"
+
+
 def test_a_creator_who_came_and_went_is_the_one_who_was_missing() -> None:
     stage = Stage()
     stage.meter.creator_seated(stage.now, here=True)

@@ -1,0 +1,73 @@
+"""``python -m media``: one media node, until SIGTERM or SIGINT.
+
+A stop is like a crash that had time to say where the meters stand: no session ends by it, clients are let
+go with 1012 and come back to the next boot, which is told by ``SyncRooms`` what to open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+
+from media.control import CommandDesk, ControlLine
+from media.node import Node
+from media.signaling import SignalingServer
+from models import log
+from models.config import Settings, SettingsError, load_settings
+from models.messages.events import AnyEvent
+
+STOP_SECONDS = 2.5
+
+
+async def serve(settings: Settings, stopped: asyncio.Event) -> None:
+    """Run a node until ``stopped`` is set."""
+    line: ControlLine
+
+    def publish(event: AnyEvent) -> None:
+        line.publish(event)
+
+    node = Node(settings, publish)
+    line = ControlLine(
+        settings.amqp_url,
+        node_id=node.node_id,
+        boot_id=node.boot_id,
+        desk=CommandDesk(node.carry_out),
+        on_ready=node.ready,
+    )
+    server = SignalingServer(node)
+    await server.start(settings.media_host, settings.media_port)
+    node.start()
+    line.start()
+    log.event("media_started", node_id=node.node_id, boot_id=node.boot_id, port=settings.media_port)
+    await stopped.wait()
+    log.event("media_stopping", rooms=len(node.rooms))
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            node.suspend()
+            await asyncio.gather(line.stop(), server.stop(), node.close())
+    except TimeoutError:
+        log.event("media_stop_cut_short", level=logging.WARNING)
+
+
+async def main(settings: Settings) -> None:
+    """Serve until a signal says stop."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await serve(settings, stopped)
+
+
+if __name__ == "__main__":
+    try:
+        chosen = load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+    log.configure("media", chosen.log_level)
+    # What these have to say of a broker that is away is said once, by us.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(chosen))
