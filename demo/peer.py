@@ -20,10 +20,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from demo.clip import Clip
-from demo.seat import PATIENCE_SECONDS, Seat, use_loopback
+from demo.seat import PATIENCE_SECONDS, Refused, Seat, use_loopback
 
 JSON = dict[str, Any]
 REQUEST_SECONDS = 20.0
+STILL_OPENING = ("ROOM_NOT_FOUND", "UNAVAILABLE")
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
 
 
@@ -112,12 +113,23 @@ class Peer:
 
     async def join(self, room_id: str, *, publish: Path | None = None) -> Seat:
         """Fetch a grant and take a seat; publish that file if there is one. ApiError or seat.Refused."""
-        grant = await self.call("POST", "/api/rtc/grants", {"roomId": room_id, "role": "participant"})
-        seat = await Seat.take(grant["signalingUrl"], room_id, grant["userId"], grant["grant"])
+        seat = await self._take_seat(room_id)
         self._seats.append(seat)
         if publish is not None:
             await seat.publish(Clip(publish))
         return seat
+
+    async def _take_seat(self, room_id: str) -> Seat:
+        """A room that was announced a moment ago may still be opening: a few tries, each with a new grant."""
+        for pause in (0.1, 0.2, 0.4, 0.8, 1.6, None):
+            try:
+                grant = await self.call("POST", "/api/rtc/grants", {"roomId": room_id, "role": "participant"})
+                return await Seat.take(grant["signalingUrl"], room_id, grant["userId"], grant["grant"])
+            except Refused as refusal:
+                if pause is None or str(refusal) not in STILL_OPENING:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
 
     async def forget(self, seat: Seat) -> None:
         """Close a seat for good."""

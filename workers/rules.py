@@ -8,26 +8,20 @@ from sqlalchemy.orm import Session
 
 from models import inbox, log
 from models.db import Database
-from models.errors import DomainError
 from models.services import private_streams
 
 
 def apply_auto_accept(db: Database, request_id: str, message_id: str, now: datetime) -> bool:
     """Accept a pending request if the creator's rule says so; whether it did.
 
-    A request that may not be accepted any more (cancelled, expired, the fan gone) is left to the creator.
+    A request that may not be accepted any more (cancelled, expired, the fan gone) is left as it is. Raises
+    Unavailable while there is no media node: the message is tried again.
     """
 
     def apply(tx: Session) -> bool:
-        if not inbox.first_time(tx, message_id, now):
-            return False
-        return private_streams.apply_rule(tx, request_id, now)
+        return inbox.first_time(tx, message_id, now) and private_streams.apply_rule(tx, request_id, now)
 
-    try:
-        accepted = db.run(apply)
-    except DomainError as refusal:
-        log.event("rule_not_applied", request_id=request_id, code=refusal.code)
-        return False
+    accepted = db.run(apply)
     if accepted:
         log.event("request_accepted_by_rule", request_id=request_id, cause_id=request_id)
     return accepted
