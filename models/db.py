@@ -135,12 +135,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One snapshot to read from; nothing is committed."""
+        """One snapshot to read from; nothing is committed. What was read stays readable after it."""
         with self._readers() as tx:
-            try:
-                yield tx
-            finally:
-                tx.rollback()
+            yield tx
 
     def close(self) -> None:
         """Close all connections."""

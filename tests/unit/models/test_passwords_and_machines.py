@@ -1,0 +1,49 @@
+"""Passwords, and the maps by which state moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.machine import Machine, allowed
+from models.payments import PurchaseRow
+from models.requests import OPEN, RequestRow
+from models.services import accounts
+from models.sessions import RUNNING, SessionRow
+from models.streams import RoomRow, StreamRow
+
+
+def test_a_password_fits_its_own_hash_alone() -> None:
+    stored = accounts.hash_password("correct horse")
+    assert stored.startswith("$argon2id$")
+    assert accounts.verify_password(stored, "correct horse")
+    assert not accounts.verify_password(stored, "correct horsf")
+    assert accounts.hash_password("correct horse") != stored
+
+
+@pytest.mark.parametrize("stored", ["", "not a hash", "$argon2id$v=19$broken"])
+def test_a_broken_hash_fits_nothing(stored: str) -> None:
+    assert not accounts.verify_password(stored, "")
+
+
+def test_a_map_names_every_state() -> None:
+    with pytest.raises(ValueError, match="gone"):
+        allowed(here=("gone",))
+
+
+@pytest.mark.parametrize("table", [PurchaseRow, RequestRow, SessionRow, StreamRow, RoomRow])
+def test_every_state_can_be_reached_and_ends_are_final(table: type[Machine]) -> None:
+    first = next(iter(table.ALLOWED))
+    reached, todo = {first}, [first]
+    while todo:
+        new = table.ALLOWED[todo.pop()] - reached
+        reached |= new
+        todo.extend(new)
+    assert reached == set(table.ALLOWED)
+
+
+def test_the_lives_of_money_md() -> None:
+    assert set(OPEN) == {state for state, nexts in RequestRow.ALLOWED.items() if nexts}
+    assert RequestRow.ALLOWED["queued"].isdisjoint({"accepted"})
+    assert set(RUNNING) | {"settling", "ended"} == set(SessionRow.ALLOWED)
+    assert SessionRow.ALLOWED["settling"] == {"ended"}
+    assert SessionRow.ALLOWED["ended"] == frozenset()
