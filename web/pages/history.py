@@ -128,10 +128,9 @@ def reason_words(view: Receipt, why: str, whose: str, paused_ms: int) -> str:
         ran = f"The call ended before {whose} picture arrived."
     gap = f" Another {spoken(paused_ms)} without it are not counted." if paused_ms >= 1000 else ""
     counted, started = view.billed_minutes * view.minute_ms, -(-view.delivered_ms // view.minute_ms)
-    sums = ""
-    if started == view.billed_minutes and counted > view.delivered_ms:
-        sums = f" {clock(view.delivered_ms)} makes {plural(view.billed_minutes, 'minute')}."
-    return f"{ran}{gap} {why}{sums}"
+    if started == view.billed_minutes and counted > view.delivered_ms >= 1000:
+        why = f"{why.rstrip('.')}: {clock(view.delivered_ms)} makes {view.billed_minutes}."
+    return f"{ran}{gap} {why}"
 
 
 def time_segments(view: Receipt, paused_ms: int) -> list[Segment]:

@@ -10,7 +10,7 @@ from flask import render_template, request
 from models.services import payments, sessions, wallet
 from web.auth import current_person, login_required, safe_next
 from web.pages import blueprint, wording
-from web.pages.deps import database
+from web.pages.deps import database, settings
 from web.pages.movements import held_lines, movements
 
 LINES = 50
@@ -51,14 +51,21 @@ def wallet_page() -> str:
         lines = movements(tx, person.user_id, purse.available, LINES)
         call = sessions.current_session_of(tx, person.user_id) if purse.held else None
         holds = held_lines(tx, person.user_id, call) if purse.held else []
-    shown: dict[str, Any] = {"purse": purse, "holds": holds, "movements": lines}
+    creator = "creator" in person.roles
+    shown: dict[str, Any] = {
+        "purse": purse,
+        "holds": holds,
+        "movements": lines,
+        "can_buy": "fan" in person.roles,
+        "earnings": Earnings(purse.earnings_pending, purse.earnings, purse.debt) if creator else None,
+        "commission_percent": settings().commission_percent,
+    }
     if request.args.get("part") == "figures":
         parts = ("partials/balance.html", "partials/movements.html")
         return "".join(render_template(part, **shown) for part in parts)
     packages = payments.packages()
     need = request.args.get("need", 0, type=int)
     chosen = next((pack for pack in packages if pack.tokens >= need), packages[-1])
-    creator = "creator" in person.roles
     return render_template(
         "wallet.html",
         packages=packages,
@@ -67,6 +74,5 @@ def wallet_page() -> str:
         next=safe_next(request.args.get("next"), ""),
         chosen=chosen.package_id,
         chosen_price=wording.price(chosen.price_minor, chosen.currency),
-        earnings=Earnings(purse.earnings_pending, purse.earnings, purse.debt) if creator else None,
         **shown,
     )

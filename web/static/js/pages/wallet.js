@@ -6,8 +6,8 @@ import { ApiError, api, newIdempotencyKey } from "../api.js";
 import { announce, busy, formatTokens, icon, make, plural, toast } from "../ui.js";
 import { events, localTimes, refreshBalance } from "./common.js";
 
-const form = /** @type {HTMLFormElement} */ (document.getElementById("top-up"));
-const pay = /** @type {HTMLButtonElement} */ (document.getElementById("pay"));
+const form = /** @type {HTMLFormElement} */ (document.getElementById("top-up") ?? document.createElement("form")); // creators buy none
+const pay = /** @type {HTMLButtonElement} */ (document.getElementById("pay") ?? document.createElement("button"));
 const message = /** @type {HTMLElement} */ (document.getElementById("top-up-message"));
 let paying = false;
 /** The same key until the gateway has answered, so that a lost answer never charges twice. */
@@ -21,7 +21,7 @@ function showPrice() {
   const pack = chosen();
   pay.disabled = !pack;
   const price = pay.querySelector("span");
-  if (price) price.textContent = pack?.dataset.price ?? "";
+  if (price) price.textContent = `Pay ${pack?.dataset.price ?? ""}`;
 }
 
 /** @param {string} text @param {"bad" | "good" | "warn"} [kind] */
