@@ -40,7 +40,7 @@ MOST_QUEUED = 64
 """DTLS datagrams that may wait for aiortc."""
 SOCKET_BUFFER = 4 << 20
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-_KEY_BITS_FIRST = (rtcdtlstransport.SRTP_AEAD_AES_128_GCM, rtcdtlstransport.SRTP_AES128_CM_SHA1_80)
+SRTP_PROFILES = (rtcdtlstransport.SRTP_AEAD_AES_128_GCM, rtcdtlstransport.SRTP_AES128_CM_SHA1_80)
 State = Literal["connected", "lost"]
 
 
@@ -277,7 +277,7 @@ class _PeerConnection(RTCPeerConnection):
         ice._connection = self.agent
         ice._recv, ice._send = self.agent.recv, self.agent.send
         ice._role_set = True
-        dtls._srtp_profiles = list(_KEY_BITS_FIRST)
+        dtls._srtp_profiles = list(SRTP_PROFILES)
         self.dtls = dtls
         return dtls
 

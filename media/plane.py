@@ -353,6 +353,7 @@ class Peer:
             "bytes_in": ingress.bytes_in if ingress else 0,
             "refused": ingress.refused if ingress else 0,
             "packets_lost": sum(track.reception.lost for track in tracks),
+            "packets_repaired": sum(track.repaired for track in tracks),
             "keyframes_asked": sum(track.throttle.sent for track in tracks),
             "keyframes_wanted": egress.keyframe_requests if egress else 0,
             "nacks": egress.nacks if egress else 0,

@@ -141,6 +141,8 @@ class PublishedTrack:
         self.throttle = KeyframeThrottle()
         self.reception = Reception(clock_rate)
         self.gaps = Gaps()
+        self.repaired = 0
+        """Packets that came out of order or were sent again by the publisher."""
         self.closed = False
         self._paused = False
         self._arrived: tuple[int, bool] | None = None
@@ -222,6 +224,7 @@ class PublishedTrack:
             if extended <= self.highest - RING_SIZE or (known is not None and known.sequence == extended):
                 return None
             self.gaps.filled(extended)
+            self.repaired += 1
         elif extended > self.highest + 1 and self.highest >= 0 and not self._paused:
             self.gaps.opened(self.highest, extended)
         self._paused = False

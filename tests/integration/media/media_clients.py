@@ -65,14 +65,14 @@ class Tone(MediaStreamTrack):
 @asynccontextmanager
 async def loopback_gathering() -> AsyncIterator[None]:
     """The client's ICE agent skips 127.0.0.1 by itself."""
-    with mock.patch("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"]):
+    with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
         yield
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for ``condition``; a bound, not a synchronisation."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (many kinds of conditions, and a bound)
             await asyncio.sleep(0.01)
     assert condition(), what
 

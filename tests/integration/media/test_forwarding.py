@@ -1,0 +1,246 @@
+"""Packets of real clients over real ICE and DTLS: what is published is decoded at the other side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+from unittest import mock
+
+import pytest
+import uvloop
+from aioice.ice import StunProtocol
+
+from tests.integration.media.media_clients import room, until
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """On the loop that the media process uses, and with nothing left for the loop's complaint box."""
+
+    async def guarded() -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await scenario
+        await asyncio.sleep(0)
+        assert complaints == []
+
+    uvloop.run(guarded())
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_picture_and_sound_are_decoded_at_the_other_side(codec: str) -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish(video=codec)
+            assert {track.codec for track in creator.peer.published.values()} == {codec, "opus"}
+            await fan.subscribe(creator)
+            assert {track.kind for track in fan.peer.mids().values()} == {"audio", "video"}
+            await fan.decodes("video")
+            await fan.decodes("audio")
+
+    run(scenario())
+
+
+def test_a_late_joiner_gets_a_key_frame() -> None:
+    async def scenario() -> None:
+        async with room(3) as (creator, fan, late):
+            await creator.publish(audio=False)
+            await fan.subscribe(creator)
+            await fan.decodes("video", 20)
+            asked = creator.peer.stats()["keyframes_asked"]
+            await late.subscribe(creator)
+            await late.decodes("video")
+            assert creator.peer.stats()["keyframes_asked"] > asked
+
+    run(scenario())
+
+
+def test_a_freed_slot_carries_the_next_publisher_without_an_offer() -> None:
+    async def scenario() -> None:
+        async with room(3) as (first, second, fan):
+            await first.publish()
+            await fan.subscribe(first)
+            await fan.decodes("video")
+            await first.close()
+            assert fan.peer.mids() == {}
+            await second.publish()
+            for track in second.peer.published.values():
+                fan.peer.subscribe(track)
+            assert not fan.peer.needs_offer
+            assert set(fan.peer.mids().values()) == set(second.peer.published.values())
+            await fan.decodes("video", 20)
+            await fan.decodes("audio", 20)
+
+    run(scenario())
+
+
+def test_slots_grow_in_blocks_and_keep_one_publisher_in_one_seat() -> None:
+    async def scenario() -> None:
+        async with room(4) as (*publishers, fan):
+            for publisher in publishers:
+                await publisher.publish()
+            await fan.subscribe(publishers[0])
+            first = await fan.peer.offer_subscribe()
+            assert first.count("m=") == 2
+            assert await fan.peer.offer_subscribe() == first
+            await fan.subscribe(*publishers[1:])
+            assert (await fan.peer.offer_subscribe()).count("m=") == 2 + 2 * 4
+            assert not fan.peer.needs_offer
+            mids = fan.peer.mids()
+            for number in range(0, 6, 2):
+                pair = mids[str(number)], mids[str(number + 1)]
+                assert pair[0].user_id == pair[1].user_id
+            await fan.decodes("video", 3 * 10)
+
+    run(scenario())
+
+
+def test_what_a_subscriber_lost_is_sent_again() -> None:
+    async def scenario() -> None:
+        count = 0
+        receive = StunProtocol.datagram_received
+
+        def lossy(self: StunProtocol, data: bytes, addr: tuple[str, int]) -> None:
+            nonlocal count
+            media = 127 < data[0] < 192 and not 191 < data[1] < 224
+            count += media
+            if not media or count % 10:
+                receive(self, data, addr)
+
+        # The server's protocol is a subclass with a receiver of its own: only the clients lose packets.
+        with mock.patch.object(StunProtocol, "datagram_received", lossy):
+            async with room(2) as (creator, fan):
+                await creator.publish(audio=False)
+                await fan.subscribe(creator)
+                await fan.decodes("video", 60)
+                assert fan.peer.stats()["retransmitted"] > 0
+                assert creator.peer.stats()["packets_repaired"] == 0
+
+    run(scenario())
+
+
+def test_what_a_publisher_lost_is_asked_for_again() -> None:
+    async def scenario() -> None:
+        count = 0
+        send = StunProtocol.send_data
+
+        async def lossy(self: StunProtocol, data: bytes, addr: tuple[str, int]) -> None:
+            nonlocal count
+            media = type(self) is StunProtocol and 127 < data[0] < 192 and not 191 < data[1] < 224
+            count += media
+            if not media or count % 10:
+                await send(self, data, addr)
+
+        with mock.patch.object(StunProtocol, "send_data", lossy):
+            async with room(2) as (creator, fan):
+                await creator.publish(audio=False)
+                await fan.subscribe(creator)
+                await fan.decodes("video", 60)
+                await until(lambda: creator.peer.stats()["packets_repaired"] > 2, "holes are filled")
+
+    run(scenario())
+
+
+def test_the_meter_sees_frames_and_the_gate_holds_them() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            video = next(track for track in creator.peer.published.values() if track.kind == "video")
+            frames: list[tuple[int, bool]] = []
+            video.on_frame = lambda now_ms, keyframe, size: frames.append((now_ms, keyframe))
+            await fan.subscribe(creator)
+            await fan.decodes("video", 10)
+            assert any(keyframe for _, keyframe in frames)
+            video.gate = lambda now_ms: False
+            before = video.packets
+            sent = len(frames)
+            await until(lambda: len(frames) > sent + 20, "the publisher goes on sending")
+            assert video.packets == before
+            video.gate = None
+            await fan.decodes("video", 30)
+
+    run(scenario())
+
+
+def test_sender_reports_reach_the_subscriber_in_its_own_numbers() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            assert fan.subscribing is not None
+            seen: dict[str, int] = {}
+            async with asyncio.timeout(20):
+                while seen.keys() != {"audio", "video"}:
+                    await asyncio.sleep(0.1)
+                    for report in (await fan.subscribing.getStats()).values():
+                        if report.type == "remote-outbound-rtp":
+                            seen[report.kind] = report.packetsSent
+            assert all(count > 0 for count in seen.values())
+
+    run(scenario())
+
+
+def test_stop_forwarding_is_immediate_in_both_directions() -> None:
+    async def scenario() -> None:
+        received: dict[int, int] = {}
+        receive = StunProtocol.datagram_received
+
+        def counting(self: StunProtocol, data: bytes, addr: tuple[str, int]) -> None:
+            received[id(self.receiver)] = received.get(id(self.receiver), 0) + 1
+            receive(self, data, addr)
+
+        def reached(pc: Any) -> int:
+            return received.get(id(pc.getTransceivers()[0].receiver.transport.transport._connection), 0)
+
+        with mock.patch.object(StunProtocol, "datagram_received", counting):
+            async with room(3) as (creator, fan, other):
+                await creator.publish()
+                await fan.publish()
+                await fan.subscribe(creator)
+                await other.subscribe(creator, fan)
+                await fan.decodes("video")
+                await other.decodes("video", 20)
+                fan.peer.stop_forwarding()
+                # Whatever the kernel still held for the client arrives before the other one's next frames.
+                await other.decodes("video", 3)
+                before = reached(fan.subscribing), reached(fan.publishing)
+                assert fan.peer.published == {}
+                assert {track.user_id for track in other.peer.mids().values()} == {creator.peer.user_id}
+                await other.decodes("video", 60)
+                assert (reached(fan.subscribing), reached(fan.publishing)) == before
+                assert fan.lost == []
+
+    run(scenario())
+
+
+def test_a_client_that_opens_a_new_publish_connection_replaces_the_old_one() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            old = set(creator.peer.published)
+            assert creator.publishing is not None
+            first = creator.publishing
+            creator.connected.clear()
+            await creator.publish(video="H264")
+            await first.close()
+            assert old.isdisjoint(creator.peer.published)
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            await fan.decodes("audio")
+
+    run(scenario())
+
+
+def test_a_lost_connection_is_said_once() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            assert fan.subscribing is not None
+            await fan.subscribing.close()
+            await until(lambda: fan.lost == ["subscribe"], "the other side closed")
+            assert fan.peer.mids() == {}
+            await until(lambda: creator.peer.stats()["packets_in"] > 100, "the publisher is not disturbed")
+
+    run(scenario())
