@@ -34,7 +34,7 @@ def close_request(
         tell(tx, request.creator_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
         tell(tx, request.fan_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
         return
-    if to != "cancelled":
+    if to != "cancelled" or because == "payment_failed":
         reason = because.upper() if because else None
         tell(tx, request.fan_id, "PRIVATE_DECLINED", now, requestId=request.id, reason=reason)
 

@@ -21,7 +21,6 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.messages import codec, events
 from models.messages.commands import AnyCommand
-from models.people import PersonRow
 from models.plumbing import OutboxRow
 from models.services import accounts, presence, private_streams, sessions, streams
 from models.services.accounts import Caller, Person
@@ -56,7 +55,9 @@ class Stage:
 
     def session(self, session_id: str) -> SessionRow:
         with self.database.reading() as tx:
-            return tx.get_one(SessionRow, session_id)
+            row = tx.get_one(SessionRow, session_id)
+            tx.expunge_all()
+            return row
 
     def receipt(self, session_id: str) -> sessions.Receipt:
         with self.database.reading() as tx:
@@ -84,7 +85,9 @@ class Stage:
 
     def _outbox(self, kind: str) -> list[OutboxRow]:
         with self.database.reading() as tx:
-            return list(tx.scalars(select(OutboxRow).where(OutboxRow.kind == kind).order_by(OutboxRow.seq)))
+            rows = list(tx.scalars(select(OutboxRow).where(OutboxRow.kind == kind).order_by(OutboxRow.seq)))
+            tx.expunge_all()
+            return rows
 
     # --- who plays ----------------------------------------------------------------------------------
 
@@ -295,8 +298,3 @@ def settings(minute_seconds: int = 60) -> Settings:
             "MINUTE_SECONDS": str(minute_seconds),
         }
     )
-
-
-def account_of(database: Database, person: Person) -> PersonRow:
-    with database.reading() as tx:
-        return tx.get_one(PersonRow, person.user_id)
