@@ -48,10 +48,11 @@ def main() -> int:
             threading.Thread(target=house.watch, name="watch", daemon=True).start()
             problems = asyncio.run(play(house, clip))
             problems += audit(house)
-        except HouseError as error:
-            problems = [str(error)]
         except KeyboardInterrupt:
             problems = ["interrupted"]
+        except Exception as error:
+            traceback.print_exc()
+            problems = [f"{type(error).__name__}: {error}"]
         finally:
             house.stop()
         if problems:
@@ -119,9 +120,8 @@ async def go_public(stage: Stage) -> None:
     on_air = await stage.creator.join(room_id, publish=stage.clip)
     viewer = await stage.buyer.join(room_id)
     await asyncio.wait_for(viewer.first_frame.wait(), 15)
-    print(
-        f"\nGo live → a viewer's first decoded frame: {((viewer.seen.first_frame_at or 0) - live_at) * 1000:,.0f} ms"
-    )
+    first_ms = ((viewer.seen.first_frame_at or 0.0) - live_at) * 1000
+    print(f"\nGo live → a viewer's first decoded frame: {first_ms:,.0f} ms")
 
     async def put_out() -> None:
         ended = await viewer.ended

@@ -81,8 +81,15 @@ class Seat:
     @classmethod
     async def take(cls, url: str, room_id: str, user_id: str, grant: str) -> Seat:
         """Join; raises Refused."""
-        socket = await connect(url, proxy=None, max_size=256 * 1024, open_timeout=PATIENCE_SECONDS)
-        join = {"type": "JOIN_ROOM", "roomId": room_id, "userId": user_id, "isSpectator": False, "grant": grant}
+        # Programs carry the grant in the handshake, browsers in JOIN_ROOM.
+        socket = await connect(
+            url,
+            additional_headers={"Authorization": f"Bearer {grant}"},
+            proxy=None,
+            max_size=256 * 1024,
+            open_timeout=PATIENCE_SECONDS,
+        )
+        join = {"type": "JOIN_ROOM", "roomId": room_id, "userId": user_id, "isSpectator": False}
         await socket.send(json.dumps(join))
         try:
             answer = json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_SECONDS))
