@@ -1,0 +1,354 @@
+"""What strangers and hostile clients may send: nothing of it hurts a connection, a third party or the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pylibsrtp
+import pytest
+from aioice import stun
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtp import RtcpPacket
+from OpenSSL import SSL
+
+from media.aiortc_seam import Leg
+from media.plane import BadSdp, Peer
+from tests.integration.media.media_clients import LOOPBACK, Client, Picture, room, until
+from tests.integration.media.test_forwarding import run
+
+ALERT = bytes([21, 254, 253]) + bytes(8) + bytes([0, 2, 2, 40])
+RTP = b"\x80\x60" + bytes(40)
+PORT = re.compile(r"udp \d+ 127\.0\.0\.1 (\d+) typ host")
+
+
+def client_hello() -> bytes:
+    connection = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
+    connection.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(4096)
+
+
+def malformed_stun(chance: random.Random) -> bytes:
+    """A header that promises what does not follow, attributes that are cut short, or plain noise."""
+    message = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    message.attributes["USERNAME"] = "a:b"
+    message.attributes["PRIORITY"] = 1
+    message.add_message_integrity(b"x" * 22)
+    data = bytearray(bytes(message))
+    for _ in range(chance.randrange(1, 6)):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    data[0] &= 3
+    return bytes(data[: chance.randrange(1, len(data) + 1)])
+
+
+@asynccontextmanager
+async def spraying(port: int, payload: Callable[[], bytes]) -> AsyncIterator[socket.socket]:
+    """A stranger who sends ``payload`` to ``port`` all the time."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.setblocking(False)
+
+        async def spray() -> None:
+            while True:
+                stranger.sendto(payload(), ("127.0.0.1", port))
+                await asyncio.sleep(0.002)
+
+        task = asyncio.ensure_future(spray())
+        try:
+            yield stranger
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def heard(listener: socket.socket) -> int:
+    """How many datagrams wait there."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.recv(2048)
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("attack", ["hello", "alert", "stun", "rtp", "noise"])
+def test_strangers_do_not_disturb_a_connection_being_set_up(attack: str, caplog: pytest.LogCaptureFixture) -> None:
+    chance = random.Random(attack)
+    hello = client_hello()
+    payload: Callable[[], bytes] = {
+        "hello": lambda: hello,
+        "alert": lambda: ALERT,
+        "stun": lambda: malformed_stun(chance),
+        "rtp": lambda: RTP,
+        "noise": lambda: chance.randbytes(chance.randrange(1, 200)),
+    }[attack]
+
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            pc = client.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            pc.addTransceiver(Picture(), direction="sendonly")
+            await pc.setLocalDescription(await pc.createOffer())
+            answer = await client.peer.accept_publish(pc.localDescription.sdp)
+            found = PORT.search(answer)
+            assert found is not None
+            async with spraying(int(found[1]), payload) as stranger:
+                await asyncio.sleep(0.1)
+                await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+                await until(lambda: client.connected == ["publish"], "connected in spite of it")
+                await until(lambda: client.peer.stats()["packets_in"] > 20, "media flows in spite of it")
+                assert client.lost == []
+                assert heard(stranger) == 0, "strangers get no answer"
+
+    caplog.set_level(logging.WARNING)
+    run(scenario())
+    assert caplog.records == []
+
+
+def test_the_shortest_malformed_stun_is_dropped_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        peer = Peer(user_id="usr_a", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+        leg = Leg(LOOPBACK, lambda state: None, lambda: None)
+        leg.add_line("audio", "seat0")
+        sdp, _ = await leg.offer()
+        found = PORT.search(sdp)
+        assert found is not None
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.setblocking(False)
+            for length in range(1, 60):
+                stranger.sendto((b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(52))[:length], ("127.0.0.1", int(found[1])))
+            await until(lambda: leg._agent.malformed > 0, "they arrived")
+            assert heard(stranger) == 0
+        await leg.close()
+        await peer.close()
+
+    caplog.set_level(logging.WARNING)
+    run(scenario())
+    assert caplog.records == []
+
+
+def test_nothing_is_ever_sent_to_an_address_that_a_client_named() -> None:
+    async def scenario() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim:
+            victim.bind(("127.0.0.1", 0))
+            victim.setblocking(False)
+            port = victim.getsockname()[1]
+            named = f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host"
+            async with room(2) as (creator, fan):
+                publish, subscribe = creator.peer.accept_publish, fan.peer.accept_subscribe_answer
+
+                async def naming_publish(sdp: str) -> str:
+                    return await publish(sdp.replace("a=ice-ufrag", f"{named}\r\na=ice-ufrag"))
+
+                async def naming_answer(sdp: str) -> None:
+                    await subscribe(sdp.replace("a=ice-ufrag", f"{named}\r\na=ice-ufrag"))
+
+                creator.peer.accept_publish = naming_publish  # type: ignore[method-assign]
+                fan.peer.accept_subscribe_answer = naming_answer  # type: ignore[method-assign]
+                creator.peer.add_candidate("publish", {"candidate": named[2:], "sdpMid": "0"})
+                await creator.publish()
+                await fan.subscribe(creator)
+                await fan.decodes("video", 20)
+                assert heard(victim) == 0
+
+    run(scenario())
+
+
+def test_a_client_with_thousands_of_sources_costs_a_few() -> None:
+    """Its packets authenticate; each new SSRC would cost an SRTP stream."""
+
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            await client.publish(audio=False)
+            assert client.publishing is not None
+            dtls = client.publishing.getTransceivers()[0].sender.transport
+            await until(lambda: client.peer.stats()["packets_in"] > 0, "media flows")
+            ingress = client.peer._ingress
+            assert ingress is not None
+            for number in range(2_000):
+                await dtls._send_rtp(b"\x80\x7f\x00\x01" + bytes(4) + (10_000 + number).to_bytes(4, "big") + b"x")
+                await dtls._send_rtp(bytes.fromhex("80c90001") + (10_000 + number).to_bytes(4, "big"))
+            seen = client.peer.stats()["packets_in"]
+            await until(lambda: client.peer.stats()["packets_in"] > seen + 20, "the real source still passes")
+            assert len(ingress._sources) <= 32
+            assert len(ingress._talkers) <= 32
+
+    run(scenario())
+
+
+def test_rtcp_that_is_nonsense_changes_nothing() -> None:
+    async def scenario() -> None:
+        chance = random.Random(5)
+        async with room(2) as (creator, fan):
+            await creator.publish(audio=False)
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            assert fan.subscribing is not None
+            dtls = fan.subscribing.getTransceivers()[0].receiver.transport
+            own = (1).to_bytes(4, "big")
+            for _ in range(300):
+                body = own + chance.randbytes(4 * chance.randrange(8))
+                kind = bytes([0x80 | chance.randrange(32), chance.randrange(200, 207)])
+                await dtls._send_rtp(kind + (len(body) // 4).to_bytes(2, "big") + body)
+            await fan.decodes("video")
+            assert RtcpPacket.parse(b"") == []
+
+    run(scenario())
+
+
+# --- descriptions -------------------------------------------------------------------------------------
+
+
+async def a_real_offer() -> tuple[RTCPeerConnection, str]:
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    pc.addTransceiver("audio", direction="sendonly")
+    pc.addTransceiver(Picture(), direction="sendonly")
+    await pc.setLocalDescription(await pc.createOffer())
+    return pc, pc.localDescription.sdp
+
+
+def mutate(sdp: str, chance: random.Random) -> str:
+    lines = sdp.split("\r\n")
+    for _ in range(chance.randrange(1, 6)):
+        at = chance.randrange(len(lines))
+        kind = chance.randrange(5)
+        if kind == 0:
+            del lines[at]
+        elif kind == 1:
+            lines.insert(at, lines[chance.randrange(len(lines))])
+        elif kind == 2:
+            lines[at] = lines[at][: chance.randrange(len(lines[at]) + 1)]
+        elif kind == 3 and lines[at]:
+            place = chance.randrange(len(lines[at]))
+            lines[at] = lines[at][:place] + chr(chance.randrange(1, 300)) + lines[at][place + 1 :]
+        else:
+            lines[at] = re.sub(r"\d+", lambda _: str(chance.choice([0, -1, 10**12, 255])), lines[at], count=1)
+        lines = lines or [""]
+    return "\r\n".join(lines)
+
+
+def test_a_mutated_offer_is_answered_or_refused_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with room(1):
+            pc, offer = await a_real_offer()
+            chance = random.Random(11)
+            outcomes = {"answered": 0, "refused": 0}
+            for _ in range(250):
+                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                try:
+                    await peer.accept_publish(mutate(offer, chance))
+                    outcomes["answered"] += 1
+                except BadSdp:
+                    outcomes["refused"] += 1
+                    assert peer.published == {}
+                await peer.close()
+            assert min(outcomes.values()) > 10
+            await pc.close()
+
+    caplog.set_level(logging.WARNING)
+    run(scenario())
+    assert caplog.records == []
+
+
+def test_a_mutated_answer_is_taken_or_refused_and_nothing_else() -> None:
+    async def scenario() -> None:
+        async with room(1) as (creator,):
+            await creator.publish()
+            chance = random.Random(12)
+            refused = 0
+            for _ in range(60):
+                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                for track in creator.peer.published.values():
+                    peer.subscribe(track)
+                pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+                await pc.setRemoteDescription(RTCSessionDescription(await peer.offer_subscribe(), "offer"))
+                await pc.setLocalDescription(await pc.createAnswer())
+                try:
+                    await peer.accept_subscribe_answer(mutate(pc.localDescription.sdp, chance))
+                except BadSdp:
+                    refused += 1
+                await pc.close()
+                await peer.close()
+            assert refused > 5
+            assert all(track.slots == [] for track in creator.peer.published.values())
+
+    run(scenario())
+
+
+def test_five_hundred_lines_and_lines_without_media_are_refused() -> None:
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            pc, offer = await a_real_offer()
+            head, *media = re.split(r"(?=^m=)", offer, flags=re.M)
+            for sdp in (head, head + media[1] * 500, head + media[1] * 5, head.replace("BUNDLE", "X") + "".join(media)):
+                with pytest.raises(BadSdp):
+                    await client.peer.accept_publish(sdp)
+            assert client.peer.published == {}
+            await pc.close()
+
+    run(scenario())
+
+
+# --- resources ----------------------------------------------------------------------------------------
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def srtp_sessions() -> int:
+    gc.collect()
+    return sum(1 for thing in gc.get_objects() if isinstance(thing, pylibsrtp.Session))
+
+
+def test_a_hundred_joins_and_leaves_leave_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with room(1) as (creator,):
+            await creator.publish()
+
+            async def visit() -> None:
+                visitor = Client("usr_visitor")
+                await visitor.publish(video=None)
+                await visitor.subscribe(creator)
+                await visitor.close()
+
+            async def counts() -> tuple[int, int, int]:
+                await asyncio.sleep(0.05)  # aiortc's cancelled tasks take a turn of the loop to go
+                return len(asyncio.all_tasks()), open_descriptors(), srtp_sessions()
+
+            await visit()
+            before = await counts()
+            for _ in range(100):
+                await visit()
+            after = await counts()
+            assert [late - early for early, late in zip(before, after, strict=True)] == [0, 0, 0]
+            assert all(track.slots == [] for track in creator.peer.published.values())
+
+    run(scenario())
+
+
+def test_a_client_that_never_connects_is_closed_without_a_trace() -> None:
+    async def scenario() -> None:
+        before = len(asyncio.all_tasks()), open_descriptors()
+        async with room(1):
+            pc, offer = await a_real_offer()
+            for _ in range(5):
+                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                await peer.accept_publish(offer)
+                await peer.close()
+            await pc.close()
+        gc.collect()
+        await asyncio.sleep(0.05)
+        assert (len(asyncio.all_tasks()), open_descriptors()) == before
+
+    run(scenario())
