@@ -231,6 +231,11 @@ export class CameraService extends EventTarget {
     if (track) track.enabled = enabled;
   }
 
+  /** @param {"audio"|"video"} kind */
+  isEnabled(kind) {
+    return this.#enabled[kind];
+  }
+
   /**
    * What can be chosen; labels are empty until the person has allowed a camera once.
    * @returns {Promise<{cameras: Device[], microphones: Device[]}>}
@@ -265,7 +270,8 @@ export class CameraService extends EventTarget {
     const opened = await this.#firstThatOpens(wishes, generation);
     this.facing = facing;
     this.stream = new MediaStream();
-    for (const track of opened.getTracks()) await this.#swap(track.kind, track);
+    for (const track of opened.getTracks()) this.#put(track.kind, track);
+    for (const track of opened.getTracks()) await this.#announce(track.kind, track);
     return this.#stream();
   }
 
@@ -321,6 +327,11 @@ export class CameraService extends EventTarget {
   }
 
   async #swap(kind, track) {
+    this.#put(kind, track);
+    await this.#announce(kind, track);
+  }
+
+  #put(kind, track) {
     const stream = this.#stream();
     for (const old of stream.getTracks().filter((each) => each.kind === kind)) {
       old.onended = null;
@@ -333,7 +344,6 @@ export class CameraService extends EventTarget {
       track.onended = () => void this.#swap(kind, null);
       stream.addTrack(track);
     }
-    await this.#announce(kind, track);
   }
 
   #stream() {

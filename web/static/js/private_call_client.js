@@ -23,6 +23,7 @@ export class PrivateCallClient extends SFUClient {
 
   #video = null;
   #audio = null;
+  #ended = false;
 
   /**
    * @param {string} roomId
@@ -79,6 +80,8 @@ export class PrivateCallClient extends SFUClient {
 
   /** @override @protected */
   terminated(reason, redirectUrl) {
+    if (this.#ended) return;
+    this.#ended = true;
     this.#black();
     this.#releaseCamera();
     this.close();

@@ -83,6 +83,7 @@ export class SFUClient {
     this.camera = cameraService;
     this.options = options;
     this.#firstGrant = options.grant ?? null;
+    for (const kind of ["audio", "video"]) this.#muted[kind] = cameraService?.isEnabled(kind) === false;
     cameraService?.addEventListener("trackchange", this.#trackListener);
     globalThis.addEventListener("online", this.#onlineListener);
   }

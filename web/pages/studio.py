@@ -1,0 +1,108 @@
+"""/studio: where a creator goes live, answers requests and sets the price. For creators only.
+
+The page's script does the rest over REST and media; ``?part=state`` is what it fetches after a gap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Response, render_template, request
+from sqlalchemy.orm import Session
+
+from models.services import private_streams, sessions, streams
+from models.services.accounts import Person
+from models.services.request_history import PastRequest, past_requests
+from web.auth import current_person, role_required
+from web.pages import blueprint
+from web.pages.deps import database, settings, timers
+
+TABS = ("live", "requests", "settings")
+_ANSWERS = {
+    "accepted": "Accepted",
+    "declined": "Declined",
+    "cancelled": "Cancelled by the fan",
+    "expired": "Not answered in time",
+}
+_REASONS = {
+    "stream_ended": "Your stream ended",
+    "creator_busy": "You took another",
+    "fan_busy": "The fan was in another call",
+}
+
+
+class StudioState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What js/pages/studio.js starts from and comes back to. Durations in milliseconds."""
+
+    user_id: str
+    stream: streams.StreamView | None
+    session_id: str | None
+    offer: private_streams.PrivateSettings
+    commission_percent: int
+    answer_ms: int
+
+
+class PastLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One answered request as the table shows it."""
+
+    fan_handle: str
+    fan_name: str
+    fan_avatar: str | None
+    asked_at: Any
+    minutes: int
+    total_cost: int
+    status: str
+    words: str
+    session_id: str | None
+
+
+@blueprint.get("/studio")
+@role_required("creator")
+def studio() -> str | Response:
+    """The page; with ``?part=`` only what its script asks for again."""
+    person = current_person()
+    assert person is not None
+    part = request.args.get("part")
+    with database().reading() as tx:
+        state = _state(tx, person)
+        past = [_line(each) for each in past_requests(tx, person.user_id)]
+    if part == "state":
+        return Response(msgspec.json.encode(state), mimetype="application/json")
+    if part == "requests":
+        return render_template("partials/request_history.html", past=past)
+    wanted = request.args.get("tab", "live")
+    return render_template(
+        "studio.html",
+        chosen=wanted if wanted in TABS else "live",
+        stream=state.stream,
+        offer=state.offer,
+        past=past,
+        commission_percent=state.commission_percent,
+        page_json=msgspec.json.encode(state).decode(),
+    )
+
+
+def _state(tx: Session, person: Person) -> StudioState:
+    return StudioState(
+        user_id=person.user_id,
+        stream=streams.stream_of(tx, person.user_id),
+        session_id=sessions.current_session_of(tx, person.user_id),
+        offer=private_streams.get_settings(tx, person.user_id),
+        commission_percent=settings().commission_percent,
+        answer_ms=timers().answer_ms,
+    )
+
+
+def _line(past: PastRequest) -> PastLine:
+    return PastLine(
+        fan_handle=past.fan_handle,
+        fan_name=past.fan_name,
+        fan_avatar=past.fan_avatar,
+        asked_at=past.asked_at,
+        minutes=past.minutes,
+        total_cost=past.total_cost,
+        status=past.status,
+        words=_REASONS.get(past.close_reason or "", _ANSWERS.get(past.status, past.status)),
+        session_id=past.session_id,
+    )

@@ -1,0 +1,234 @@
+/**
+ * The call page as people see it: figures, words, controls. Brings templates/partials/call_view.html to life.
+ *
+ * Knows no network: CallSession (call_session.js) tells it what happened, it tells back what was pressed.
+ */
+import { endNow, scaled } from "./call_bill.js";
+import { aheadWords, endNowWords, overlayWords, rateWords, reconnectingWords, thirdRow, warningWords } from "./call_words.js";
+import { announce, avatar, clock, icon, setValue } from "./ui.js";
+
+const ALL_PAUSES_MS = 120_000;
+const WARNINGS_MS = [60_000, 15_000];
+
+/** @typedef {import("./call_bill.js").Session} Session */
+/** @typedef {ReturnType<import("./call_meter.js").CallMeter["at"]>} Reading */
+
+export class CallView {
+  onSwitchCamera = () => {};
+  /** @type {(muted: boolean) => void} */
+  onMute = () => {};
+  onEnd = () => {};
+  onPlay = () => {};
+  onRetryCamera = () => {};
+
+  #root;
+  #session = null;
+  #available = 0;
+  #warned = new Set();
+  #shown = "";
+  #reconnecting = false;
+
+  /** @param {HTMLElement} root the element with class "call" */
+  constructor(root) {
+    this.#root = root;
+    this.remoteVideo = root.querySelector("#remote-video");
+    this.remoteAudio = root.querySelector("#remote-audio");
+    this.#one("switch").addEventListener("click", () => this.onSwitchCamera());
+    this.#one("mute").addEventListener("click", () => this.onMute(this.#one("mute").getAttribute("aria-pressed") !== "true"));
+    this.#one("hangup").addEventListener("click", () => this.#one("hangup").getAttribute("aria-busy") !== "true" && this.onEnd());
+    this.#one("sound").addEventListener("click", () => this.onPlay());
+    this.#one("camera-retry").addEventListener("click", () => this.onRetryCamera());
+  }
+
+  /**
+   * Shows a call from its beginning.
+   * @param {Session} session
+   * @param {number} available tokens in the viewer's wallet
+   */
+  begin(session, available) {
+    this.#session = session;
+    this.#available = available;
+    this.#warned.clear();
+    this.#shown = "";
+    this.#root.hidden = false;
+    const { counterpart } = session;
+    this.#put("name", counterpart.displayName);
+    this.#put("rate", rateWords(session));
+    this.#put("ahead-label", session.role === "fan" ? "Paid ahead" : "Paid ahead by the fan");
+    this.#put("ahead", aheadWords(session));
+    this.setAvailable(available);
+    this.#one("avatar").replaceChildren(avatar(counterpart.displayName, counterpart.handle, counterpart.avatarUrl));
+    for (const name of ["end", "away", "note", "sound", "camera-note", "quality"]) this.#one(name).hidden = true;
+    for (const name of ["top", "self", "switch", "mute", "hangup", "third-row", "terms", "meter"]) this.#one(name).hidden = false;
+    this.ending(false);
+    this.muted(false);
+    this.#root.querySelector(".call__mini").hidden = false;
+  }
+
+  /** @param {number} available */
+  setAvailable(available) {
+    this.#available = available;
+    const third = thirdRow(this.#session, available);
+    this.#put("third-label", third.label);
+    this.#put("third", third.value);
+  }
+
+  /**
+   * Draws the clock and all that follows from it.
+   * @param {Reading} reading
+   */
+  show(reading) {
+    const now = endNow(this.#session, reading);
+    const words = endNowWords(this.#session, now, reading);
+    this.#showClock(reading);
+    this.#put("now-label", words.label);
+    this.#put("now-title", words.title);
+    this.#put("now-words", words.words);
+    this.#put("now-short", words.short);
+    this.#put("uncounted", clock(reading.uncountedMs));
+    const left = Math.max(0, scaled(ALL_PAUSES_MS, this.#session.minuteMs) - reading.uncountedMs);
+    const long = { ...reading, pausedForMs: Infinity };
+    const over = this.#reconnecting
+      ? reconnectingWords(this.#session)
+      : overlayWords(this.#session, reading, { leftMs: left, end: endNow(this.#session, long) });
+    this.#showOver(over, this.#reconnecting ? "reconnecting" : reading.state);
+    this.#warn(reading);
+  }
+
+  /** @param {boolean} reconnecting */
+  reconnecting(reconnecting) {
+    this.#reconnecting = reconnecting;
+  }
+
+  /** The own picture, or that there is none. @param {import("./camera_service.js").CameraService} camera */
+  showSelf(camera) {
+    const video = this.#root.querySelector("#self-video");
+    if (video.srcObject !== camera.stream) video.srcObject = camera.stream;
+    this.#one("self").classList.toggle("tile--mirror", camera.mirrored);
+    this.#one("self-off").hidden = Boolean(camera.videoTrack);
+    this.#one("switch").disabled = !camera.videoTrack;
+    this.#one("mute").disabled = !camera.audioTrack;
+  }
+
+  /** Why the other side sees nothing. @param {string} words "" takes it away @param {string} [help] */
+  cameraNote(words, help = "") {
+    this.#one("camera-note").hidden = !words;
+    this.#put("camera-words", words);
+    for (const text of this.#root.querySelectorAll("[data-help]")) text.hidden = text.dataset.help !== help;
+  }
+
+  /** @param {boolean} muted */
+  muted(muted) {
+    const button = this.#one("mute");
+    button.setAttribute("aria-pressed", String(muted));
+    button.firstElementChild.replaceChildren(icon(muted ? "micoff" : "mic"));
+  }
+
+  /** @param {boolean} ending */
+  ending(ending) {
+    this.#one("hangup").setAttribute("aria-busy", String(ending));
+    this.#put("hangup-words", ending ? "Ending…" : "End call");
+  }
+
+  /** @param {boolean} blocked the browser wants a press before it plays */
+  soundBlocked(blocked) {
+    this.#one("sound").hidden = !blocked;
+  }
+
+  /** @param {number} level @param {string} words */
+  quality(level, words) {
+    this.#one("quality").hidden = false;
+    this.#one("quality").firstElementChild.dataset.level = String(level);
+    this.#put("quality-words", level === 1 ? `${this.#session.counterpart.displayName}: no picture` : words);
+  }
+
+  /**
+   * The end: black, the fixed message, and nothing left to press but the way out.
+   * @param {string} message
+   * @param {{camera: string, next: string, away?: string}} words
+   */
+  end(message, { camera, next, away = "" }) {
+    this.#root.dataset.state = "ended";
+    const end = this.#one("end");
+    const lines = [["h2", message], ["p", camera], ["p", next]].map(([tag, text]) => {
+      const line = document.createElement(tag);
+      line.textContent = text;
+      return line;
+    });
+    end.replaceChildren(...lines);
+    end.hidden = false;
+    for (const name of ["top", "self", "note", "sound", "camera-note", "over", "switch", "mute", "hangup"]) this.#one(name).hidden = true;
+    for (const name of ["third-row", "terms", "meter"]) this.#one(name).hidden = true;
+    this.#root.querySelector(".call__mini").hidden = true;
+    this.#put("now-label", "The bill");
+    this.#put("now-title", "Is being written");
+    this.#put("now-words", "The receipt says what it comes to and why.");
+    this.#one("away").hidden = !away;
+    if (away) this.#one("away").href = away;
+  }
+
+  #one(name) {
+    return this.#root.querySelector(`[data-call="${name}"]`);
+  }
+
+  #put(name, text) {
+    for (const place of this.#root.querySelectorAll(`[data-call="${name}"]`)) {
+      if (place.textContent !== text) place.textContent = text;
+    }
+  }
+
+  #showClock(reading) {
+    // Rounded up, so that 0:00 is the moment at which the picture stops.
+    this.#put("left", clock(reading.leftMs + 999));
+    this.#put("left-label", reading.state === "paused" ? "Clock stopped" : "Time left");
+    this.#put("delivered", clock(reading.deliveredMs));
+    this.#put("paid", clock(reading.paidMs));
+    const percent = Math.min(100, (100 * reading.deliveredMs) / Math.max(1, reading.paidMs));
+    const low = reading.state === "running" && reading.leftMs <= scaled(WARNINGS_MS[0], this.#session.minuteMs);
+    for (const place of this.#root.querySelectorAll('[data-call="left"]')) {
+      place.classList.toggle("clock--warn", low);
+      place.classList.toggle("clock--paused", reading.state !== "running");
+    }
+    for (const bar of this.#root.querySelectorAll('[data-call="progress"]')) {
+      bar.setAttribute("aria-valuenow", String(Math.round(percent)));
+      bar.classList.toggle("progress--warn", low);
+      setValue(bar.firstElementChild, `${percent.toFixed(2)}%`);
+    }
+  }
+
+  #showOver(over, state) {
+    this.#root.dataset.state = state;
+    this.#one("over").hidden = !over;
+    if (over) {
+      this.#put("over-title", over.title);
+      this.#put("over-words", over.words);
+      if (this.#one("over-mark").dataset.icon !== over.mark) {
+        this.#one("over-mark").dataset.icon = over.mark;
+        this.#one("over-mark").replaceChildren(icon(over.mark));
+      }
+    }
+    const said = over?.title ?? (state === "running" ? "The picture is running." : "");
+    if (said && said !== this.#shown) {
+      if (this.#shown || over) announce(said);
+      this.#shown = said;
+    }
+  }
+
+  /** Each threshold once; none that was already passed at the beginning of a short call. */
+  #warn(reading) {
+    if (reading.state !== "running") {
+      this.#one("note").hidden = true;
+      return;
+    }
+    const limits = WARNINGS_MS.map((limit) => scaled(limit, this.#session.minuteMs)).filter((limit) => reading.paidMs > limit);
+    const passed = limits.filter((limit) => reading.leftMs <= limit);
+    this.#one("note").hidden = passed.length === 0;
+    const tightest = Math.min(...passed);
+    if (passed.length === 0 || this.#warned.has(tightest)) return;
+    this.#warned.add(tightest);
+    const { title, words } = warningWords(this.#session, tightest, tightest === scaled(WARNINGS_MS[1], this.#session.minuteMs));
+    this.#put("note-title", title);
+    this.#put("note-words", words);
+    announce(`${title} ${words}`);
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * What the call page says, to the fan and to the creator: sentences from figures, nothing else.
+ */
+import { earned, scaled } from "./call_bill.js";
+import { clock, formatTokens, money, plural } from "./ui.js";
+
+/** @typedef {import("./call_bill.js").Session} Session */
+
+const tokens = (count) => plural(count, "token");
+const minutes = (count) => plural(count, "minute");
+
+/**
+ * The side's own view of ending now.
+ * @param {Session} session
+ * @param {import("./call_bill.js").EndNow} now
+ * @param {{state: string, deliveredMs: number}} meter
+ * @returns {{label: string, title: string, words: string, short: string}}
+ */
+export function endNowWords(session, now, meter) {
+  const pause = meter.state === "paused" && now.rule === "whole" && session.role === "fan";
+  const label = pause ? "If you end now, because of this pause" : "If you end now";
+  const comes = now.back ? `${tokens(now.back)} (${money(now.back)}) ${now.back === 1 ? "comes" : "come"} back.` : "Nothing comes back.";
+  if (session.role === "creator") {
+    const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${tokens(now.back)} back.`;
+    return { label, title: `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}`, words,
+      short: `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` };
+  }
+  const why = {
+    nothing: `${session.counterpart.displayName} is not connected yet.`,
+    minimum: `${clock(meter.deliveredMs)} delivered; the minimum is ${minutes(session.minMinutes)}.`,
+    started: `${clock(meter.deliveredMs)} delivered, rounded up.`,
+    whole: "Whole minutes only.",
+  }[now.rule];
+  const title = now.tokens ? `${minutes(now.minutes)}, ${tokens(now.tokens)}` : "Nothing";
+  return { label, title, words: `${why} ${comes}`, short: `End now: ${title.toLowerCase()}. ${comes.replace(/ \([^)]*\)/, "")}` };
+}
+
+/** @param {Session} session */
+export function rateWords(session) {
+  const rate = `${formatTokens(session.ratePerMinute)} tokens per minute (${money(session.ratePerMinute)})`;
+  return session.role === "fan" ? rate : `${rate}, ${100 - session.commissionPercent}% yours`;
+}
+
+/** The row that differs between the sides. @param {Session} session @param {number} available */
+export function thirdRow(session, available) {
+  if (session.role === "fan") return { label: "Left in your wallet", value: tokens(available) };
+  const all = earned(session, session.totalHeld);
+  return { label: "If all of it is used", value: `you earn ${tokens(all)}` };
+}
+
+/** @param {Session} session */
+export function aheadWords(session) {
+  return `${Math.round(session.paidMs / session.minuteMs)} min, ${tokens(session.totalHeld)}`;
+}
+
+/**
+ * Words over the picture while nothing is shown.
+ * @param {Session} session
+ * @param {{state: string, cause?: string}} meter
+ * @param {{leftMs: number, end: import("./call_bill.js").EndNow}} pause what is left of all pauses, and what an end by it costs
+ * @returns {{title: string, words: string, mark: string}|null} null: the picture itself is shown
+ */
+export function overlayWords(session, meter, pause) {
+  const other = session.counterpart.displayName;
+  const fan = session.role === "fan";
+  if (meter.state === "waiting") {
+    return { mark: "clock", title: fan ? `Waiting for ${other}` : "Starting your picture…",
+      words: fan
+        ? `The clock starts with the first picture. If ${other} does not connect, all of it comes back.`
+        : `The clock starts with your first picture, whether ${other} is there or not.` };
+  }
+  if (meter.state !== "paused") return null;
+  const what = meter.cause === "node" ? "something fails on our side" : fan ? `${other}’s picture isn’t arriving` : "your picture isn’t arriving";
+  const count = fan
+    ? `you pay whole minutes delivered: ${minutes(pause.end.minutes)}, ${tokens(pause.end.tokens)}.`
+    : `you are paid whole minutes delivered: ${minutes(pause.end.minutes)}, ${tokens(pause.end.tokens)}.`;
+  return { mark: "pause", title: `Paused: ${what}`,
+    words: `This time is not counted. If it lasts another ${clock(pause.leftMs)} the call ends and ${count}` };
+}
+
+/** @param {Session} session */
+export function reconnectingWords(session) {
+  const [away, pause] = [scaled(60_000, session.minuteMs), scaled(120_000, session.minuteMs)];
+  const words = session.role === "fan"
+    ? `The paid time goes on meanwhile. After ${seconds(away)} away it counts as leaving.`
+    : `The clock stops while your picture is gone. After ${seconds(pause)} of pauses in all the call ends.`;
+  return { mark: "replay", title: "Connection lost. Coming back…", words };
+}
+
+/** @param {Session} session @param {number} thresholdMs @param {boolean} last */
+export function warningWords(session, thresholdMs, last) {
+  const usual = session.minuteMs === 60_000;
+  const title = last || !usual ? `Less than ${seconds(thresholdMs)} left.` : "Less than a minute left.";
+  return { title, words: session.role === "fan" ? "At 0:00 the picture stops. Nothing more is charged." : "At 0:00 the call ends and the paid time is yours." };
+}
+
+const seconds = (milliseconds) => `${Math.max(1, Math.round(milliseconds / 1000))} s`;
+

@@ -1,0 +1,63 @@
+/**
+ * /studio: tabs, and who hears which message of the feed. The work is done in studio_live, _requests, _settings.
+ */
+import { events, localTimes } from "./common.js";
+import { StudioLive, showOffer } from "./studio_live.js";
+import { RequestsPanel } from "./studio_requests.js";
+import { SettingsForm } from "./studio_settings.js";
+
+const root = document.getElementById("studio");
+const state = JSON.parse(root.dataset.page);
+const requests = new RequestsPanel();
+const live = new StudioLive(state.userId, requests);
+const form = new SettingsForm(document.getElementById("settings"), state.commissionPercent);
+const tabs = [...root.querySelectorAll('[role="tab"]')];
+
+/** @param {HTMLElement} chosen @param {boolean} [focus] */
+function choose(chosen, focus = false) {
+  for (const tab of tabs) {
+    const on = tab === chosen;
+    tab.setAttribute("aria-selected", String(on));
+    tab.tabIndex = on ? 0 : -1;
+    document.getElementById(tab.getAttribute("aria-controls")).hidden = !on;
+  }
+  if (focus) chosen.focus();
+  history.replaceState(history.state, "", chosen.dataset.tab === "live" ? "/studio" : `/studio?tab=${chosen.dataset.tab}`);
+  if (chosen.dataset.tab === "requests") void refreshHistory();
+}
+
+async function refreshHistory() {
+  try {
+    const answer = await fetch("/studio?part=requests", { credentials: "same-origin" });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const place = document.getElementById("request-history");
+    place.replaceChildren(...fresh.body.childNodes);
+    localTimes(place);
+  } catch (error) {
+    console.warn("history_not_read", error.name);
+  }
+}
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => choose(tab));
+  tab.addEventListener("keydown", (event) => {
+    const way = { ArrowRight: 1, ArrowLeft: -1, Home: -tabs.indexOf(tab), End: tabs.length - 1 - tabs.indexOf(tab) }[event.key];
+    if (way === undefined) return;
+    event.preventDefault();
+    choose(tabs[(tabs.indexOf(tab) + way + tabs.length) % tabs.length], true);
+  });
+}
+
+form.onSaved = showOffer;
+for (const type of ["PRIVATE_REQUESTED", "PRIVATE_REQUEST_CANCELLED", "PRIVATE_REQUEST_EXPIRED"]) {
+  events.on(type, () => requests.refresh());
+}
+events.on("SESSION_CHANGED", (message) => live.sessionChanged(message));
+// The first RESYNC repeats what the page was rendered with; later ones follow a gap.
+let first = true;
+events.on("RESYNC", () => {
+  if (first) first = false;
+  else void live.refresh();
+});
+await live.reconcile(state);
