@@ -145,6 +145,9 @@ class Stage:
         self.event(events.RoomOpened, room_id=stream.room_id)
         return stream
 
+    def resume(self, stream: streams.StreamView, creator: Person) -> streams.StreamView:
+        return self.run(lambda tx: streams.resume_public(tx, stream.stream_id, creator, self.now))
+
     def heartbeat(self) -> None:
         """The web process and the media node are there."""
         self.run(lambda tx: presence.web_heartbeat(tx, "web_1", self.now))
@@ -195,14 +198,14 @@ class Stage:
 
     def event(self, kind: type[events.Event], *, boot: str | None = None, **fields: Any) -> events.AnyEvent:
         """Let media say it, now; returns it, to be said again."""
-        event: Any = kind(
-            message_id=ids.new_id(ids.MESSAGE),
-            cause_id="test",
-            node_id="media-1",
-            boot_id=boot or self.boot,
-            at="2026-01-02T12:00:00.000Z",
-            **fields,
-        )
+        about = {
+            "message_id": ids.new_id(ids.MESSAGE),
+            "cause_id": "test",
+            "node_id": "media-1",
+            "boot_id": boot or self.boot,
+            "at": "2026-01-02T12:00:00.000Z",
+        }
+        event: Any = kind(**(about | fields))
         self.say(event)
         return event  # type: ignore[no-any-return]
 
@@ -241,9 +244,9 @@ class Stage:
         )
 
     def call_ended(
-        self, session_id: str, fact: str, delivered_ms: int, sequence: int = 1_000, **changed: Any
+        self, _session_id: str, fact: str, delivered_ms: int, sequence: int = 1_000, **changed: Any
     ) -> events.AnyEvent:
-        row = self.session(session_id)
+        row = self.session(_session_id)
         fields = {
             "paid_ms": row.paid_ms,
             "creator_pause_ms": 0,
@@ -254,14 +257,8 @@ class Stage:
             "fan_connected": True,
             "room_id": row.room_id,
         } | changed
-        return self.event(
-            events.CallEnded,
-            session_id=session_id,
-            sequence=sequence,
-            fact=fact,
-            delivered_ms=delivered_ms,
-            **fields,
-        )
+        about = {"session_id": _session_id, "sequence": sequence, "fact": fact, "delivered_ms": delivered_ms}
+        return self.event(events.CallEnded, **(about | fields))
 
     def connecting(self, minutes: int = 10, tokens: int = 1_000) -> Call:
         """A session that was just accepted."""
