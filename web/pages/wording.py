@@ -83,6 +83,12 @@ def spoken(milliseconds: int) -> str:
     return " ".join(part for part in parts if part) or "0 s"
 
 
+def lasting(milliseconds: int) -> str:
+    """A limit in a sentence: 2 minutes, or 24 s when it is no whole number of minutes."""
+    minutes, rest = divmod(milliseconds, 60_000)
+    return plural(minutes, "minute") if minutes and not rest else spoken(milliseconds)
+
+
 def aware(at: datetime | str) -> datetime:
     """In UTC; what comes without a zone is UTC already, and text is RFC 3339."""
     if isinstance(at, str):

@@ -106,9 +106,18 @@ export function toast(text, { kind = "info", iconName, action, stay = kind === "
   else if (action) box.append(make("button", { class: "btn btn--s", type: "button", onclick: () => { away(); action.run?.(); } }, action.label));
   box.append(make("button", { class: "btn btn--bare btn--icon btn--s", type: "button", "aria-label": "Dismiss", onclick: away }, icon("x")));
   document.getElementById("toasts")?.append(box);
+  raiseToasts();
   announce(text, kind === "bad" ? "alert" : "status");
   if (!stay) window.setTimeout(away, 7_000);
   return away;
+}
+
+/** Toasts lie in the top layer, above whatever dialog is open now. */
+function raiseToasts() {
+  const region = document.getElementById("toasts");
+  if (!region?.showPopover) return;
+  if (region.matches(":popover-open")) region.hidePopover();
+  if (region.childElementCount) region.showPopover();
 }
 
 /**
@@ -116,7 +125,9 @@ export function toast(text, { kind = "info", iconName, action, stay = kind === "
  * @param {HTMLDialogElement} dialog
  */
 export function openDialog(dialog) {
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  raiseToasts();
 }
 
 /** @param {HTMLDialogElement} dialog */

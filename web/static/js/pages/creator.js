@@ -4,7 +4,7 @@
  */
 import { ApiError, api } from "../api.js";
 import { announce, busy, formatTokens, icon, make, money, plural, toast } from "../ui.js";
-import { events, onBalance, userId } from "./common.js";
+import { events, onBalance, refreshBalance, userId } from "./common.js";
 import { Player } from "./player.js";
 import { RequestDialog } from "./request_dialog.js";
 import { stopWaitingFor, wireTellButtons } from "./tell.js";
@@ -39,6 +39,7 @@ function say(words, kind) {
   const close = make("button", { class: "btn btn--bare btn--icon btn--s", type: "button", "aria-label": "Dismiss", "data-dismiss": true }, icon("x"));
   place?.replaceChildren(make("div", { class: `banner${kind === "good" ? " banner--good" : ""}`, role: "status" }, icon("info"), make("p", { class: "grow" }, words), close));
   if (place) place.hidden = false;
+  window.scrollTo({ top: 0 });
   announce(words);
 }
 
@@ -92,6 +93,7 @@ async function wait(request) {
   if (place) place.hidden = true;
   show("waiting");
   waiting?.start(request);
+  refreshBalance();
   window.scrollTo({ top: 0 });
   try {
     const module = await import("../lobby.js");
@@ -135,6 +137,7 @@ function wireAsking() {
   dialog.onGone = refresh;
   waiting.onOver = (words, kind) => {
     lobby?.stop();
+    refreshBalance();
     say(words, kind);
     page.state = "offline"; // neither: `refresh` finds out which
     refresh();
