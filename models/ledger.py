@@ -196,7 +196,8 @@ def reverse(tx: Session, transfer_id: str, *, cause_id: str, now: datetime) -> T
     """Refund a settlement: creator (pending) and fees → the fan's wallet and lots; once.
 
     A hold is undone by ``release``, a purchase by ``mark_lot_bad``. Raises NotFound, Invalid for those,
-    Conflict when a part was already taken back or the creator's pending earnings do not have it any more.
+    Conflict NOT_REVERSIBLE when nothing was paid, a part was already taken back, or the creator's pending
+    earnings do not have it any more.
     """
     original = tx.get(TransferRow, transfer_id)
     if original is None:
@@ -210,6 +211,8 @@ def reverse(tx: Session, transfer_id: str, *, cause_id: str, now: datetime) -> T
         return first
     if row.creator_id is None or row.recovered:
         raise Conflict("The payment behind it was already taken back.", code="NOT_REVERSIBLE")
+    if row.earnings + row.commission == 0:
+        raise Conflict("Nothing was paid.", code="NOT_REVERSIBLE")
     lots.unspend(tx, reference)
     entries = {
         account_id("wallet", row.fan_id): row.earnings + row.commission,

@@ -291,6 +291,17 @@ def test_a_refund_takes_a_settlement_back_once(book: Book, fan: str, creator: st
     book.check()
 
 
+def test_a_settlement_that_paid_nothing_has_nothing_to_refund(
+    book: Book, fan: str, creator: str, now: datetime
+) -> None:
+    book.hold(fan, 500)
+    settled = book.settle(creator, 0, 0)
+    with pytest.raises(Conflict) as refusal:
+        book.database.run(lambda tx: ledger.reverse(tx, settled.transfer_id, cause_id="test", now=now))
+    assert refusal.value.code == "NOT_REVERSIBLE"
+    book.check()
+
+
 def test_only_a_settlement_is_refunded(book: Book, fan: str, now: datetime) -> None:
     held = book.hold(fan, 500)
     with pytest.raises(Invalid):
