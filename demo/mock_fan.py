@@ -31,7 +31,7 @@ OUTAGES = (ApiError, OSError, TimeoutError, WebSocketException)
 class MockFan:
     """Asks each stream once, takes every seat that it is given."""
 
-    def __init__(self, peer: Peer, clip: Path) -> None:
+    def __init__(self, peer: Peer, clip: asyncio.Task[Path]) -> None:
         self._peer = peer
         self._clip = clip
         self._asked: set[str] = set()
@@ -53,10 +53,23 @@ class MockFan:
 
     def _on_notification(self, message: dict[str, str]) -> None:
         match message["type"]:
+            case "RESYNC":
+                self._start(self._catch_up())
             case "STREAM_STARTED":
                 self._start(self._ask(message["streamId"], message["creatorId"]))
             case "PRIVATE_ACCEPTED":
                 self._start(self._come(message["roomId"]))
+
+    async def _catch_up(self) -> None:
+        """Who went live while nobody listened is asked as well."""
+        try:
+            listed = await self._peer.call("GET", "/api/streaming/streams")
+        except OUTAGES as error:
+            log.event("mock_could_not_look", error=type(error).__name__)
+            return
+        for stream in listed["streams"]:
+            if stream["status"] == "live":
+                self._start(self._ask(stream["streamId"], stream["creatorId"]))
 
     def _start(self, doing: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(doing)
@@ -87,19 +100,26 @@ class MockFan:
             log.event("mock_refused", stream_id=stream_id, code=getattr(refusal, "code", "OUTAGE"))
 
     async def _come(self, room_id: str) -> None:
+        """Sit there until the room says that it is over; a lost connection is not that."""
         try:
-            seat = await self._peer.join(room_id, publish=self._clip)
-            log.event("mock_joined", room_id=room_id)
-            ended = await seat.ended
-            log.event("mock_left", room_id=room_id, reason=ended.reason, frames=seat.seen.frames)
-            await self._peer.forget(seat)
+            clip = await asyncio.shield(self._clip)
+            while True:
+                seat = await self._peer.join(room_id, publish=clip)
+                log.event("mock_joined", room_id=room_id)
+                ended = await seat.ended
+                log.event("mock_left", room_id=room_id, reason=ended.reason, frames=seat.seen.frames)
+                await self._peer.forget(seat)
+                if ended.reason is not None:
+                    return
+                await asyncio.sleep(AGAIN_AFTER_SECONDS)
         except (Refused, *OUTAGES) as error:
             log.event("mock_could_not_join", room_id=room_id, error=type(error).__name__)
 
 
 async def stay(settings: Settings) -> None:
     """Be the mock fan until cancelled; the house may come and go."""
-    clip = await asyncio.to_thread(media_file, settings.var_dir)
+    # Made meanwhile: it takes seconds, and is needed only once a creator has accepted.
+    clip = asyncio.create_task(asyncio.to_thread(media_file, settings.var_dir))
     outage = False
     while True:
         try:
