@@ -72,7 +72,7 @@ CODES: dict[str, Code] = {
     "IDEMPOTENCY_KEY_REQUIRED": Code(428, "Calls that move tokens need an `Idempotency-Key` header."),
     "RATE_LIMITED": Code(429, "Too many. `Retry-After` says when to try again."),
     "COOLDOWN": Code(429, "Two requests in a row were declined or taken back; `Retry-After` says when."),
-    "INTERNAL": Code(500, "Our mistake. The `requestId` finds it in our logs."),
+    "INTERNAL": Code(500, "Our mistake. The `traceId` finds it in our logs."),
     "UNAVAILABLE": Code(503, "Something that we depend on does not answer. Nothing was changed."),
     "NO_MEDIA_NODE": Code(503, "No media node is ready; try again in a moment."),
     "UNCONFIRMED": Code(504, "Recorded and going to be carried out, but not confirmed in time. Retry is safe."),
@@ -89,6 +89,8 @@ _STATUS: dict[type[DomainError], int] = {
     errors.Unavailable: 503,
     errors.Unconfirmed: 504,
 }
+# RFC 9457 has its own meaning for this member.
+_TAKEN = {"status": "state"}
 _HTTP_CODES = {
     400: "BAD_REQUEST",
     401: "UNAUTHENTICATED",
@@ -127,17 +129,17 @@ def code_of_status(status: int) -> str:
     return _HTTP_CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL")
 
 
-def problem(status: int, code: str, detail: str, **fields: Detail) -> Response:
+def problem(status: int, code: str, detail: str, /, **fields: Detail) -> Response:
     """A problem document; ``fields`` become members in camelCase."""
-    body: dict[str, Detail] = {
+    members: dict[str, Detail] = {_TAKEN.get(name, camel(name)): value for name, value in fields.items()}
+    body: dict[str, Detail] = members | {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
         "detail": detail,
-        "requestId": cause_id(),
+        "traceId": cause_id(),
     }
-    body.update({camel(name): value for name, value in fields.items()})
     response = Response(msgspec.json.encode(body), status, content_type=PROBLEM_TYPE)
     if (seconds := fields.get("retry_after_seconds")) is not None:
         response.headers["Retry-After"] = str(seconds)

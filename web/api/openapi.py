@@ -28,7 +28,7 @@ class Problem(msgspec.Struct, frozen=True, rename="camel"):
     status: int
     code: str
     detail: str
-    request_id: str
+    trace_id: str
     field: str | None = None
 
 
