@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -16,6 +18,9 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.plumbing import OutboxRow
 from workers.broker import parameters
+
+# The stage of the models' tests serves here as well, when these tests are run by themselves too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 
 Eventually = Callable[[Callable[[], bool]], None]
 
