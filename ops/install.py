@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("purpose", choices=("run", "test"))
     purpose = parser.parse_args().purpose
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (the system's Python, not the project's)
         print("Greenroom needs Python 3.11 or later; this is", sys.version.split()[0])
         return 1
     missing = [need for need in (*RUN, *(TEST if purpose == "test" else ())) if not _present(need)]

@@ -135,8 +135,8 @@ MakeHouse = Callable[..., House]
 def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
     """Start real processes: ``make_house(minute_seconds=…, demo=…, names=…, **environment)``; stopped at the end.
 
-    Each house has directories, ports and a virtual host of its own and restarts what dies. Without a
-    DATABASE_URL it uses SQLite.
+    Each house has directories, ports and a virtual host of its own, or a broker of its own where one is
+    given, and restarts what dies. Without a DATABASE_URL it uses SQLite.
     """
     houses: list[House] = []
 
@@ -145,13 +145,14 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
         minute_seconds: int = 60,
         demo: bool = False,
         names: tuple[str, ...] = ("media", "worker", "clock", "web"),
+        broker: RabbitNode | None = None,
         **environment: str,
     ) -> House:
         number = next(_numbers)
         port = free_port()
         house = House(
             {
-                "AMQP_URL": rabbit.virtual_host(f"house{number}"),
+                **({} if broker else {"AMQP_URL": rabbit.virtual_host(f"house{number}")}),
                 "HOST": "127.0.0.1",
                 "PORT": str(port),
                 "PUBLIC_URL": f"http://localhost:{port}",
@@ -165,6 +166,7 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
             },
             var=servers_directory / f"house{number}",
             names=names,
+            broker=broker,
             say=lambda text: None,
         )
         houses.append(house)
@@ -181,6 +183,4 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
 @pytest.fixture(scope="session")
 def live_app(make_house: MakeHouse) -> House:
     """One house for all tests that only need the product to be there: a minute of 20 s, demo people."""
-    house = make_house(minute_seconds=20)
-    house.command("-m", "demo.people")
-    return house
+    return make_house(minute_seconds=20, demo=True)

@@ -22,8 +22,7 @@ PATIENCE_MS = 20_000
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> Iterator[House]:
     """A minute of 12 s: a call is long enough to be seen and short enough to be waited for."""
-    made = make_house(minute_seconds=12)
-    made.command("-m", "demo.people")
+    made = make_house(minute_seconds=12, demo=True)
     yield made
     made.stop()
 

@@ -1,0 +1,134 @@
+"""kill -9 of any one process in the middle of a session: settled once, nothing unpaid beyond what we owe.
+
+Outside clients play both sides and come back to the room by themselves, as browsers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import PASSWORD
+from demo.media_file import FRAMES_PER_SECOND, media_file
+from demo.peer import ApiError, Peer
+from demo.seat import Refused, Seat
+from models.timing import timers_for
+from ops.house import ROOT, House
+from ops.rabbitmq import RabbitNode, free_port_block
+from tests.conftest import MakeHouse
+
+MINUTE_SECONDS = 6
+MINUTES = 2
+VICTIMS = ("web", "worker", "clock", "media", "rabbitmq")
+PATIENCE_SECONDS = 60
+# A frame that was on its way when the node was killed, decoded late, and the clip's own jitter.
+STRAY_FRAMES = 15
+
+
+@pytest.fixture(scope="module")
+def house(make_house: MakeHouse, servers_directory: Path) -> Iterator[House]:
+    """A house whose broker is its own to lose."""
+    broker = RabbitNode(servers_directory / "rabbitmq-to-kill", free_port_block())
+    made = make_house(minute_seconds=MINUTE_SECONDS, demo=True, broker=broker)
+    yield made
+    made.stop()
+
+
+class Side:
+    """One side of a call, which rejoins whenever its seat is lost without a reason."""
+
+    def __init__(self, peer: Peer, room_id: str, clip: Path | None) -> None:
+        self.peer = peer
+        self.room_id = room_id
+        self.clip = clip
+        self.seats: list[Seat] = []
+        self.running = asyncio.Event()
+
+    async def stay(self) -> str:
+        """Sit in the room until told why to go."""
+        while True:
+            try:
+                seat = await self.peer.join(self.room_id, publish=self.clip)
+                self.seats.append(seat)
+            except (ApiError, Refused, OSError, TimeoutError) as refusal:
+                if getattr(refusal, "code", "") in ("NOT_FOUND", "FORBIDDEN"):
+                    return "GONE"
+                await asyncio.sleep(0.2)
+                continue
+            watch = asyncio.create_task(self._watch(seat))
+            ended = await seat.ended
+            watch.cancel()
+            if ended.reason is not None:
+                return ended.reason
+
+    async def _watch(self, seat: Seat) -> None:
+        await seat.wait_for_clock("running", PATIENCE_SECONDS)
+        self.running.set()
+
+    @property
+    def frames(self) -> int:
+        return sum(seat.seen.frames for seat in self.seats)
+
+
+async def a_call(house: House, clip: Path, victim: str) -> tuple[dict[str, Any], int, int]:
+    """Play one call during which ``victim`` is killed; the receipt, the fan's decoded frames, its balance drop."""
+    url = house.environment["PUBLIC_URL"]
+    async with Peer(url) as creator, Peer(url) as fan:
+        await creator.sign_in("creator_a@demo.test", PASSWORD)
+        await fan.sign_in("fan_a@demo.test", PASSWORD)
+        terms = {"enabled": True, "ratePerMinute": 100, "minMinutes": 1, "autoAccept": "manual"}
+        await creator.call("PUT", "/api/streaming/private-settings", terms)
+        before = (await fan.call("GET", "/api/wallet"))["available"]
+        stream = await creator.call("POST", "/api/streaming/streams", {})
+        wish = {"creatorId": creator.user_id, "streamId": stream["streamId"], "minutes": MINUTES}
+        request = await fan.call("POST", "/api/streaming/private-request", wish)
+        accepted = await creator.call("POST", "/api/streaming/private-accept", {"requestId": request["requestId"]})
+
+        sides = (Side(creator, accepted["roomId"], clip), Side(fan, accepted["roomId"], None))
+        staying = [asyncio.create_task(side.stay()) for side in sides]
+        await asyncio.wait_for(sides[1].running.wait(), PATIENCE_SECONDS)
+        kill(house, victim)
+
+        reasons = await asyncio.wait_for(asyncio.gather(*staying), PATIENCE_SECONDS)
+        assert set(reasons) <= {"TIME_EXPIRED", "GONE"}
+        receipt = await fan.receipt(accepted["sessionId"], seconds=PATIENCE_SECONDS)
+        assert receipt == await creator.receipt(accepted["sessionId"])
+        after = (await fan.call("GET", "/api/wallet"))["available"]
+        await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
+        return receipt, sides[1].frames, before - after
+
+
+def kill(house: House, victim: str) -> None:
+    if victim == "rabbitmq":
+        assert house.broker is not None
+        house.broker.kill()
+        # The watcher revives only what died by itself; this one is ours to start.
+        threading.Thread(target=house.broker.start).start()
+    else:
+        house.children[victim].signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_kill_in_the_middle_of_a_call_costs_nobody_a_token(house: House, victim: str) -> None:
+    # Given a call of two minutes, and when the victim dies in it
+    clip = media_file(ROOT / "var")
+    receipt, frames, spent = asyncio.run(a_call(house, clip, victim))
+
+    # Then the call ran to its paid end, and was settled once
+    assert (receipt["status"], receipt["endReason"]) == ("ended", "TIME_EXPIRED")
+    assert [transfer["kind"] for transfer in receipt["transfers"]].count("settle") == 1
+    assert receipt["billedMinutes"] == MINUTES
+    assert spent == receipt["earnings"] + receipt["commission"] == 100 * MINUTES
+
+    # And nobody watched longer than was paid, but for what the node had not reported when it died
+    unreported_ms = timers_for(MINUTE_SECONDS * 1000).report_ms if victim == "media" else 0
+    assert frames <= (receipt["paidMs"] + unreported_ms) * FRAMES_PER_SECOND / 1000 + STRAY_FRAMES
+
+    # And the ledger is whole
+    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
