@@ -251,7 +251,8 @@ class _StaticAndGrants(SimpleHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         user_id = self.headers["Cookie"].removeprefix("user=")
-        answer = {"grant": "g", "userId": user_id, "signalingUrl": self._node.signaling_url, "room": asked["roomId"]}
+        grant = f"{asked['roomId']} {user_id}"
+        answer = {"grant": grant, "userId": user_id, "signalingUrl": self._node.signaling_url}
         self._answer(json.dumps(answer).encode(), "application/json")
 
     def log_message(self, format: str, *args: Any) -> None:

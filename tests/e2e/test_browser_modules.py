@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.e2e.conftest import FLAGS as ONE_CAMERA
 from tests.e2e.small_node import SmallNode
 
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream=device-count=3",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
+FLAGS = [flag for flag in ONE_CAMERA if "fake-device" not in flag]
+FLAGS.append("--use-fake-device-for-media-stream=device-count=3")
 # What a browser does at the end of a call, in the order in which it does it.
 WATCH_THE_END = """
 window.seen = [];
@@ -69,16 +66,15 @@ DECODED = "document.getElementById('video').getVideoPlaybackQuality().totalVideo
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def three_cameras(chromium: Browser) -> Iterator[Browser]:
+    """A Chromium with three fake cameras; the second shows depth, which no encoder takes."""
+    browser = launch(chromium)
     yield browser
     browser.close()
+
+
+def launch(chromium: Browser, *flags: str) -> Browser:
+    return chromium.browser_type.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
 
 
 @pytest.fixture
@@ -90,13 +86,13 @@ def node() -> Iterator[SmallNode]:
 
 
 @pytest.fixture
-def open_page(chromium: Browser, node: SmallNode) -> Iterator[Callable[[], Page]]:
+def open_page(three_cameras: Browser, node: SmallNode) -> Iterator[Callable[[], Page]]:
     """A page of a person of its own; one that throws anything unexpected fails the test."""
     contexts = []
     thrown: list[Any] = []
 
     def make() -> Page:
-        context = chromium.new_context()
+        context = three_cameras.new_context()
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: thrown.append(error))
@@ -222,10 +218,9 @@ class TestCameraService:
         assert (told["type"], told["code"]) == ("CameraError", code)
         assert told["words"].endswith(".")
 
-    def test_without_https_that_is_what_it_says(self, playwright: Playwright, node: SmallNode) -> None:
+    def test_without_https_that_is_what_it_says(self, chromium: Browser, node: SmallNode) -> None:
         # given a name that no browser takes for local, when the camera is asked for, then HTTPS is named
-        flags = [*FLAGS, "--host-resolver-rules=MAP plain.test 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = launch(chromium, "--host-resolver-rules=MAP plain.test 127.0.0.1")
         page = browser.new_page()
         page.goto(node.url.replace("localhost", "plain.test"))
         assert refuse_with(page, "NotAllowedError")["code"] == "NO_HTTPS"
@@ -253,7 +248,7 @@ class TestSFUClient:
         assert picture(fan) > 0
 
     def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
-        # given the third fake camera (the second shows depth, which no encoder takes), on air
+        # given the third camera, on air
         creator, fan = call_of_two(open_page)
         creator.evaluate("camera.listDevices().then(({ cameras }) => camera.chooseCamera(cameras[2].deviceId))")
         before = fan.evaluate(DECODED)
