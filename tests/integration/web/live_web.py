@@ -1,0 +1,125 @@
+"""The web app as it is deployed (gunicorn, one process, threads), and a media node that says what a test wants."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import Server, ServerConnection, serve
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE = 10.0
+
+
+class LiveWeb:
+    """One gunicorn process that serves ``web:create_app()``."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        # Bound here and handed over, so that nobody takes the port in between.
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.origin = f"http://localhost:{self.port}"
+        settings = environment | {"PUBLIC_URL": self.origin, "LOG_LEVEL": "WARNING"}
+        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "gthread", "--threads", "64"]
+        command += ["--worker-connections", "200", "--graceful-timeout", "1", "--log-level", "warning"]
+        command += ["-b", f"127.0.0.1:{self.port}", "web:create_app()"]
+        self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
+
+    def __enter__(self) -> LiveWeb:
+        for _ in range(200):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5):
+                    return self
+            except OSError:
+                assert self._process.poll() is None, "the web app did not start"
+                threading.Event().wait(0.05)
+        raise AssertionError("the web app does not answer")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def socket(self, path: str, *, bearer: str | None = None, origin: str | None = "own", **more: Any) -> ClientConnection:
+        """A WebSocket to ``path``, from our own pages unless told otherwise."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        headers |= more.pop("headers", {})
+        return connect(
+            f"ws://127.0.0.1:{self.port}{path}",
+            origin=self.origin if origin == "own" else origin,
+            additional_headers=headers,
+            proxy=None,
+            compression=None,
+            close_timeout=PATIENCE,
+            max_size=None,
+            **more,
+        )
+
+
+class FakeNode:
+    """A media node's signaling side: remembers what it hears, says what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: queue.Queue[str | int | None] = queue.Queue()
+        self.connections: queue.Queue[ServerConnection] = queue.Queue()
+        self.reading = threading.Event()
+        self.reading.set()
+        self._server: Server = serve(self._serve, "127.0.0.1", 0, max_size=None, compression=None)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/signaling"
+
+    def _serve(self, connection: ServerConnection) -> None:
+        self.connections.put(connection)
+        try:
+            while True:
+                self.reading.wait()
+                message = connection.recv()
+                assert isinstance(message, str)
+                self.heard.put(message)
+        except ConnectionClosed:
+            self.heard.put(connection.close_code)
+
+    def connection(self) -> ServerConnection:
+        """The next one that the web app opened."""
+        return self.connections.get(timeout=PATIENCE)
+
+    def hear(self) -> str | int | None:
+        """The next message, or the close code."""
+        return self.heard.get(timeout=PATIENCE)
+
+    def vanish(self) -> None:
+        """Die as a killed process does: no goodbye on any connection."""
+        connection = self.connection()
+        connection.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.reading.set()
+        self._server.shutdown()
+        self._thread.join(PATIENCE)
+
+
+def close_code(client: ClientConnection) -> int | None:
+    """Read until the other side closes; the code it closed with."""
+    try:
+        while True:
+            client.recv(timeout=PATIENCE)
+    except ConnectionClosed:
+        return client.close_code
