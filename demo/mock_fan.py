@@ -85,7 +85,8 @@ class MockFan:
         if stream_id in self._asked:
             return
         self._asked.add(stream_id)
-        await asyncio.sleep(ASK_AFTER_SECONDS)
+        # Whoever asks must be able to come: on the very first run the file may not be there yet.
+        await asyncio.gather(asyncio.sleep(ASK_AFTER_SECONDS), asyncio.shield(self._clip))
         try:
             offer = await self._peer.call("GET", f"/api/streaming/private-settings/{creator_id}")
             wish = {
