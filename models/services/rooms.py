@@ -56,7 +56,11 @@ def admission(
     Forbidden for whoever was cut or is blocked. ``now`` is for rules that come with bookings.
     """
     room = tx.get(RoomRow, room_id)
-    if person is None or room is None or room.status == "closed":
+    if person is None or room is None:
+        raise _no_such_room()
+    if tx.get(RoomBarRow, (room_id, person.user_id)) is not None:
+        raise Forbidden("You were removed from this room.", code="BARRED")
+    if room.status == "closed":
         raise _no_such_room()
     publish = role == "participant"
     if room.kind == "private":
@@ -65,8 +69,6 @@ def admission(
         publish = False
         if tx.get(BlockRow, (room.creator_id, person.user_id)) is not None:
             raise Forbidden("This creator has blocked you.", code="BLOCKED")
-    if tx.get(RoomBarRow, (room_id, person.user_id)) is not None:
-        raise Forbidden("You were removed from this room.", code="BARRED")
     return Admission(
         room_id=room_id, user_id=person.user_id, display_name=person.display_name, role=role, publish=publish
     )
