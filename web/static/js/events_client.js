@@ -7,6 +7,8 @@
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
+/** Close code (RFC 6455 §7.4.1, policy violation) with which the server ends the feed of somebody who is signed out. */
+const REFUSED = 1008;
 
 /** @typedef {{type: string, at?: string, [field: string]: any}} FeedMessage */
 
@@ -30,7 +32,7 @@ export class EventsClient {
 
   /**
    * Listen to one type of message; "*" hears all, "RESYNC" is the call to fetch again,
-   * "connected" and "disconnected" tell of the connection itself.
+   * "connected" and "disconnected" tell of the connection itself, "refused" that it will not come back: sign in again.
    * @param {string} type
    * @param {(message: FeedMessage) => void} listener
    * @returns {() => void} stops listening
@@ -71,9 +73,13 @@ export class EventsClient {
       this.emit({ type: "connected" });
     };
     socket.onmessage = (event) => this.receive(event.data);
-    socket.onclose = () => {
+    socket.onclose = ({ code }) => {
       if (this.socket !== socket) return;
       this.socket = null;
+      if (code === REFUSED) {
+        this.close();
+        this.emit({ type: "refused" });
+      }
       if (this.connected) this.emit({ type: "disconnected" });
       this.connected = false;
       if (this.wanted) this.retryLater();

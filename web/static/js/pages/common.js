@@ -121,6 +121,10 @@ function wireFeed() {
     if (typeof message.available === "number") showBalance({ available: message.available, held: message.held ?? 0 });
     else refreshBalance();
   });
+  events.on("refused", () => {
+    const back = encodeURIComponent(location.pathname + location.search);
+    toast("You are signed out.", { kind: "warn", action: { label: "Sign in", href: `/login?next=${back}` } });
+  });
   events.on("PRIVATE_ACCEPTED", (message) => callStarted(message.sessionId));
   events.on("PRIVATE_REQUESTED", () => {
     if (location.pathname.startsWith("/studio") || location.pathname.startsWith("/call/")) return;
