@@ -9,7 +9,7 @@ import { CallMeter } from "./call_meter.js";
 import { CameraError } from "./camera_service.js";
 import { PrivateCallClient } from "./private_call_client.js";
 import { watchQuality } from "./quality.js";
-import { toast } from "./ui.js";
+import { announce, toast } from "./ui.js";
 
 const DRAW_EVERY_MS = 250;
 /** No end from the media node this long after we asked for one: then we leave by ourselves. */
@@ -95,8 +95,9 @@ export class CallSession {
       this.#draw();
     };
     client.onConnectionState = (state) => {
-      this.#view.reconnecting(state === "reconnecting");
-      if (state !== "closed") this.#draw();
+      if (state === "closed") return;
+      this.#view.connection(state);
+      this.#draw();
     };
     client.onTerminated = (reason) => this.#ended(reason);
     client.onLost = (error) => this.#lost(error);
@@ -123,6 +124,7 @@ export class CallSession {
       await this.#client.play();
     };
     this.#view.onRetryCamera = () => this.openCamera();
+    this.#view.onRetry = () => location.reload();
     this.#view.onEnd = () => this.#end();
   }
 
@@ -147,15 +149,18 @@ export class CallSession {
   /** The seat is gone for good: the session's own record says why. */
   async #lost(error) {
     if (this.#stops.length === 0) return;
-    let reason = "MEDIA_FAILURE";
     try {
       const record = await api.get(`/api/streaming/private-sessions/${this.#session.sessionId}`);
-      reason = record.endReason ?? reason;
+      if (record.endReason) {
+        this.endedElsewhere(record.endReason);
+        return;
+      }
     } catch (failure) {
       console.warn("session_not_read", failure.code);
     }
-    toast(error.message, { kind: "bad" });
-    this.endedElsewhere(reason);
+    this.#view.notConnected(error.message, error.code === "NO_WEBSOCKET" ? "no-websocket" : "");
+    this.#draw();
+    announce(`You are not connected. ${error.message}`, "alert");
   }
 
   #ended(reason) {

@@ -4,11 +4,15 @@
  * Knows no network: CallSession (call_session.js) tells it what happened, it tells back what was pressed.
  */
 import { endNow, scaled } from "./call_bill.js";
-import { aheadWords, endNowWords, overlayWords, rateWords, reconnectingWords, thirdRow, warningWords } from "./call_words.js";
+import {
+  aheadWords, connectionWords, endNowWords, overlayWords, rateWords, thirdRow, warningWords,
+} from "./call_words.js";
 import { announce, avatar, clock, icon, setValue } from "./ui.js";
 
 const ALL_PAUSES_MS = 120_000;
 const WARNINGS_MS = [60_000, 15_000];
+/** The picture may be this much larger than the stage in one direction before it is shown whole. */
+const MOST_CROPPED = 1.4;
 
 /** @typedef {import("./call_bill.js").Session} Session */
 /** @typedef {ReturnType<import("./call_meter.js").CallMeter["at"]>} Reading */
@@ -20,13 +24,15 @@ export class CallView {
   onEnd = () => {};
   onPlay = () => {};
   onRetryCamera = () => {};
+  onRetry = () => {};
 
   #root;
   #session = null;
   #available = 0;
   #warned = new Set();
   #shown = "";
-  #reconnecting = false;
+  /** What the connection itself has to say over the picture; null while it is well. */
+  #connection = null;
 
   /** @param {HTMLElement} root the element with class "call" */
   constructor(root) {
@@ -38,6 +44,9 @@ export class CallView {
     this.#one("hangup").addEventListener("click", () => this.#one("hangup").getAttribute("aria-busy") !== "true" && this.onEnd());
     this.#one("sound").addEventListener("click", () => this.onPlay());
     this.#one("camera-retry").addEventListener("click", () => this.onRetryCamera());
+    this.#one("over-retry").addEventListener("click", () => this.onRetry());
+    for (const type of ["loadedmetadata", "resize"]) this.remoteVideo.addEventListener(type, () => this.#fit());
+    new ResizeObserver(() => this.#fit()).observe(this.remoteVideo);
   }
 
   /**
@@ -88,16 +97,19 @@ export class CallView {
     this.#put("uncounted", clock(reading.uncountedMs));
     const left = Math.max(0, scaled(ALL_PAUSES_MS, this.#session.minuteMs) - reading.uncountedMs);
     const long = { ...reading, pausedForMs: Infinity };
-    const over = this.#reconnecting
-      ? reconnectingWords(this.#session)
-      : overlayWords(this.#session, reading, { leftMs: left, end: endNow(this.#session, long) });
-    this.#showOver(over, this.#reconnecting ? "reconnecting" : reading.state);
+    const over = this.#connection ?? overlayWords(this.#session, reading, { leftMs: left, end: endNow(this.#session, long) });
+    this.#showOver(over, this.#connection ? "reconnecting" : reading.state);
     this.#warn(reading);
   }
 
-  /** @param {boolean} reconnecting */
-  reconnecting(reconnecting) {
-    this.#reconnecting = reconnecting;
+  /** @param {import("./sfu_client.js").ConnectionState} state */
+  connection(state) {
+    this.#connection = connectionWords(this.#session, state);
+  }
+
+  /** The seat could not be taken though the call goes on. @param {string} words @param {string} help */
+  notConnected(words, help) {
+    this.#connection = { mark: "warn", title: "You are not connected", words, help };
   }
 
   /** The own picture, or that there is none. @param {import("./camera_service.js").CameraService} camera */
@@ -114,7 +126,7 @@ export class CallView {
   cameraNote(words, help = "") {
     this.#one("camera-note").hidden = !words;
     this.#put("camera-words", words);
-    for (const text of this.#root.querySelectorAll("[data-help]")) text.hidden = text.dataset.help !== help;
+    this.#help("camera-note", help);
   }
 
   /** @param {boolean} muted */
@@ -127,7 +139,7 @@ export class CallView {
   /** @param {boolean} ending */
   ending(ending) {
     this.#one("hangup").setAttribute("aria-busy", String(ending));
-    this.#put("hangup-words", ending ? "Ending…" : "End call");
+    this.#one("hangup").lastChild.textContent = ending ? "Ending…" : "End call";
   }
 
   /** @param {boolean} blocked the browser wants a press before it plays */
@@ -171,6 +183,17 @@ export class CallView {
     return this.#root.querySelector(`[data-call="${name}"]`);
   }
 
+  #help(within, help) {
+    for (const text of this.#one(within).querySelectorAll("[data-help]")) text.hidden = text.dataset.help !== help;
+  }
+
+  /** Fills the stage where that costs little of the picture, else shows all of it. */
+  #fit() {
+    const { videoWidth, videoHeight, clientWidth, clientHeight } = this.remoteVideo;
+    const ratio = (videoWidth * clientHeight) / (videoHeight * clientWidth);
+    this.remoteVideo.classList.toggle("is-whole", Math.max(ratio, 1 / ratio) > MOST_CROPPED);
+  }
+
   #put(name, text) {
     for (const place of this.#root.querySelectorAll(`[data-call="${name}"]`)) {
       if (place.textContent !== text) place.textContent = text;
@@ -202,6 +225,9 @@ export class CallView {
     if (over) {
       this.#put("over-title", over.title);
       this.#put("over-words", over.words);
+      this.#one("over-help").hidden = !over.help;
+      this.#one("over-retry").hidden = over.help === undefined;
+      this.#help("over-help", over.help ?? "");
       if (this.#one("over-mark").dataset.icon !== over.mark) {
         this.#one("over-mark").dataset.icon = over.mark;
         this.#one("over-mark").replaceChildren(icon(over.mark));

@@ -78,8 +78,14 @@ export function overlayWords(session, meter, pause) {
     words: `This time is not counted. If it lasts another ${clock(pause.leftMs)} the call ends and ${count}` };
 }
 
-/** @param {Session} session */
-export function reconnectingWords(session) {
+/**
+ * What the state of the connection says over the picture.
+ * @param {Session} session
+ * @param {import("./sfu_client.js").ConnectionState} state
+ */
+export function connectionWords(session, state) {
+  if (state === "connecting") return { mark: "clock", title: "Connecting…", words: "Taking your seat in the private room." };
+  if (state !== "reconnecting") return null;
   const [away, pause] = [scaled(60_000, session.minuteMs), scaled(120_000, session.minuteMs)];
   const words = session.role === "fan"
     ? `The paid time goes on meanwhile. After ${seconds(away)} away it counts as leaving.`

@@ -40,6 +40,6 @@ function grade(now, before) {
   const lost = Math.max(0, now.packetsLost - before.packetsLost);
   const loss = lost / Math.max(1, packets + lost);
   if (frames < 1) return 1;
-  if (frames < 10 || loss > 0.1) return 2;
-  return frames < 18 || loss > 0.03 ? 3 : 4;
+  if (frames < 8 || loss > 0.1) return 2;
+  return frames < 15 || loss > 0.03 ? 3 : 4;
 }

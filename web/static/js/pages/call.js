@@ -7,6 +7,7 @@ import { CameraService } from "../camera_service.js";
 import { loadChoice } from "../devices.js";
 import { events, onBalance } from "./common.js";
 
+const MESSAGE_MS = 1_000;
 const page = document.getElementById("call-page");
 /** @type {{userId: string, available: number, session: import("../call_bill.js").Session}} */
 const { userId, available, session } = JSON.parse(page.dataset.page);
@@ -16,12 +17,18 @@ const view = new CallView(page.querySelector(".call"));
 const fan = session.role === "fan";
 const call = new CallSession(session, userId, view, camera, {
   available,
+  redirect: fan,
   endWords: {
     camera: "Your camera and microphone are off.",
-    next: "Going to creators in 1 s",
-    away: `/models?session=${encodeURIComponent(session.sessionId)}`,
+    next: fan ? "Going to creators in 1 s" : "Going to the studio in 1 s",
+    away: fan ? "/models" : "",
   },
 });
+// The creator's stream waits in the studio, which says the reason again.
+call.onEnded = (reason) => {
+  const query = new URLSearchParams({ ended: reason, session: session.sessionId });
+  if (!fan) setTimeout(() => location.assign(`/studio?${query}`), MESSAGE_MS);
+};
 
 camera.cameraId = choice.cameraId;
 camera.microphoneId = choice.microphoneId;

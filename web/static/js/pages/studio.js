@@ -60,4 +60,5 @@ events.on("RESYNC", () => {
   if (first) first = false;
   else void live.refresh();
 });
+live.sayEnded(new URLSearchParams(location.search));
 await live.reconcile(state);

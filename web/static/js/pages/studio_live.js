@@ -8,7 +8,7 @@ import { CallSession } from "../call_session.js";
 import { CallView } from "../call_view.js";
 import { CameraError, CameraService } from "../camera_service.js";
 import { Lobby } from "../lobby.js";
-import { endMessage } from "../protocol.js";
+import { REASON_WORDS, endMessage } from "../protocol.js";
 import { SFUClient } from "../sfu_client.js";
 import { announce, busy, clock, formatTokens, icon, make, money, plural, toast } from "../ui.js";
 
@@ -41,6 +41,12 @@ export class StudioLive {
     this.#lobby.onChange = () => this.#showReady();
     this.#wire();
     setInterval(() => this.#showElapsed(), 500);
+  }
+
+  /** Says again how a call ended that was on a page of its own. @param {URLSearchParams} query */
+  sayEnded(query) {
+    const [reason, sessionId] = [query.get("ended") ?? "", query.get("session") ?? ""];
+    if (reason in REASON_WORDS && sessionId) this.#showEnded(reason, sessionId);
   }
 
   /** Brings the page to where the server says that the creator is. @param {StudioState} state */
@@ -249,7 +255,7 @@ export class StudioLive {
     place.className = "mb-6";
     place.replaceChildren(make("div", { class: "banner" }, icon("info"),
       make("p", { class: "grow" }, make("b", {}, endMessage(reason)), make("br"), "The receipt says what you earned and why."),
-      make("a", { class: "btn btn--s", href: `/history/${sessionId}` }, "Receipt")));
+      make("a", { class: "btn btn--s", href: `/history/${encodeURIComponent(sessionId)}` }, "Receipt")));
     place.hidden = false;
   }
 
@@ -285,9 +291,11 @@ export class StudioLive {
   }
 
   #showSelf() {
-    const video = document.getElementById("studio-video");
-    if (video.srcObject !== this.#camera.stream) video.srcObject = this.#camera.stream;
-    document.getElementById("studio-tile").classList.toggle("tile--mirror", this.#camera.mirrored);
+    for (const video of all("self")) {
+      if (video.srcObject !== this.#camera.stream) video.srcObject = this.#camera.stream;
+    }
+    for (const tile of all("tile")) tile.classList.toggle("tile--mirror", this.#camera.mirrored);
+    one("self-off").hidden = this.#camera.videoTrack !== null;
   }
 
   #showReady() {
