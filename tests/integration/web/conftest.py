@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from live_web import LiveWeb
 from web_people import PASSWORD, People
 
 from models.config import Settings, load_settings
+from models.db import Database
 from models.services import accounts
+from ops.rabbitmq import RabbitNode
 from web import create_app
 
 SECRET = "a-key-for-tests-only-that-is-long-enough"
@@ -18,17 +23,22 @@ SECRET = "a-key-for-tests-only-that-is-long-enough"
 NO_BROKER = "amqp://guest:guest@127.0.0.1:9/"
 
 
-@pytest.fixture
-def environment(sqlite_url: str) -> dict[str, str]:
-    """What the application is started with."""
+def environment_for(database_url: str, amqp_url: str = NO_BROKER) -> dict[str, str]:
+    """What an application of these tests is started with."""
     return {
         "SECRET_KEY": SECRET,
-        "DATABASE_URL": sqlite_url,
-        "AMQP_URL": NO_BROKER,
+        "DATABASE_URL": database_url,
+        "AMQP_URL": amqp_url,
         "PUBLIC_URL": "http://localhost:8080",
         "CORS_ORIGINS": "https://partner.example",
         "TESTING": "1",
     }
+
+
+@pytest.fixture
+def environment(sqlite_url: str) -> dict[str, str]:
+    """What the application is started with."""
+    return environment_for(sqlite_url)
 
 
 @pytest.fixture
@@ -62,6 +72,38 @@ def password_hash() -> str:
 def people(app: Flask, password_hash: str) -> People:
     """Fans, creators and admins on demand."""
     return People(app.extensions["database"], password_hash)
+
+
+@pytest.fixture(scope="session")
+def live_environment(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitNode
+) -> dict[str, str]:
+    """What the deployed app is started with. One proxy is trusted, so that each test has an address of its own."""
+    path = tmp_path_factory.mktemp("live") / "greenroom.db"
+    shutil.copy(sqlite_template, path)
+    return environment_for(f"sqlite:///{path}", rabbit.virtual_host("live-web")) | {"TRUSTED_PROXIES": "1"}
+
+
+@pytest.fixture(scope="session")
+def live_server(live_environment: dict[str, str]) -> Iterator[LiveWeb]:
+    """One deployed app for all tests that do not kill it."""
+    with LiveWeb(live_environment) as web:
+        yield web
+
+
+@pytest.fixture
+def live(live_server: LiveWeb) -> LiveWeb:
+    """The same, seen from an address that no test before came from."""
+    live_server.move()
+    return live_server
+
+
+@pytest.fixture
+def live_people(live_environment: dict[str, str], password_hash: str) -> Iterator[People]:
+    """People of the deployed app."""
+    database = Database(live_environment["DATABASE_URL"])
+    yield People(database, password_hash)
+    database.close()
 
 
 Page = Callable[[FlaskClient], dict[str, str]]

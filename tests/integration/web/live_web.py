@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import signal
@@ -35,6 +36,9 @@ class LiveWeb:
         command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "gthread", "--threads", "64"]
         command += ["--worker-connections", "200", "--graceful-timeout", "1", "--log-level", "warning"]
         command += ["-b", f"127.0.0.1:{self.port}", "web:create_app()"]
+        self._addresses = itertools.count(1)
+        self.address = ""
+        self.move()
         self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
 
     def __enter__(self) -> LiveWeb:
@@ -47,6 +51,10 @@ class LiveWeb:
                 threading.Event().wait(0.05)
         raise AssertionError("the web app does not answer")
 
+    def move(self) -> None:
+        """Call from another address from now on."""
+        self.address = f"198.18.{next(self._addresses)}.1"
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -57,10 +65,13 @@ class LiveWeb:
             self._process.kill()
             self._process.wait()
 
-    def socket(self, path: str, *, bearer: str | None = None, origin: str | None = "own", **more: Any) -> ClientConnection:
+    def socket(
+        self, path: str, *, bearer: str | None = None, origin: str | None = "own", **more: Any
+    ) -> ClientConnection:
         """A WebSocket to ``path``, from our own pages unless told otherwise."""
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        headers |= more.pop("headers", {})
+        headers = {"X-Forwarded-For": self.address} | more.pop("headers", {})
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
         return connect(
             f"ws://127.0.0.1:{self.port}{path}",
             origin=self.origin if origin == "own" else origin,

@@ -17,6 +17,7 @@ from models.streams import MediaNodeRow
 
 PASSWORD = "correct horse battery"
 NODE = "media-1"
+_numbers = itertools.count()
 
 
 class Someone(msgspec.Struct):
@@ -46,11 +47,10 @@ class People:
     def __init__(self, database: Database, password_hash: str) -> None:
         self.database = database
         self._hash = password_hash
-        self._numbers = itertools.count()
 
     def make(self, *roles: str, tokens: int = 0) -> Someone:
         """A person with ``roles``, signed in with a bearer token."""
-        name = f"{roles[0]}_{next(self._numbers)}"
+        name = f"{roles[0]}_{next(_numbers)}"
 
         def work(tx: Any) -> Someone:
             person = accounts.create_person(
