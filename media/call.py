@@ -73,7 +73,7 @@ class Call:
             return
         track.gate = self.meter.may_forward
         if track.kind == "video":
-            self._video.append(track)
+            self._video = [*(known for known in self._video if not known.closed), track]
 
         def frame(now_ms: int, keyframe: bool, size: int) -> None:
             watch.last_ms = now_ms
@@ -87,11 +87,6 @@ class Call:
                 asyncio.get_running_loop().call_soon(self.look)
 
         track.on_frame = frame
-
-    def detach(self, track: PublishedTrack) -> None:
-        """The track is gone."""
-        if track in self._video:
-            self._video.remove(track)
 
     def seated(self, user_id: str) -> None:
         """A party took its seat."""

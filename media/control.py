@@ -33,7 +33,7 @@ from models.messages.routing import (
 
 REPLIES_REMEMBERED = 5_000
 RETRY_SECONDS = 0.2
-LONGEST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 2.0
 QUEUE_RETRY_SECONDS = 0.5
 
 
@@ -153,7 +153,7 @@ class ControlLine:
 
     def _channel_lost(self, channel: Any, error: BaseException) -> None:
         """A channel error is a surprise; beginning anew is the one way that is always right."""
-        if channel in (self._commands, self._events) and self._connection is not None:
+        if channel in (self._commands, self._events) and not self._stopping:
             log.event("channel_lost", level=logging.WARNING, error=type(error).__name__)
             self._events_open = False
             if self._connection.is_open:

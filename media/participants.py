@@ -130,7 +130,12 @@ class Participant:
             while self._offer_due and not self._offer_open and not self.stopped:
                 self._offer_due = False
                 self._offer_open = self.peer.needs_offer
-                sdp = await self.peer.offer_subscribe()
+                try:
+                    sdp = await self.peer.offer_subscribe()
+                except Exception:
+                    if self.stopped:
+                        return
+                    raise
                 if self.stopped:
                     return
                 self._revision += 1

@@ -259,6 +259,8 @@ class SignalingServer:
         self._open += 1
         try:
             await Connection(socket, self._node).run()
+        except Exception:
+            log.failure("signaling_failed")
         finally:
             self._open -= 1
 

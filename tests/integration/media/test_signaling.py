@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import os
 import time
 
 import pytest
@@ -11,7 +13,9 @@ from media_clients import until
 from seats import CREATOR, FAN, Marked, Seat, Stage, fields, live_spec, plays, private_spec, signed_grant
 
 from media import participants
+from media.signaling import MOST_QUEUED, Connection
 from models.messages import events
+from models.messages import signaling as say
 from models.messages.commands import CloseRoom, GrantBudget, OpenRoom, TerminateCall
 
 
@@ -112,7 +116,11 @@ async def test_a_client_that_ignores_the_end_gets_and_gives_nothing(stage: Stage
     creator, fan = await call(stage, "hostile")
     await asyncio.gather(creator.decodes(), fan.decodes())
     cut = TerminateCall(room_id="private-ses_hostile", user_id=FAN, reason="PAYMENT_FAILED", **fields())
+    peer = stage.node.rooms["private-ses_hostile"].participants[FAN].peer
     assert stage.order(cut).ok
+    # At the reply, not some time after it.
+    assert not peer.published
+    assert not peer.mids()
     assert await fan.closed() == 4001
     assert (fan.terminated, creator.terminated) == ("PAYMENT_FAILED", "PAYMENT_FAILED")
     # Both clients keep their connections and keep sending.
@@ -348,6 +356,38 @@ def test_a_description_that_cannot_be_used_is_a_bad_message(sdp: str) -> None:
         await seat.hears("ANSWER")
 
     scene()
+
+
+@plays
+async def test_who_does_not_read_loses_the_socket_and_nobody_else_notices(stage: Stage) -> None:
+    creator, fan = await call(stage, "slow")
+    wire = stage.node.rooms["private-ses_slow"].participants[FAN].wire
+    assert isinstance(wire, Connection)
+    for _ in range(10 * MOST_QUEUED):
+        wire.send(say.Pong())
+    assert await fan.closed() == 1006
+    await asyncio.gather(creator.decodes(), fan.decodes())
+    assert creator.close_code is None
+
+
+@plays
+async def test_nothing_of_a_participant_stays_behind(stage: Stage) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+
+    room_id = stage.open(live_spec())
+    creator = await stage.join(room_id, CREATOR)
+    await creator.publish()
+    await creator.hears("ANSWER")
+    before = None
+    for _ in range(3):
+        viewer = await stage.join(room_id, FAN, publish=False)
+        await viewer.decodes()
+        await viewer.close()
+        await until(lambda: FAN not in stage.node.rooms[room_id].participants, "the seat is free")
+        gc.collect()
+        before = before or held()
+    await until(lambda: held() <= before, f"{held()} is no more than {before}")
 
 
 @plays
