@@ -111,20 +111,22 @@ class Peer:
         async with self._told:
             await self._told.wait_for(lambda: len(self.notifications) > heard)
 
-    async def join(self, room_id: str, *, publish: Path | None = None) -> Seat:
+    async def join(self, room_id: str, *, publish: Path | None = None, decode: bool = True) -> Seat:
         """Fetch a grant and take a seat; publish that file if there is one. ApiError or seat.Refused."""
-        seat = await self._take_seat(room_id)
+        seat = await self._take_seat(room_id, decode)
         self._seats.append(seat)
         if publish is not None:
             await seat.publish(Clip(publish))
         return seat
 
-    async def _take_seat(self, room_id: str) -> Seat:
+    async def _take_seat(self, room_id: str, decode: bool) -> Seat:
         """A room that was announced a moment ago may still be opening: a few tries, each with a new grant."""
         for pause in (0.1, 0.2, 0.4, 0.8, 1.6, None):
             try:
                 grant = await self.call("POST", "/api/rtc/grants", {"roomId": room_id, "role": "participant"})
-                return await Seat.take(grant["signalingUrl"], room_id, grant["userId"], grant["grant"])
+                return await Seat.take(
+                    grant["signalingUrl"], room_id, grant["userId"], grant["grant"], decode=decode
+                )
             except Refused as refusal:
                 if pause is None or str(refusal) not in STILL_OPENING:
                     raise

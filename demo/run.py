@@ -84,7 +84,7 @@ async def play(house: House, clip: Path) -> list[str]:
     async with Peer(url) as creator, Peer(url) as fan, Peer(url) as buyer, Peer(url) as integrator:
         for peer, handle in ((creator, "creator_a"), (fan, "fan_a"), (buyer, "fan_b")):
             await peer.sign_in(f"{handle}@demo.test", PASSWORD)
-        integrator.token = await asyncio.to_thread(_integrator_token, house)
+        integrator.token = await asyncio.to_thread(integrator_token, house)
         stage = Stage(
             creator=creator,
             fan=fan,
@@ -151,7 +151,8 @@ def show_logs(house: House) -> None:
         print(f"\n--- {child.name}\n{child.last_lines(25)}", flush=True)
 
 
-def _integrator_token(house: House) -> str:
+def integrator_token(house: House) -> str:
+    """A fresh token with ``rtc:terminate``, made as an operator makes one."""
     printed = house.command(
         "-m", "flask", "--app", "web", "integrators", "create-token", "demo", "--scope", "rtc:terminate"
     )

@@ -61,9 +61,10 @@ class Seen(msgspec.Struct):
 class Seat:
     """Made by ``take``. ``ended`` resolves when the server closed the seat or the socket was lost."""
 
-    def __init__(self, socket: ClientConnection, joined: JSON) -> None:
+    def __init__(self, socket: ClientConnection, joined: JSON, decode: bool) -> None:
         self._socket = socket
         self.joined = joined
+        self._decodes = decode
         self.seen = Seen()
         self.clocks: list[JSON] = []
         self.messages: list[JSON] = []
@@ -79,8 +80,8 @@ class Seat:
         self._tasks = [asyncio.create_task(self._read(), name="seat-signaling")]
 
     @classmethod
-    async def take(cls, url: str, room_id: str, user_id: str, grant: str) -> Seat:
-        """Join; raises Refused."""
+    async def take(cls, url: str, room_id: str, user_id: str, grant: str, *, decode: bool = True) -> Seat:
+        """Join; raises Refused. Without ``decode`` packets are counted and thrown away."""
         # Programs carry the grant in the handshake, browsers in JOIN_ROOM.
         socket = await connect(
             url,
@@ -98,7 +99,7 @@ class Seat:
         if answer["type"] != "JOINED":
             await socket.close()
             raise Refused(answer.get("code", answer.get("reason", answer["type"])))
-        return cls(socket, answer)
+        return cls(socket, answer, decode)
 
     async def publish(self, clip: Clip) -> None:
         """Send the clip; returns when the connection is up."""
@@ -233,7 +234,9 @@ class Seat:
     def _on_track(self, track: MediaStreamTrack) -> None:
         assert self._subscribe is not None
         receiver = next(one.receiver for one in self._subscribe.getTransceivers() if one.receiver.track is track)
-        _count_packets(receiver, self.seen)
+        _count_packets(receiver, self.seen, self._decodes)
+        if not self._decodes:
+            return
         self._tasks.append(asyncio.create_task(self._decode(track), name=f"seat-{track.kind}"))
 
     async def _decode(self, track: MediaStreamTrack) -> None:
@@ -254,14 +257,15 @@ class Seat:
                 self.first_frame.set()
 
 
-def _count_packets(receiver: RTCRtpReceiver, seen: Seen) -> None:
+def _count_packets(receiver: RTCRtpReceiver, seen: Seen, decode: bool) -> None:
     """Count what arrives off the wire; aiortc's statistics don't say when the last packet came."""
     handle = receiver._handle_rtp_packet
 
     async def counted(packet: Any, arrival_time_ms: int) -> None:
         seen.packets += 1
         seen.last_packet_at = time.monotonic()
-        await handle(packet, arrival_time_ms)
+        if decode:
+            await handle(packet, arrival_time_ms)
 
     receiver._handle_rtp_packet = counted  # type: ignore[method-assign]
 
