@@ -160,18 +160,13 @@ class Hub:
             self._boot_id = new_id(BOOT)
             self._feeds = {}
             self._stopping = threading.Event()
-        # The row must be there before the first feed refers to it.
-        self._beat()
         for target, name in ((self._consume_forever, "feed-hub"), (self._beat_forever, "feed-heartbeat")):
             threading.Thread(target=target, args=(self._stopping,), name=name, daemon=True).start()
-
-    def _beat(self) -> None:
-        self._database.run(lambda tx: presence.web_heartbeat(tx, self._boot_id, utc_now()))
 
     def _beat_forever(self, stopping: threading.Event) -> None:
         while not stopping.wait(presence.HEARTBEAT_SECONDS):
             try:
-                self._beat()
+                self._database.run(lambda tx: presence.web_heartbeat(tx, self._boot_id, utc_now()))
             except Exception:
                 log.failure("feed_heartbeat_failed")
 

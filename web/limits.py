@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,5 +63,19 @@ def enforce(*hits: tuple[Limit, str]) -> None:
 
 
 def client_address() -> str:
-    """Where the request came from, behind the proxies that ``TRUSTED_PROXIES`` lets us believe."""
-    return request.remote_addr or "unknown"
+    """Where the request came from, behind the proxies that ``TRUSTED_PROXIES`` lets us believe.
+
+    An IPv6 client has a whole /64 to come from (RFC 6177): that is one address here.
+    """
+    return one_place(request.remote_addr or "unknown")
+
+
+def one_place(address: str) -> str:
+    """The address, or for IPv6 its /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address

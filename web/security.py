@@ -74,9 +74,21 @@ def refuse_large_body() -> None:
         raise RequestEntityTooLarge
 
 
+def read_body() -> bytes:
+    """The whole body. Werkzeug cuts a chunked one off at the limit without a word; here it is refused (413)."""
+    body = request.get_data(cache=True)
+    cut_off = request.content_length is None and len(body) >= MAX_BODY_BYTES
+    if cut_off and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return body
+
+
 def drain() -> None:
     """Read and drop what is left of a body that was refused, up to a bound."""
-    source, left = request.environ["wsgi.input"], min(request.content_length or 0, DRAIN_BYTES)
+    # A chunked body has no length; reading on is safe only where the server marks its end.
+    unknown = DRAIN_BYTES if request.environ.get("wsgi.input_terminated") else 0
+    length = request.content_length
+    source, left = request.environ["wsgi.input"], min(unknown if length is None else length, DRAIN_BYTES)
     while left > 0:
         chunk = source.read(min(65536, left))
         if not chunk:

@@ -24,6 +24,7 @@ from web.api.errors import Refusal, camel
 from web.auth import check_csrf, current_caller
 from web.context import Greenroom, cause_id, greenroom
 from web.limits import Limit
+from web.security import read_body
 
 Body = TypeVar("Body")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -262,7 +263,7 @@ def caller_id(caller: Caller) -> str:
 
 
 def _call(endpoint: Endpoint, caller: Caller | None, path: Mapping[str, str]) -> Call[Any]:
-    raw = request.get_data(cache=True) if endpoint.body is not None else b""
+    raw = read_body() if endpoint.body is not None else b""
     return Call(
         house=greenroom(),
         caller=caller,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import json
 import os
 import socket
@@ -324,14 +323,3 @@ def test_connects_are_limited_for_each_address(live: LiveWeb) -> None:
     assert "Retry-After" in refused.value.response.headers
     live.move()
     live.socket(PATH).close()
-
-
-def test_ten_megabytes_over_http_get_their_answer(live: LiveWeb, fan: Someone) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=PATIENCE)
-    try:
-        headers = fan.headers(content_type="application/json", idempotency_key="k")
-        connection.request("POST", "/api/streaming/private-request", body=b"x" * 10_000_000, headers=headers)
-        answer = connection.getresponse()
-        assert (answer.status, json.loads(answer.read())["code"]) == (413, "BODY_TOO_LARGE")
-    finally:
-        connection.close()

@@ -6,6 +6,7 @@ import pytest
 
 from models.config import Settings, load_settings
 from web.auth import safe_next
+from web.limits import one_place
 from web.security import content_security_policy, origin_allowed
 from web.signaling import Bucket
 
@@ -82,6 +83,20 @@ def test_the_content_security_policy_allows_our_own_sockets_and_nothing_inline()
     assert "frame-ancestors 'none'" in policy
     assert "base-uri 'none'" in policy
     assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_ipv6_client_cannot_hop_within_its_network(address: str, place: str) -> None:
+    assert one_place(address) == place
 
 
 def test_a_bucket_allows_its_burst_then_its_rate() -> None:
