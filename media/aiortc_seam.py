@@ -91,12 +91,19 @@ class Path:
         self._socket = socket.socket(fileno=socket.dup(number))
         self._socket.setblocking(False)
         self.sendto: Callable[[memoryview, tuple[str, int]], int] = self._socket.sendto
+        self.receive_into: Callable[[memoryview], int] = self._socket.recv_into
 
     def close(self) -> None:
         """Close the duplicate and let the contexts go."""
         self._socket.close()
         self._sessions = (None, None)
         self.protect_context = self.unprotect_context = None
+
+
+def path_of(client: RTCPeerConnection) -> Path:
+    """The transport of a connected stock client: for load generators, which take it over."""
+    dtls = client.getTransceivers()[0].receiver.transport
+    return Path(dtls, dtls.transport._connection._nominated[1])
 
 
 # --- ICE that only answers ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import uvloop
+from aioice import stun
 from aioice.ice import StunProtocol
 
 from tests.integration.media.media_clients import room, until
@@ -200,6 +201,7 @@ def test_stop_forwarding_is_immediate_in_both_directions() -> None:
                 await other.subscribe(creator, fan)
                 await fan.decodes("video")
                 await other.decodes("video", 20)
+                assert fan.subscribing is not None
                 fan.peer.stop_forwarding()
                 # Whatever the kernel still held for the client arrives before the other one's next frames.
                 await other.decodes("video", 3)
@@ -209,6 +211,13 @@ def test_stop_forwarding_is_immediate_in_both_directions() -> None:
                 await other.decodes("video", 60)
                 assert (reached(fan.subscribing), reached(fan.publishing)) == before
                 assert fan.lost == []
+                ice: Any = fan.subscribing.getTransceivers()[0].receiver.transport.transport._connection
+                pair = ice._nominated[1]
+                with pytest.raises(stun.TransactionTimeout):
+                    await pair.protocol.request(
+                        ice.build_request(pair, nominate=False), pair.remote_addr,
+                        integrity_key=ice.remote_password.encode(), retransmissions=0,
+                    )  # fmt: skip
 
     run(scenario())
 

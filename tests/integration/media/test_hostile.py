@@ -125,8 +125,9 @@ def test_the_shortest_malformed_stun_is_dropped_in_silence(caplog: pytest.LogCap
         assert found is not None
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.setblocking(False)
+            whole = b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(52)
             for length in range(1, 60):
-                stranger.sendto((b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(52))[:length], ("127.0.0.1", int(found[1])))
+                stranger.sendto(whole[:length], ("127.0.0.1", int(found[1])))
             await until(lambda: leg._agent.malformed > 0, "they arrived")
             assert heard(stranger) == 0
         await leg.close()
@@ -143,15 +144,18 @@ def test_nothing_is_ever_sent_to_an_address_that_a_client_named() -> None:
             victim.bind(("127.0.0.1", 0))
             victim.setblocking(False)
             port = victim.getsockname()[1]
-            named = f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host"
+            named = f"a=candidate:1 1 udp 2147483647 127.0.0.1 {port} typ host"
             async with room(2) as (creator, fan):
                 publish, subscribe = creator.peer.accept_publish, fan.peer.accept_subscribe_answer
 
                 async def naming_publish(sdp: str) -> str:
-                    return await publish(sdp.replace("a=ice-ufrag", f"{named}\r\na=ice-ufrag"))
+                    answer = await publish(sdp.replace("a=ice-ufrag", f"{named}\r\na=ice-ufrag"))
+                    await asyncio.sleep(0.2)  # an agent that probes would have done so
+                    return answer
 
                 async def naming_answer(sdp: str) -> None:
                     await subscribe(sdp.replace("a=ice-ufrag", f"{named}\r\na=ice-ufrag"))
+                    await asyncio.sleep(0.2)
 
                 creator.peer.accept_publish = naming_publish  # type: ignore[method-assign]
                 fan.peer.accept_subscribe_answer = naming_answer  # type: ignore[method-assign]
@@ -290,7 +294,8 @@ def test_five_hundred_lines_and_lines_without_media_are_refused() -> None:
         async with room(1) as (client,):
             pc, offer = await a_real_offer()
             head, *media = re.split(r"(?=^m=)", offer, flags=re.M)
-            for sdp in (head, head + media[1] * 500, head + media[1] * 5, head.replace("BUNDLE", "X") + "".join(media)):
+            unbundled = head.replace("BUNDLE", "X") + "".join(media)
+            for sdp in (head, head + media[1] * 500, head + media[1] * 5, unbundled):
                 with pytest.raises(BadSdp):
                     await client.peer.accept_publish(sdp)
             assert client.peer.published == {}
