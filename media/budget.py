@@ -220,6 +220,20 @@ class SessionMeter:
         self._paid = max(self._paid, paid_ms)
         return True
 
+    def catch_up(self, reported: Budget, now_ms: int) -> None:
+        """What an earlier boot reported counts here too: figures rise to it, none falls.
+
+        A repeated ``OpenRoom`` from before a restart may have opened this session without it.
+        """
+        self._step(now_ms)
+        if self._state == "ended":
+            return
+        self._delivered = min(self._paid, max(self._delivered, reported.delivered_ms))
+        self._undo_delivered = max(self._undo_delivered, min(self._paid, reported.delivered_ms))
+        self._pauses["creator"] = max(self._pauses["creator"], reported.creator_pause_ms)
+        self._pauses["node"] = max(self._pauses["node"], reported.node_pause_ms)
+        self._look_for_end(now_ms)
+
     def close(self, now_ms: int) -> None:
         """The control plane ends the session."""
         self._step(now_ms)

@@ -135,6 +135,13 @@ class Call:
             self._say(self.meter.figures)
         return granted
 
+    def update(self, budget: Budget) -> None:
+        """A newer wish for a call that is open already: more paid time, figures not lower than these."""
+        if budget.paid_ms > self.meter.figures.paid_ms:
+            self.grant(budget.paid_ms)
+        self.meter.catch_up(budget, monotonic_ms())
+        self.look()
+
     def close(self, reason: Reason) -> None:
         """The control plane's wish. Forwarding has stopped when this returns."""
         self._close_reason = reason

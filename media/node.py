@@ -104,12 +104,15 @@ class Node:
     # --- joins --------------------------------------------------------------------------------------
 
     def check_grant(self, text: str, room_id: str, user_id: str) -> Grant:
-        """The grant that permits this join. Raises Forbidden, also for one used or issued before this boot."""
+        """The grant that permits this join. Raises Forbidden, and Refused for one issued before this boot."""
         grant = grants.verify(text, self._grant_key, utc_now().timestamp())
         if (grant.room_id, grant.user_id) != (room_id, user_id):
             raise Forbidden("The grant is for another room or user.")
-        if grant.jti in self._used_grants or grant.issued_at < self._booted_at:
+        if grant.jti in self._used_grants:
             raise Forbidden("The grant has been used.")
+        if grant.issued_at < self._booted_at:
+            # Maybe used on an earlier boot, maybe only unlucky: a fresh one tells.
+            raise Refused("The media service restarted; ask for a new grant.", code="UNAVAILABLE")
         return grant
 
     def join(self, grant: Grant, wire: Wire) -> tuple[Room, Participant]:

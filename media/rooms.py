@@ -76,8 +76,8 @@ class Room:
         self.barred |= set(spec.barred)
         for user_id in tuple(self.barred & self.participants.keys()):
             self.cut(user_id, "MODERATION")
-        if self.call is not None and spec.budget is not None and spec.budget.paid_ms > self.paid_ms:
-            self.call.grant(spec.budget.paid_ms)
+        if self.call is not None and spec.budget is not None:
+            self.call.update(spec.budget)
 
     @property
     def paid_ms(self) -> int:

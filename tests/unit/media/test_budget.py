@@ -445,6 +445,17 @@ def test_after_a_restart_the_fan_cannot_stop_the_clock_for_long() -> None:
     assert stage.ending.pause_cause is None
 
 
+def test_figures_of_an_earlier_boot_that_come_late_are_taken_over_and_never_fall() -> None:
+    stage = Stage(budget(60_000)).live().play(10_000)
+    stage.meter.catch_up(budget(60_000, delivered_ms=50_000, node_pause_ms=700), stage.now)
+    stage.meter.catch_up(budget(60_000, delivered_ms=20_000), stage.now)
+    assert stage.delivered == 50_000
+    assert stage.meter.figures.node_pause_ms == 700
+    stage.play(10_100)
+    assert stage.fact == "time_expired"
+    assert stage.delivered == 60_000
+
+
 def test_a_resumed_session_with_nothing_left_ends_at_once() -> None:
     stage = Stage(budget(60_000, delivered_ms=60_000, resumed=True)).play(100)
     assert stage.fact == "time_expired"
