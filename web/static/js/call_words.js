@@ -22,7 +22,8 @@ export function endNowWords(session, now, meter) {
   const comes = now.back ? `${tokens(now.back)} (${money(now.back)}) ${now.back === 1 ? "comes" : "come"} back.` : "Nothing comes back.";
   if (session.role === "creator") {
     const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${tokens(now.back)} back.`;
-    return { label, title: `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}`, words,
+    const title = now.tokens ? `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}` : "You earn nothing";
+    return { label, title, words,
       short: `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` };
   }
   const why = {
@@ -71,9 +72,10 @@ export function overlayWords(session, meter, pause) {
   }
   if (meter.state !== "paused") return null;
   const what = meter.cause === "node" ? "something fails on our side" : fan ? `${other}’s picture isn’t arriving` : "your picture isn’t arriving";
-  const count = fan
-    ? `you pay whole minutes delivered: ${minutes(pause.end.minutes)}, ${tokens(pause.end.tokens)}.`
-    : `you are paid whole minutes delivered: ${minutes(pause.end.minutes)}, ${tokens(pause.end.tokens)}.`;
+  const pays = fan ? "you pay" : "you are paid";
+  const count = pause.end.tokens
+    ? `${pays} whole minutes delivered: ${minutes(pause.end.minutes)}, ${tokens(pause.end.tokens)}.`
+    : `${pays} nothing: no whole minute was delivered.`;
   return { mark: "pause", title: `Paused: ${what}`,
     words: `This time is not counted. If it lasts another ${clock(pause.leftMs)} the call ends and ${count}` };
 }

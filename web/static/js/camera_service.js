@@ -18,7 +18,7 @@ export const CAMERA_ERRORS = Object.freeze({
     words: "The browser was told not to use the camera. Allow camera and microphone next to the address, then try again.",
     help: "camera-refused",
   },
-  CAMERA_NOT_FOUND: { words: "No camera was found. Connect one, or watch and listen only.", help: "no-camera" },
+  CAMERA_NOT_FOUND: { words: "No camera was found. Connect one, then try again.", help: "no-camera" },
   CAMERA_BUSY: {
     words: "Another program or tab is using the camera. Close it there, then try again.",
     help: "camera-busy",

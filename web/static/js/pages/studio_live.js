@@ -134,7 +134,7 @@ export class StudioLive {
   async #goLive() {
     if (!this.#camera.active) await this.#lobby.start();
     if (!this.#camera.active) {
-      announce(this.#lobby.error?.words ?? "The camera is off.", "alert");
+      toast(this.#lobby.error?.words ?? "The camera is off.", { kind: "bad" });
       return;
     }
     const title = document.getElementById("stream-title").value.trim();
