@@ -30,6 +30,8 @@ MOST_TRACKS = 4
 """Tracks that one participant may publish: camera, microphone, and a screen with sound."""
 SEAT_BLOCK = 4
 """The first seat comes alone (a private stream needs one); after that they grow by so many."""
+MOST_SEATS = 30
+"""Sixty m-lines: within the limit of an SDP, and enough for nineteen others and eleven screens."""
 TICK_SECONDS = 0.1
 TICKS_A_REPORT = 10
 
@@ -200,10 +202,11 @@ class Peer:
 
     def subscribe(self, track: PublishedTrack) -> Slot:
         """Forward ``track`` to this peer. Starts at once if a negotiated slot is free, else after the next
-        offer and answer: look at ``needs_offer``. A key frame is asked for."""
-        if self._stopped:
+        offer and answer: look at ``needs_offer``. A key frame is asked for. After ``stop_forwarding``, or
+        with every seat taken, the slot that is returned carries nothing (its ``track`` is None)."""
+        slot = None if self._stopped or track.closed else self._free_slot(track)
+        if slot is None:
             return Slot(kind=track.kind, ssrc=0, seat=0)
-        slot = self._free_slot(track)
         track.add(slot, monotonic_ms())
         return slot
 
@@ -245,8 +248,8 @@ class Peer:
             slot.payload_types = cast("dict[Codec, int]", line.payload_types)
         self._rewire()
 
-    def _free_slot(self, track: PublishedTrack) -> Slot:
-        """A free slot, best next to the other track of the same publisher, else a new seat's."""
+    def _free_slot(self, track: PublishedTrack) -> Slot | None:
+        """A free slot, best next to the other track of the same publisher, else a new seat's if there is room."""
         free = [slot for slot in self._slots if slot.kind == track.kind and slot.track is None]
         taken = {slot.seat: slot.track.user_id for slot in self._slots if slot.track is not None}
         for slot in free:
@@ -257,9 +260,9 @@ class Peer:
             if slot.seat not in taken:
                 return slot
         before = len(self._slots)
-        for _ in range(SEAT_BLOCK if before else 1):
+        for _ in range(min(SEAT_BLOCK if before else 1, MOST_SEATS - before // 2)):
             self._add_seat()
-        return next(slot for slot in self._slots[before:] if slot.kind == track.kind)
+        return next((slot for slot in self._slots[before:] if slot.kind == track.kind), None)
 
     def _add_seat(self) -> None:
         if self._subscribe is None:

@@ -38,7 +38,7 @@ Lane = tuple[int, int, int, int, object, Callable[[memoryview, tuple[str, int]],
 """What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """One m-line of a subscriber's connection, carrying at most one track at a time."""
 

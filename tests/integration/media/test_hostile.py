@@ -357,3 +357,56 @@ def test_a_client_that_never_connects_is_closed_without_a_trace() -> None:
         assert (len(asyncio.all_tasks()), open_descriptors()) == before
 
     run(scenario())
+
+
+# --- addresses ----------------------------------------------------------------------------------------
+
+
+async def nominate(client: Client, elsewhere: socket.socket, *, answering: bool) -> bool:
+    """Nominate ``elsewhere`` with the client's own credentials; whether the server checked it back."""
+    assert client.publishing is not None
+    ice = client.publishing.getTransceivers()[0].sender.transport.transport._connection
+    pair = ice._nominated[1]
+    request = ice.build_request(pair, nominate=True)
+    request.add_message_integrity(ice.remote_password.encode())
+    elsewhere.sendto(bytes(request), pair.remote_addr)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(5):
+        while True:
+            message = stun.parse_message(await loop.sock_recv(elsewhere, 2048))
+            if message.message_class != stun.Class.REQUEST:
+                continue
+            if answering:
+                response = stun.Message(
+                    message_method=stun.Method.BINDING,
+                    message_class=stun.Class.RESPONSE,
+                    transaction_id=message.transaction_id,
+                )
+                response.attributes["XOR-MAPPED-ADDRESS"] = pair.remote_addr
+                response.add_message_integrity(ice.local_password.encode())
+                elsewhere.sendto(bytes(response), pair.remote_addr)
+            return True
+
+
+@pytest.mark.parametrize("answering", [True, False])
+def test_media_follows_a_client_only_to_an_address_that_answers(answering: bool) -> None:
+    """A client may move; it may not point us at someone else (a forged source address never answers)."""
+
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            await client.publish()
+            await until(lambda: client.peer.stats()["packets_in"] > 0, "media flows")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+                elsewhere.bind(("127.0.0.1", 0))
+                elsewhere.setblocking(False)
+                assert await nominate(client, elsewhere, answering=answering)
+                ingress = client.peer._ingress
+                assert ingress is not None
+                if answering:
+                    await until(lambda: ingress.wire.address == elsewhere.getsockname(), "we follow")
+                else:
+                    seen = client.peer.stats()["packets_in"]
+                    await until(lambda: client.peer.stats()["packets_in"] > seen + 50, "the call goes on")
+                    assert ingress.wire.address != elsewhere.getsockname()
+
+    run(scenario())

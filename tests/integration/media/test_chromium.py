@@ -1,0 +1,101 @@
+"""Real Chromium publishes to the plane and receives from it: the feedback lets it send 720p."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, async_playwright
+
+from media.plane import Peer
+from tests.integration.media.media_clients import LOOPBACK
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+PUBLISH = """async (codec) => {
+  const stream = await navigator.mediaDevices.getUserMedia({
+    audio: true, video: {width: 1280, height: 720, frameRate: 30}});
+  const pc = window.pc = new RTCPeerConnection();
+  for (const track of stream.getTracks()) {
+    const transceiver = pc.addTransceiver(track, {direction: 'sendonly', streams: [stream]});
+    if (track.kind === 'video') {
+      transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities('video').codecs
+        .filter((c) => c.mimeType === 'video/' + codec || c.mimeType === 'video/rtx'));
+    }
+  }
+  await pc.setLocalDescription();
+  await pc.setRemoteDescription({type: 'answer', sdp: await acceptPublish(pc.localDescription.sdp)});
+}"""
+SUBSCRIBE = """async () => {
+  const pc = window.pc = new RTCPeerConnection();
+  window.streams = new Set();
+  pc.ontrack = ({track, streams}) => {
+    window.streams.add(streams[0].id);
+    const element = document.createElement(track.kind);
+    element.autoplay = true;
+    element.srcObject = streams[0];
+    document.body.append(element);
+  };
+  await pc.setRemoteDescription({type: 'offer', sdp: await offerSubscribe()});
+  await pc.setLocalDescription();
+  await acceptAnswer(pc.localDescription.sdp);
+}"""
+STATS = "async () => { const all = []; (await pc.getStats()).forEach((s) => all.push(s)); return all; }"
+
+
+async def blank(route: Route) -> None:
+    await route.fulfill(status=200, content_type="text/html", body="<!doctype html><title>test</title>")
+
+
+async def value(page: Page, kind: str, key: str, /, **match: Any) -> float:
+    """A figure of ``getStats``, 0 while there is none."""
+    for report in await page.evaluate(STATS):
+        if report["type"] == kind and all(report.get(name) == wanted for name, wanted in match.items()):
+            return float(report.get(key) or 0)
+    return 0.0
+
+
+async def reaches(page: Page, least: float, kind: str, key: str, /, **match: Any) -> None:
+    async with asyncio.timeout(45):
+        while await value(page, kind, key, **match) < least:
+            await asyncio.sleep(0.25)
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_chromium_sends_and_receives_with_room_for_720p(codec: str) -> None:
+    async def scenario() -> None:
+        creator, fan = (
+            Peer(user_id=name, addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+            for name in ("usr_creator", "usr_fan")
+        )
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+            pages = [await browser.new_page() for _ in range(2)]
+            for page in pages:
+                await page.route("**/*", blank)
+                await page.goto("http://localhost:9/")
+            publisher, viewer = pages
+            await publisher.expose_function("acceptPublish", creator.accept_publish)
+            await viewer.expose_function("offerSubscribe", fan.offer_subscribe)
+            await viewer.expose_function("acceptAnswer", fan.accept_subscribe_answer)
+            await publisher.evaluate(PUBLISH, codec)
+            for track in creator.published.values():
+                fan.subscribe(track)
+            await viewer.evaluate(SUBSCRIBE)
+            await reaches(viewer, 20, "inbound-rtp", "framesDecoded", kind="video")
+            await reaches(viewer, 50, "inbound-rtp", "packetsReceived", kind="audio")
+            # Transport-wide feedback: without it the estimate stays where it began.
+            await reaches(publisher, 2_500_000, "candidate-pair", "availableOutgoingBitrate", nominated=True)
+            await reaches(viewer, 1, "remote-outbound-rtp", "packetsSent", kind="video")
+            assert await viewer.evaluate("[...streams].length") == 1, "sound and picture are kept in step"
+            assert await value(viewer, "inbound-rtp", "packetsLost", kind="video") == 0
+            await browser.close()
+        await creator.close()
+        await fan.close()
+
+    asyncio.run(scenario())
