@@ -25,11 +25,19 @@ export function onBalance(listener) {
   if (balance) listener(balance);
 }
 
-/** @param {{available: number, held: number}} fresh */
+/** A creator's header shows what was earned; the feed's message does not carry that. */
+const isCreator = document.getElementById("balance")?.getAttribute("aria-label")?.startsWith("Earnings") ?? false;
+
+/** @param {{available: number, held: number, earningsPending?: number, earnings?: number}} fresh */
 function showBalance(fresh) {
   balance = fresh;
   const link = document.getElementById("balance");
-  if (link && !link.getAttribute("aria-label")?.startsWith("Earnings")) {
+  if (link && isCreator) {
+    const earned = (fresh.earningsPending ?? 0) + (fresh.earnings ?? 0);
+    const main = link.querySelector('[data-balance="main"]');
+    if (main) main.textContent = formatTokens(earned);
+    link.setAttribute("aria-label", `Earnings, ${plural(earned, "token")}`);
+  } else if (link) {
     const aside = fresh.held ? `${formatTokens(fresh.held)} held` : money(fresh.available);
     const main = link.querySelector('[data-balance="main"]');
     const beside = link.querySelector('[data-balance="aside"]');
@@ -118,7 +126,7 @@ function wireFeed() {
   if (!userId) return;
   events.on("RESYNC", refreshBalance);
   events.on("BALANCE_CHANGED", (message) => {
-    if (typeof message.available === "number") showBalance({ available: message.available, held: message.held ?? 0 });
+    if (typeof message.available === "number" && !isCreator) showBalance({ available: message.available, held: message.held ?? 0 });
     else refreshBalance();
   });
   events.on("refused", () => {

@@ -97,14 +97,15 @@ async function wait(request) {
   window.scrollTo({ top: 0 });
   try {
     const module = await import("../lobby.js");
-    lobby ??= new module.Lobby(document.getElementById("lobby"));
+    lobby ??= new module.Lobby(/** @type {HTMLElement} */ (document.getElementById("lobby")));
     await lobby?.start();
   } catch (error) {
     console.warn("no lobby", error); // waiting works without a preview; the call page asks for the camera itself
   }
 }
 
-async function ask(/** @type {number | undefined} */ minutes) {
+/** @param {number} [minutes] */
+async function ask(minutes) {
   if (!dialog || !askButton) return;
   const opening = dialog;
   try {
@@ -169,7 +170,7 @@ function openFromAddress() {
   ask(minutes);
 }
 
-player.onGone = (reason) => {
+player.onGone = (/** @type {string} */ reason) => {
   if (reason === "STREAM_PRIVATE") streamIs({ status: "private", streamId: page.streamId, roomId: page.roomId });
   else if (reason === "STREAM_ENDED") streamIs(undefined);
   else if (reason === "MODERATION") player.over("offline");
