@@ -98,8 +98,20 @@ class Node:
             log.event("stood_still", level=logging.WARNING, for_ms=now_ms - self._ticked_at)
         self._ticked_at = now_ms
         for room in tuple(self.rooms.values()):
-            room.tick(now_ms, self._awake_since)
+            try:
+                room.tick(now_ms, self._awake_since)
+            except Exception:
+                self._failed(room)
         self._forget_grants()
+
+    def _failed(self, room: Room) -> None:
+        """A defect of ours in one room ends that room, as our fault, and no other."""
+        log.failure("room_failed", room_id=room.room_id)
+        self.rooms.pop(room.room_id, None)
+        try:
+            room.close("MEDIA_FAILURE")
+        except Exception:
+            log.failure("room_close_failed", room_id=room.room_id)
 
     # --- joins --------------------------------------------------------------------------------------
 

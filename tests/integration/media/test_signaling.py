@@ -371,6 +371,21 @@ async def test_who_does_not_read_loses_the_socket_and_nobody_else_notices(stage:
 
 
 @plays
+async def test_a_defect_in_one_room_ends_that_room_alone(stage: Stage) -> None:
+    def defect(now_ms: int, awake_since_ms: int) -> None:
+        raise ZeroDivisionError
+
+    broken, whole = stage.open(live_spec("broken")), stage.open(live_spec("whole"))
+    victim, other = await stage.join(broken, FAN), await stage.join(whole, FAN)
+    vars(stage.node.rooms[broken])["tick"] = defect
+    assert await victim.closed() == 4001
+    assert victim.terminated == "MEDIA_FAILURE"
+    await other.send(type="PING")
+    await other.hears("PONG")
+    assert list(stage.node.rooms) == [whole]
+
+
+@plays
 async def test_nothing_of_a_participant_stays_behind(stage: Stage) -> None:
     def held() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
