@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from models import settlement
+from models.timing import timers_for
 from tests.e2e.conftest import FLAGS as ONE_CAMERA
 from tests.e2e.small_node import SmallNode
 
@@ -239,6 +241,51 @@ class TestCameraService:
             }"""
         )
         assert kinds == ["video"]
+
+
+class TestCallBill:
+    """What the call page says that ending now costs is what the server would bill."""
+
+    def test_it_is_the_servers_bill(self, open_page: Callable[[], Page]) -> None:
+        cases = [
+            (role, state, paused_for_ms, minimum, delivered_ms)
+            for role in ("fan", "creator")
+            for state, paused_for_ms in (("running", 0), ("paused", 9_999), ("paused", 10_000), ("waiting", 0))
+            for minimum in (1, 5)
+            for delivered_ms in (0, 1, 59_999, 60_000, 60_001, 322_000, 599_999, 600_000)
+        ]
+        seen = open_page().evaluate(
+            """async (cases) => {
+              const { endNow } = await import("/js/call_bill.js");
+              const same = { minuteMs: 60_000, ratePerMinute: 7, totalHeld: 70, commissionPercent: 20 };
+              return cases.map(([role, state, pausedForMs, minMinutes, deliveredMs]) => {
+                const clock = { state, deliveredMs, paidMs: 600_000, pausedForMs };
+                const { minutes, tokens, back } = endNow({ ...same, role, minMinutes }, clock);
+                return [minutes, tokens, back];
+              });
+            }""",
+            cases,
+        )
+        assert seen == [server_bill(*case) for case in cases]
+
+
+def server_bill(role: str, state: str, paused_for_ms: int, minimum: int, delivered_ms: int) -> list[int]:
+    row = settlement.FAN_LEFT if role == "fan" else settlement.CREATOR_LEFT
+    if role == "fan" and state == "waiting":
+        row = settlement.CREATOR_NO_SHOW
+    elif role == "fan" and state == "paused" and paused_for_ms >= timers_for(60_000).pause_leave_ms:
+        row = settlement.CREATOR_LEFT
+    bill = settlement.bill(
+        row,
+        total_held=70,
+        min_minutes=minimum,
+        paid_ms=600_000,
+        delivered_ms=delivered_ms,
+        rate=7,
+        commission_percent=20,
+        minute_ms=60_000,
+    )
+    return [bill.billed_minutes, bill.charged if role == "fan" else bill.earnings, bill.refunded]
 
 
 class TestSFUClient:

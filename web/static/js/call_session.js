@@ -26,6 +26,7 @@ export class CallSession {
   #client = null;
   #meter = null;
   #stops = [];
+  #others = new Set();
   #session;
 
   /**
@@ -83,7 +84,9 @@ export class CallSession {
   }
 
   #draw() {
-    this.#view.show(this.#meter.at(performance.now()));
+    const tracks = [...this.#client.streams.values()].flatMap((stream) => stream.getVideoTracks());
+    const seen = tracks.some((track) => track.readyState === "live" && !track.muted);
+    this.#view.show(this.#meter.at(performance.now()), { here: this.#others.size > 0, seen });
   }
 
   #wireClient() {
@@ -94,6 +97,9 @@ export class CallSession {
       this.#meter.told(clock, performance.now());
       this.#draw();
     };
+    client.onJoined = ({ participants }) => (this.#others = new Set(participants.map(({ userId }) => userId)));
+    client.onParticipantJoined = (userId) => this.#others.add(userId);
+    client.onParticipantLeft = (userId) => this.#others.delete(userId);
     client.onConnectionState = (state) => {
       if (state === "closed") return;
       this.#view.connection(state);

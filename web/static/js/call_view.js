@@ -85,8 +85,9 @@ export class CallView {
   /**
    * Draws the clock and all that follows from it.
    * @param {Reading} reading
+   * @param {{here: boolean, seen: boolean}} other whether the other side is in the room, and shows a picture
    */
-  show(reading) {
+  show(reading, other) {
     const now = endNow(this.#session, reading);
     const words = endNowWords(this.#session, now, reading);
     this.#showClock(reading);
@@ -97,7 +98,8 @@ export class CallView {
     this.#put("uncounted", clock(reading.uncountedMs));
     const left = Math.max(0, scaled(ALL_PAUSES_MS, this.#session.minuteMs) - reading.uncountedMs);
     const long = { ...reading, pausedForMs: Infinity };
-    const over = this.#connection ?? overlayWords(this.#session, reading, { leftMs: left, end: endNow(this.#session, long) });
+    const pause = { leftMs: left, end: endNow(this.#session, long) };
+    const over = this.#connection ?? overlayWords(this.#session, reading, pause, other);
     this.#showOver(over, this.#connection ? "reconnecting" : reading.state);
     this.#warn(reading);
   }
@@ -122,8 +124,9 @@ export class CallView {
     this.#one("mute").disabled = !camera.audioTrack;
   }
 
-  /** Why the other side sees nothing. @param {string} words "" takes it away @param {string} [help] */
-  cameraNote(words, help = "") {
+  /** Why the other side sees nothing. @param {string} words "" takes it away @param {string} [help] @param {string} [press] */
+  cameraNote(words, help = "", press = "Try again") {
+    this.#put("camera-retry", press);
     this.#one("camera-note").hidden = !words;
     this.#put("camera-words", words);
     this.#help("camera-note", help);

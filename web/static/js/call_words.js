@@ -24,7 +24,7 @@ export function endNowWords(session, now, meter) {
     const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${tokens(now.back)} back.`;
     const title = now.tokens ? `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}` : "You earn nothing";
     return { label, title, words,
-      short: `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` };
+      short: now.tokens ? `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` : "End now: you earn nothing." };
   }
   const why = {
     nothing: `${session.counterpart.displayName} is not connected yet.`,
@@ -59,9 +59,10 @@ export function aheadWords(session) {
  * @param {Session} session
  * @param {{state: string, cause?: string}} meter
  * @param {{leftMs: number, end: import("./call_bill.js").EndNow}} pause what is left of all pauses, and what an end by it costs
+ * @param {{here: boolean, seen: boolean}} seen of the other side
  * @returns {{title: string, words: string, mark: string}|null} null: the picture itself is shown
  */
-export function overlayWords(session, meter, pause) {
+export function overlayWords(session, meter, pause, seen) {
   const other = session.counterpart.displayName;
   const fan = session.role === "fan";
   if (meter.state === "waiting") {
@@ -70,7 +71,7 @@ export function overlayWords(session, meter, pause) {
         ? `The clock starts with the first picture. If ${other} does not connect, all of it comes back.`
         : `The clock starts with your first picture, whether ${other} is there or not.` };
   }
-  if (meter.state !== "paused") return null;
+  if (meter.state === "running") return fan || seen.seen ? null : unseenWords(other, seen.here);
   const what = meter.cause === "node" ? "something fails on our side" : fan ? `${other}’s picture isn’t arriving` : "your picture isn’t arriving";
   const pays = fan ? "you pay" : "you are paid";
   const count = pause.end.tokens
@@ -78,6 +79,13 @@ export function overlayWords(session, meter, pause) {
     : `${pays} nothing: no whole minute was delivered.`;
   return { mark: "pause", title: `Paused: ${what}`,
     words: `This time is not counted. If it lasts another ${clock(pause.leftMs)} the call ends and ${count}` };
+}
+
+/** The creator's clock runs without the fan's picture, and without the fan. */
+function unseenWords(other, here) {
+  return here
+    ? { mark: "offair", title: `${other} has no camera on`, words: "You are seen and heard as usual." }
+    : { mark: "user", title: `${other} is not here yet`, words: "The paid time runs with your picture, whether they watch or not." };
 }
 
 /**

@@ -38,6 +38,6 @@ events.on("SESSION_CHANGED", (message) => {
 });
 // The meter does not wait for the fan's camera: the seat is taken at once, the camera follows.
 const seated = call.start();
-if (fan && choice.watchOnly) view.cameraNote("You chose to watch and listen only.");
+if (fan && choice.watchOnly) view.cameraNote("You chose to watch and listen only.", "", "Turn camera on");
 else await call.openCamera();
 await seated;

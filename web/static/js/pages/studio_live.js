@@ -296,6 +296,7 @@ export class StudioLive {
     }
     for (const tile of all("tile")) tile.classList.toggle("tile--mirror", this.#camera.mirrored);
     one("self-off").hidden = this.#camera.videoTrack !== null;
+    one("self-on").hidden = this.#camera.videoTrack === null;
   }
 
   #showReady() {

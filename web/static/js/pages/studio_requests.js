@@ -123,7 +123,7 @@ export class RequestsPanel {
     const element = make("li", { class: "request" },
       make("div", { class: "row row--top" }, avatar(fan.handle, fan.handle, fan.avatarUrl),
         make("div", { class: "grow" },
-          make("h3", { class: "text-m", id }, fan.handle,
+          make("h3", { class: "text-m", id }, fan.handle, " ",
             fan.subscriber && make("span", { class: "pill pill--good" }, "Subscriber"),
             fan.isMock && make("span", { class: "pill pill--info" }, "Demo")),
           make("p", { class: "small muted" }, plural(request.minutes, "minute"))), ring),
