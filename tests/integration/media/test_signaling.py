@@ -19,9 +19,9 @@ from models.messages import signaling as say
 from models.messages.commands import CloseRoom, GrantBudget, OpenRoom, TerminateCall
 
 
-async def call(stage: Stage, name: str, paid_ms: int = 600_000, *, minute_ms: int = 60_000) -> tuple[Seat, Seat]:
+async def call(stage: Stage, name: str, paid_ms: int = 600_000) -> tuple[Seat, Seat]:
     """Creator and fan in a private room, both publishing, the clock running."""
-    room_id = stage.open(private_spec(name, paid_ms, minute_ms=minute_ms))
+    room_id = stage.open(private_spec(name, paid_ms))
     creator = await stage.join(room_id, CREATOR)
     fan = await stage.join(room_id, FAN)
     await creator.publish()
@@ -41,7 +41,7 @@ async def nothing_more(seat: Seat) -> None:
 
 @plays
 async def test_a_private_call_is_seen_and_heard_by_both_and_cut_at_the_paid_millisecond(stage: Stage) -> None:
-    creator, fan = await call(stage, "cut", paid_ms=4_000, minute_ms=6_000)
+    creator, fan = await call(stage, "cut", paid_ms=4_000)
     await asyncio.gather(creator.decodes(), fan.decodes())
     assert await fan.closed() == 4001
     assert await creator.closed() == 4001
@@ -61,7 +61,7 @@ async def test_a_private_call_is_seen_and_heard_by_both_and_cut_at_the_paid_mill
 
 @plays
 async def test_more_paid_time_moves_the_cut(stage: Stage) -> None:
-    _, fan = await call(stage, "more", paid_ms=3_000, minute_ms=6_000)
+    _, fan = await call(stage, "more", paid_ms=3_000)
 
     def more(paid_ms: int) -> GrantBudget:
         return GrantBudget(room_id="private-ses_more", session_id="ses_more", paid_ms=paid_ms, **fields())
@@ -264,7 +264,7 @@ async def test_who_leaves_ends_the_call_for_both(stage: Stage) -> None:
 
 @plays
 async def test_a_fan_who_never_connects_is_a_no_show(stage: Stage) -> None:
-    room_id = stage.open(private_spec("noshow", minute_ms=4_000))
+    room_id = stage.open(private_spec("noshow", minute_ms=12_000))
     creator = await stage.join(room_id, CREATOR)
     await creator.publish()
     assert await creator.closed() == 4001
