@@ -23,7 +23,7 @@ import pika
 from sqlalchemy.orm import Session
 
 from demo.media_file import media_file
-from demo.peer import JSON, Peer
+from demo.peer import Peer
 from demo.run import environment, integrator_token
 from demo.seat import Seat
 from models import ledger
@@ -148,9 +148,8 @@ async def budget_end(creator: Peer, fan: Peer, clip: Path) -> Cut:
         creator.join(accepted["roomId"], publish=clip, decode=False),
         fan.join(accepted["roomId"], decode=False),
     )
-    heard_at, clock = await running_clock(seat)
-    paid_until = heard_at + (clock["paidMs"] - clock["deliveredMs"]) / 1000
     ended = await asyncio.wait_for(seat.ended, 30)
+    paid_until = paid_instant(seat)
     cut = Cut(last_packet=since(paid_until, seat.seen.last_packet_at), told=since(paid_until, ended.at))
     await fan.receipt(accepted["sessionId"])
     await creator.forget(shown)
@@ -159,10 +158,10 @@ async def budget_end(creator: Peer, fan: Peer, clip: Path) -> Cut:
     return cut
 
 
-async def running_clock(seat: Seat) -> tuple[float, JSON]:
-    """The first running SESSION_CLOCK and when it was heard."""
-    clock = await seat.wait_for_clock("running")
-    return time.monotonic(), clock
+def paid_instant(seat: Seat) -> float:
+    """When the paid time was over: what the clock messages said, by the one that was heard with least delay."""
+    running = [clock for clock in seat.clocks if clock["state"] == "running"]
+    return min(float(clock["heardAt"]) + (clock["paidMs"] - clock["deliveredMs"]) / 1000 for clock in running)
 
 
 async def flowing(seats: list[Seat]) -> None:

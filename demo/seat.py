@@ -184,7 +184,7 @@ class Seat:
             self._candidates[pc].append(message["candidate"])
             await self._add_candidates(pc)
         elif kind == "SESSION_CLOCK":
-            self.clocks.append(message)
+            self.clocks.append({**message, "heardAt": time.monotonic()})
         elif kind == "TERMINATE_CALL":
             self._reason = message["reason"]
         async with self._changed:
