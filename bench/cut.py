@@ -161,7 +161,7 @@ async def budget_end(creator: Peer, fan: Peer, clip: Path) -> Cut:
 def paid_instant(seat: Seat) -> float:
     """When the paid time was over: what the clock messages said, by the one that was heard with least delay."""
     running = [clock for clock in seat.clocks if clock["state"] == "running"]
-    return min(float(clock["heardAt"]) + (clock["paidMs"] - clock["deliveredMs"]) / 1000 for clock in running)
+    return float(min(clock["heardAt"] + (clock["paidMs"] - clock["deliveredMs"]) / 1000 for clock in running))
 
 
 async def flowing(seats: list[Seat]) -> None:
