@@ -12,7 +12,11 @@ import uvloop
 from aioice import stun
 from aioice.ice import StunProtocol
 
+from media.plane import MOST_SEATS, PublishedTrack
+from media.tracks import Kind
 from tests.integration.media.media_clients import room, until
+
+KINDS: tuple[Kind, ...] = ("audio", "video")
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -92,6 +96,28 @@ def test_slots_grow_in_blocks_and_keep_one_publisher_in_one_seat() -> None:
                 pair = mids[str(number)], mids[str(number + 1)]
                 assert pair[0].user_id == pair[1].user_id
             await fan.decodes("video", 3 * 10)
+
+    run(scenario())
+
+
+def test_the_offer_of_a_full_room_fits_one_message() -> None:
+    async def scenario() -> None:
+        async with room(1) as (fan,):
+            slots = [
+                fan.peer.subscribe(
+                    PublishedTrack(
+                        track_id=f"trk_{number}_{kind}", user_id=f"usr_{number}", kind=kind, codec="VP8", clock_rate=1
+                    )
+                )
+                for number in range(40)
+                for kind in KINDS
+            ]
+            offer = await fan.peer.offer_subscribe()
+            # Nineteen others have a seat each, and JSON doubles every line end.
+            assert all(slot.track is not None for slot in slots[: 2 * 19])
+            assert offer.count("m=") == 2 * MOST_SEATS
+            assert [slot.track for slot in slots[2 * MOST_SEATS :]] == [None] * len(slots[2 * MOST_SEATS :])
+            assert len(offer) + 2 * offer.count("\n") < 60_000
 
     run(scenario())
 

@@ -304,6 +304,37 @@ def test_five_hundred_lines_and_lines_without_media_are_refused() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("pattern", "instead"),
+    [
+        (r"a=fingerprint:.*\r\n", ""),
+        (r"a=fingerprint:sha-\d+", "a=fingerprint:sha-1"),
+        (r"a=setup:.*\r\n", ""),
+        (r"a=ice-ufrag:.*", "a=ice-ufrag:not allowed"),
+        (r"a=ice-pwd:.*", "a=ice-pwd:short"),
+        (r"a=mid:.*", "a=mid:0"),
+        (r"a=mid:.*\r\n", ""),
+        (r"a=rtcp-mux\r\n", ""),
+        (r"(VP8|H264)/90000", "VP7/90000"),
+        (r"opus/48000", "speex/48000"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(pattern: str, instead: str) -> None:
+    """Later would be in a task of aiortc's, after the client was told that all is well."""
+
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            pc, offer = await a_real_offer()
+            with pytest.raises(BadSdp):
+                await client.peer.accept_publish(re.sub(pattern, instead, offer))
+            assert client.peer.published == {}
+            await client.peer.accept_publish(offer)
+            assert len(client.peer.published) == 2, "the next, sound offer is answered"
+            await pc.close()
+
+    run(scenario())
+
+
 # --- resources ----------------------------------------------------------------------------------------
 
 
