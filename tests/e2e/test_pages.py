@@ -96,6 +96,8 @@ def test_the_whole_price_is_there_before_the_click(live_app: House, creator: Pro
     expect(dialog).to_contain_text("about $60.00")
     expect(dialog.locator("#terms .ends > div")).to_have_count(10)
     expect(dialog).to_contain_text("The minimum, 500 tokens. The rest comes back.")
+    # And so does the length of a minute, where it is not sixty seconds
+    expect(dialog).to_contain_text("In this demo a minute lasts 20 s.")
     # And minutes below the minimum are answered with what is right
     minutes.fill("2")
     expect(dialog).to_contain_text("Choose 5 to 240 minutes.")

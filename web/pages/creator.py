@@ -87,6 +87,7 @@ def creator(handle: str) -> str:
         viewers=stream.viewers if stream else 0,
         offer=offer,
         terms=terms,
+        minute_ms=timers().minute_ms,
         answer_words=wording.lasting(timers().answer_ms),
         page_json=msgspec.json.encode(page).decode(),
     )
