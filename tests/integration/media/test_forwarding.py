@@ -106,7 +106,7 @@ def test_the_offer_of_a_full_room_fits_one_message() -> None:
             slots = [
                 fan.peer.subscribe(
                     PublishedTrack(
-                        track_id=f"trk_{number}_{kind}", user_id=f"usr_{number}", kind=kind, codec="VP8", clock_rate=1
+                        track_id=f"{kind}{number}", user_id=f"{number}", kind=kind, codec="VP8", clock_rate=90_000
                     )
                 )
                 for number in range(40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import random
 import re
@@ -113,6 +114,33 @@ def test_strangers_do_not_disturb_a_connection_being_set_up(attack: str, caplog:
     caplog.set_level(logging.WARNING)
     run(scenario())
     assert caplog.records == []
+
+
+def test_knowing_the_name_without_the_password_is_not_enough() -> None:
+    """The user fragments travel in the clear in every check; the password does not."""
+
+    async def scenario() -> None:
+        async with room(1) as (client,):
+            pc = client.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            pc.addTransceiver(Picture(), direction="sendonly")
+            await pc.setLocalDescription(await pc.createOffer())
+            answer = await client.peer.accept_publish(pc.localDescription.sdp)
+            port, ours = PORT.search(answer), re.search(r"a=ice-ufrag:(\S+)", answer)
+            theirs = re.search(r"a=ice-ufrag:(\S+)", pc.localDescription.sdp)
+            assert port is not None
+            assert ours is not None
+            assert theirs is not None
+            check = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+            check.attributes.update({"USERNAME": f"{ours[1]}:{theirs[1]}", "PRIORITY": 1, "USE-CANDIDATE": None})
+            check.add_message_integrity(b"a guess that is wrong!")
+            turns = itertools.cycle([bytes(check), client_hello()])
+            async with spraying(int(port[1]), lambda: next(turns)) as stranger:
+                await asyncio.sleep(0.1)
+                await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+                await until(lambda: client.connected == ["publish"], "connected in spite of it")
+                assert heard(stranger) == 0
+
+    run(scenario())
 
 
 def test_the_shortest_malformed_stun_is_dropped_in_silence(caplog: pytest.LogCaptureFixture) -> None:
