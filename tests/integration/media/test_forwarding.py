@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from aioice import stun
 from aioice.ice import StunProtocol
+from aiortc import RTCSessionDescription
 
 from media.plane import MOST_SEATS, PublishedTrack
 from media.tracks import Kind
@@ -262,6 +263,37 @@ def test_a_client_that_opens_a_new_publish_connection_replaces_the_old_one() -> 
             await fan.subscribe(creator)
             await fan.decodes("video")
             await fan.decodes("audio")
+
+    run(scenario())
+
+
+def test_a_second_offer_takes_a_track_back_and_brings_another() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            pc = creator.publishing
+            assert pc is not None
+            camera = next(line for line in pc.getTransceivers() if line.kind == "video")
+
+            async def offer_again(direction: str) -> None:
+                camera.direction = direction
+                await pc.setLocalDescription(await pc.createOffer())
+                answer = await creator.peer.accept_publish(pc.localDescription.sdp)
+                await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
+            sound = next(track for track in creator.peer.published.values() if track.kind == "audio")
+            await offer_again("inactive")
+            assert list(creator.peer.published.values()) == [sound]
+            assert list(fan.peer.mids().values()) == [sound]
+            await fan.decodes("audio")
+            await offer_again("sendonly")
+            (picture,) = (track for track in creator.peer.published.values() if track is not sound)
+            fan.peer.subscribe(picture)
+            assert not fan.peer.needs_offer
+            await fan.decodes("video", 10)
+            assert creator.connected == ["publish"]
 
     run(scenario())
 
