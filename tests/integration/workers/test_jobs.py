@@ -6,10 +6,14 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
+from stage import Stage
 
+from models import inbox, outbox
 from models.db import Database
-from workers.jobs import Job, run_due
+from models.plumbing import InboxRow, OutboxRow
+from workers.jobs import KEEP_INBOX, KEEP_PUBLISHED, Job, housekeeping, poll_payments, run_due
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -64,3 +68,36 @@ def test_a_job_that_fails_is_due_again(database: Database) -> None:
         run_due(database, (Job("count", 60_000, fail),), NOW)
     # then
     assert run_due(database, (Job("count", 60_000, lambda _tx, _now: ran.append(1)),), NOW) == 1
+
+
+def test_each_running_session_is_polled(database: Database) -> None:
+    # given
+    stage = Stage(database)
+    stage.node_ready()
+    running, other, ended = stage.running(), stage.connecting(), stage.running()
+    stage.end(ended.session_id, ended.fan)
+    # when
+    database.run(lambda tx: poll_payments(tx, stage.now))
+    # then
+    polled = {body for _, actor, body in stage.actors() if actor == "poll_session_payments"}
+    assert polled == {f'["{running.session_id}"]', f'["{other.session_id}"]'}
+
+
+def test_housekeeping_forgets_what_is_old_and_nothing_else(database: Database) -> None:
+    # given
+    def fill(tx: Session) -> None:
+        inbox.first_time(tx, "old", NOW - KEEP_INBOX - SECOND)
+        inbox.first_time(tx, "young", NOW - KEEP_INBOX + SECOND)
+        for name in ("delivered", "fresh", "waiting"):
+            outbox.actor(tx, "rules", name, cause_id="test", now=NOW - 2 * KEEP_PUBLISHED)
+        for row in tx.scalars(select(OutboxRow)):
+            ages = {"delivered": KEEP_PUBLISHED + SECOND, "fresh": KEEP_PUBLISHED - SECOND}
+            row.published_at = NOW - ages[row.actor] if row.actor in ages else None
+
+    database.run(fill)
+    # when
+    database.run(lambda tx: housekeeping(tx, NOW))
+    # then
+    with database.reading() as tx:
+        assert set(tx.scalars(select(InboxRow.message_id))) == {"young"}
+        assert set(tx.scalars(select(OutboxRow.actor))) == {"fresh", "waiting"}
