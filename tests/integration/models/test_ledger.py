@@ -302,6 +302,25 @@ def test_a_settlement_that_paid_nothing_has_nothing_to_refund(
     book.check()
 
 
+def test_what_the_creators_pending_earnings_no_longer_have_is_not_refunded(
+    book: Book, fan: str, creator: str, now: datetime
+) -> None:
+    book.hold(fan, 500)
+    settled = book.settle(creator, 400, 100)
+    _move(book, "clear", {f"earnings_pending:{creator}": -1, f"earnings:{creator}": 1})
+    with pytest.raises(Conflict) as refusal:
+        book.database.run(lambda tx: ledger.reverse(tx, settled.transfer_id, cause_id="test", now=now))
+    assert refusal.value.code == "NOT_REVERSIBLE"
+    assert book.balances(fan) == {"wallet": 500}
+    book.check()
+
+
+def test_a_transfer_that_does_not_balance_is_a_mistake_of_the_program(book: Book, fan: str) -> None:
+    with pytest.raises(ValueError, match="zero"):
+        _move(book, "from nothing", {f"wallet:{fan}": 1})
+    book.check()
+
+
 def test_only_a_settlement_is_refunded(book: Book, fan: str, now: datetime) -> None:
     held = book.hold(fan, 500)
     with pytest.raises(Invalid):
@@ -378,7 +397,8 @@ def test_what_bad_tokens_paid_comes_back_from_pending_earnings_with_its_fee(
 ) -> None:
     book.hold(fan, 500)
     book.settle(creator, 241, 60)
-    assert book.mark_bad(_lot_ids(book.database, fan)[0]) == 1_000
+    lot = _lot_ids(book.database, fan)[0]
+    assert [book.mark_bad(lot), book.mark_bad(lot)] == [1_000, 0]
     assert book.balances(fan) == {}
     assert book.balances(creator) == {}
     assert book.platform("fees") == 0

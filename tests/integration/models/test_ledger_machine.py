@@ -262,4 +262,4 @@ def test_any_order_of_movements_keeps_the_books(new_database: Callable[[], Datab
 @pytest.mark.prove
 @pytest.mark.timeout(3_600)
 def test_very_many_orders_of_movements_keep_the_books(new_database: Callable[[], Database], now: datetime) -> None:
-    _run(new_database, now, examples=400, steps=60)
+    _run(new_database, now, examples=150, steps=50)
