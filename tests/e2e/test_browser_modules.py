@@ -36,9 +36,10 @@ Object.defineProperty(HTMLMediaElement.prototype, "srcObject", {
 });
 const append = Element.prototype.append;
 Element.prototype.append = function (...nodes) {
-  for (const node of nodes) if (node?.role === "alert") note("said " + node.textContent);
+  for (const node of nodes) if (node.role === "alert") note("said " + node.textContent);
   append.apply(this, nodes);
 };
+undefined;
 """
 JOIN = """
 async ([roomId, userId, publish]) => {
