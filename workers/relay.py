@@ -94,7 +94,13 @@ class Relay:
         done: list[int] = []
         try:
             for row in rows:
-                self._publish(row)
+                try:
+                    self._publish(row)
+                except (pika.exceptions.AMQPError, OSError):
+                    raise
+                except Exception:
+                    # A row that cannot be turned into a message is a defect; it must not stop all others.
+                    log.failure("outbox_row_dropped", message_id=row.message_id, cause_id=row.cause_id)
                 done.append(row.seq)
         finally:
             # What got through before a failure is not sent again after it.

@@ -91,6 +91,22 @@ def test_a_command_for_nobody_is_dropped_and_holds_nothing_up(
     assert "message_id=lost" in caplog.text
 
 
+def test_a_row_that_is_no_message_stops_no_other(
+    db: Database, amqp_url: str, channel: Any, say: Say, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    say("broken", "actor", "rules", "no JSON", actor="apply_auto_accept")
+    say("sound", "actor", "rules", '["req_1"]', actor="apply_auto_accept")
+    # when
+    relay = Relay(db, amqp_url)
+    relay.step()
+    relay.close()
+    # then
+    assert [json.loads(body)["message_id"] for body in drain(channel, "rules")] == ["sound"]
+    assert waiting(db) == 0
+    assert "outbox_row_dropped message_id=broken" in caplog.text
+
+
 def test_a_deleted_queue_comes_back_with_its_message(
     db: Database, amqp_url: str, channel: Any, say: Say, eventually: Callable[..., None]
 ) -> None:
