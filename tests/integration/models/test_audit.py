@@ -13,8 +13,8 @@ from models.db import Database
 DAMAGE = {
     "an entry is missing its other side": (
         (
-            "INSERT INTO entries (transfer_id, account_id, amount) SELECT t.id, 'gateway:sandbox', 1 FROM transfers t"
-            " WHERE t.kind = 'settle'"
+            "INSERT INTO entries (transfer_id, account_id, amount) SELECT t.id, 'gateway:sandbox', 1"
+            " FROM transfers t WHERE t.kind = 'settle'"
         ),
         "not to zero",
     ),
