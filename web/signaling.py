@@ -97,9 +97,9 @@ def _talk(ws: WebSocket, house: Greenroom, bearer: str | None, cause: str) -> No
             bucket = Bucket(MESSAGES_PER_SECOND, BURST, time.monotonic())
             first, join = _await_join(ws, bearer, bucket)
             url = _node_of(house, join, bearer)
-            node = _connect(url)
-            log.event("pipe_opened", room_id=join.room_id, user_id=join.user_id, cause_id=cause)
-            code = Pipe(ws, node, bucket).run(first)
+            with _connect(url) as node:
+                log.event("pipe_opened", room_id=join.room_id, user_id=join.user_id, cause_id=cause)
+                code = Pipe(ws, node, bucket).run(first)
             log.event("pipe_closed", room_id=join.room_id, user_id=join.user_id, code=code, cause_id=cause)
         except Refused as refusal:
             ws.send(_error(refusal.code, refusal.message))

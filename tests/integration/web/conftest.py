@@ -12,11 +12,12 @@ from flask.testing import FlaskClient
 from live_web import LiveWeb
 from web_people import PASSWORD, People
 
+from models.clock import utc_now
 from models.config import Settings, load_settings
 from models.db import Database
 from models.services import accounts
 from ops.rabbitmq import RabbitNode
-from web import create_app
+from web import create_app, limits
 
 SECRET = "a-key-for-tests-only-that-is-long-enough"
 # Nothing listens there: REST needs no broker.
@@ -104,6 +105,13 @@ def live_people(live_environment: dict[str, str], password_hash: str) -> Iterato
     database = Database(live_environment["DATABASE_URL"])
     yield People(database, password_hash)
     database.close()
+
+
+@pytest.fixture
+def still_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No window of a limit ends while a slow machine is still counting up to it."""
+    moment = utc_now()
+    monkeypatch.setattr(limits, "utc_now", lambda: moment)
 
 
 Page = Callable[[FlaskClient], dict[str, str]]

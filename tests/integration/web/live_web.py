@@ -32,7 +32,9 @@ class LiveWeb:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.origin = f"http://localhost:{self.port}"
-        settings = environment | {"PUBLIC_URL": self.origin, "LOG_LEVEL": "WARNING"}
+        # Warnings are errors here too.
+        strict = {"PYTHONWARNINGS": "error::DeprecationWarning:web,error::DeprecationWarning:models"}
+        settings = environment | strict | {"PUBLIC_URL": self.origin, "LOG_LEVEL": "WARNING"}
         command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "gthread", "--threads", "64"]
         command += ["--worker-connections", "200", "--graceful-timeout", "1", "--log-level", "warning"]
         command += ["-b", f"127.0.0.1:{self.port}", "web:create_app()"]

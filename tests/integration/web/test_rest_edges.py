@@ -145,6 +145,7 @@ def test_a_token_is_given_for_the_right_password_alone(client: FlaskClient, peop
     assert wrong.json["detail"] == unknown.json["detail"]
 
 
+@pytest.mark.usefixtures("still_window")
 def test_guessing_is_limited_for_each_account(app: Flask, people: People) -> None:
     client, someone = app.test_client(), people.fan()
     guess = {"email": someone.email, "password": "wrong"}

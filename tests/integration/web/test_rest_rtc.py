@@ -132,6 +132,7 @@ def test_a_grant_is_refused_for_other_peoples_rooms_and_in_other_peoples_names(
     assert (code_of(wrong), wrong.json["field"]) == ((422, "INVALID"), "role")
 
 
+@pytest.mark.usefixtures("still_window")
 def test_grants_are_limited(client: FlaskClient, people: People) -> None:
     fan = people.fan()
     answers = [client.post(GRANTS, json={}, headers=fan.headers()).status_code for _ in range(61)]

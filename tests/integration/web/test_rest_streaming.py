@@ -247,6 +247,7 @@ def test_a_key_that_is_none_is_refused(client: FlaskClient, fan: Someone, key: s
     assert refused.json["field"] == "Idempotency-Key"
 
 
+@pytest.mark.usefixtures("still_window")
 def test_requests_are_limited(app: Flask, people: People, creator: Someone, fan: Someone) -> None:
     client = app.test_client()
     answers = [client.post(ASK, json={}, headers=fan.headers(idempotency_key="k")) for _ in range(61)]
