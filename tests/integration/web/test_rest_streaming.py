@@ -24,6 +24,12 @@ def code_of(response: Any) -> tuple[int, str]:
 
 
 @pytest.fixture
+def environment(environment: dict[str, str], database_url: str) -> dict[str, str]:
+    """On SQLite and on PostgreSQL."""
+    return environment | {"DATABASE_URL": database_url}
+
+
+@pytest.fixture
 def creator(people: People) -> Someone:
     return people.creator()
 
