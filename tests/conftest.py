@@ -22,6 +22,8 @@ from ops.house import House
 from ops.postgres import PostgresServer, free_port
 from ops.rabbitmq import RabbitNode, free_port_block
 
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = ("unit", "integration", "e2e")
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
 
@@ -34,7 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long proofs run with ``make prove``; each has a short seed among the ordinary tests."""
+    """What fails fastest first; the browser last, whose driver keeps an event loop in the main thread.
+
+    The long proofs run with ``make prove``; each has a short seed among the ordinary tests.
+    """
+    items.sort(key=lambda item: KINDS.index(item.path.relative_to(ROOT / "tests").parts[0]))
     if config.getoption("--prove"):
         return
     long_proofs = [item for item in items if item.get_closest_marker("prove")]
