@@ -31,11 +31,14 @@ PATIENCE_SECONDS = 60
 STRAY_FRAMES = 15
 
 
-@pytest.fixture(scope="module")
-def house(make_house: MakeHouse, servers_directory: Path) -> Iterator[House]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.prove)])
+def house(request: pytest.FixtureRequest, make_house: MakeHouse, servers_directory: Path) -> Iterator[House]:
     """A house whose broker is its own to lose."""
-    broker = RabbitNode(servers_directory / "rabbitmq-to-kill", free_port_block())
-    made = make_house(minute_seconds=MINUTE_SECONDS, demo=True, broker=broker)
+    broker = RabbitNode(servers_directory / f"rabbitmq-{request.param}", free_port_block())
+    environment = {}
+    if request.param == "postgresql":
+        environment["DATABASE_URL"] = request.getfixturevalue("postgres").create("kills")
+    made = make_house(minute_seconds=MINUTE_SECONDS, demo=True, broker=broker, **environment)
     yield made
     made.stop()
 

@@ -9,11 +9,17 @@ from demo import PASSWORD
 from demo.media_file import media_file
 from demo.peer import Peer
 from ops.house import ROOT, House
+from ops.postgres import PostgresServer
 
 
-def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House]) -> None:
-    # given a house in demo mode
-    house = make_house(minute_seconds=5, demo=True, names=("media", "worker", "clock", "web", "demo"))
+def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], postgres: PostgresServer) -> None:
+    # given a house in demo mode, on PostgreSQL
+    house = make_house(
+        minute_seconds=5,
+        demo=True,
+        names=("media", "worker", "clock", "web", "demo"),
+        DATABASE_URL=postgres.create("mock_fan"),
+    )
     clip = media_file(ROOT / "var")
 
     async def play() -> None:
