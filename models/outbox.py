@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -47,6 +48,17 @@ def notify(
     moment = now or utc_now()
     body = msgspec.json.encode({"at": rfc3339(moment), **message}).decode()
     _write(tx, ids.new_id(ids.MESSAGE), "feed", user_id, None, body, cause_id, moment)
+
+
+def command_waits(tx: Session, cause_id: str, since: datetime) -> bool:
+    """Whether a command of that cause, written after ``since``, has not been published yet: the broker is away."""
+    waiting = select(OutboxRow.seq).where(
+        OutboxRow.published_at.is_(None),
+        OutboxRow.kind == "command",
+        OutboxRow.cause_id == cause_id,
+        OutboxRow.created_at > since,
+    )
+    return tx.scalar(waiting.limit(1)) is not None
 
 
 def _write(

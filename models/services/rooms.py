@@ -85,7 +85,11 @@ def _no_such_room() -> NotFound:
 
 
 def signaling_url(tx: Session, room_id: str) -> str:
-    """The ws(s) address of the node that the room is on; raises NotFound."""
+    """The ws(s) address of the node that the room is on; raises NotFound, Unavailable ROOM_OPENING.
+
+    Nobody enters a call that we do not know to be open: should we give it up for unconfirmed and give
+    everything back, nothing may have been watched.
+    """
     url = tx.scalar(
         select(MediaNodeRow.signaling_url)
         .join(RoomRow, RoomRow.node_id == MediaNodeRow.id)
@@ -93,6 +97,9 @@ def signaling_url(tx: Session, room_id: str) -> str:
     )
     if url is None:
         raise _no_such_room()
+    opening = select(SessionRow.id).where(SessionRow.room_id == room_id, SessionRow.opened_at.is_(None))
+    if tx.scalar(opening) is not None:
+        raise Unavailable("The room is not open yet.", code="ROOM_OPENING")
     return url
 
 
@@ -174,6 +181,7 @@ def open_room(
             deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
             room=spec,
         ),
+        now=now,
     )
 
 
@@ -190,7 +198,7 @@ def close_room(
         reason=reason,
     )
     if room is not None and room.node_id is not None:
-        outbox.command(tx, room.node_id, command)
+        outbox.command(tx, room.node_id, command, now=now)
     return command
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from models import log
+from models import log, outbox
 from models.errors import Conflict, NotFound
 from models.messages.events import AnyEvent, PauseCause
 from models.people import PersonRow
 from models.services import media_facts, rooms
-from models.services.ending import want_end
+from models.services.ending import MESSAGES_MS, settle_by, want_end
 from models.services.receipts import Receipt, ReceiptSummary, history, receipt_of, why
 from models.services.settling import bill_now, settle
 from models.sessions import RUNNING, SessionRow
@@ -164,16 +164,26 @@ def open_overdue(tx: Session, now: datetime) -> int:
 
 
 def settle_overdue(tx: Session, now: datetime) -> int:
-    """Sessions that went silent are wanted to end; those without a final report settle by the last one."""
+    """Sessions that went silent are wanted to end; those without a final report settle by the last one.
+
+    While the broker is away the node can neither be told to stop nor say what it delivered: its budget is
+    not given back under it, the time for its report begins when the command has left, or after a day.
+    """
     silent = _due(tx, now, "silent")
     for session in silent:
         log.event("session_silent", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
         want_end(tx, session.id, None, by_id=None, now=now)
-    overdue = _due(tx, now, "settle")
-    for session in overdue:
-        log.event("no_final_report", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
-        settle(tx, session, None, now)
-    return len(silent) + len(overdue)
+    overdue = 0
+    command_holds = now - timedelta(seconds=rooms.CLOSE_WITHIN_SECONDS)
+    for session in _due(tx, now + timedelta(milliseconds=MESSAGES_MS), "settle"):
+        if outbox.command_waits(tx, session.cause_id, command_holds):
+            session.deadline_at = settle_by(session, now)
+        elif session.deadline_at is not None and session.deadline_at <= now:
+            log.event("no_final_report", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
+            settle(tx, session, None, now)
+            overdue += 1
+    tx.flush()
+    return len(silent) + overdue
 
 
 def running_sessions(tx: Session) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models import ids, ledger
@@ -38,6 +38,7 @@ class Stage:
         self.database = database
         self.now = START
         self.boot = "boot_1"
+        self.broker_is_there = True
         self.settings = settings()
         self._numbers = itertools.count()
 
@@ -48,6 +49,13 @@ class Stage:
 
     def later(self, **delta: float) -> None:
         self.now += timedelta(**delta)
+        if self.broker_is_there:
+            self.carry()
+
+    def carry(self) -> None:
+        """The relay has published what waited."""
+        waiting = update(OutboxRow).where(OutboxRow.published_at.is_(None))
+        self.run(lambda tx: tx.execute(waiting.values(published_at=self.now)))
 
     def balances(self, person: Person) -> dict[str, int]:
         with self.database.reading() as tx:

@@ -9,7 +9,7 @@ import contextlib
 import random
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -195,7 +195,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 15, 31, 61, 121, 900]))
     def time_passes(self, seconds: int) -> None:
-        self.stage.now += timedelta(seconds=seconds)
+        self.stage.later(seconds=seconds)
         for check in (private_streams.expire_due, sessions.open_overdue, sessions.settle_overdue):
             self.stage.run(lambda tx, check=check: check(tx, self.now()))
 

@@ -390,6 +390,35 @@ def test_a_session_that_media_never_ends_is_ended_after_all_it_could_have_used(s
     assert (receipt.end_reason, receipt.billed_minutes) == ("MEDIA_FAILURE", 5)
 
 
+def test_no_budget_is_given_back_under_a_node_that_cannot_be_told(stage: Stage) -> None:
+    """The broker is away for ten minutes: the node forwards on, so its word is waited for."""
+    call = stage.running()
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    stage.carry()
+    stage.broker_is_there = False
+    stage.end(call.session_id, call.fan)
+    for _ in range(60):
+        stage.later(seconds=10)
+        assert stage.run(lambda tx: sessions.settle_overdue(tx, stage.now)) == 0
+    stage.broker_is_there = True
+    stage.later(seconds=9)
+    assert stage.run(lambda tx: sessions.settle_overdue(tx, stage.now)) == 0, "the node has only just been told"
+    stage.call_ended(call.session_id, "time_expired", 600_000)
+    assert ended(stage, call).billed_minutes == 10
+
+
+def test_a_broker_that_stays_away_holds_nobodys_tokens_for_ever(stage: Stage) -> None:
+    call = stage.running()
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    stage.broker_is_there = False
+    stage.end(call.session_id, call.fan)
+    stage.later(days=1)
+    stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
+    stage.later(seconds=61)
+    stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
+    assert (ended(stage, call).end_reason, ended(stage, call).billed_minutes) == ("MEDIA_FAILURE", 2)
+
+
 def test_an_outage_of_ours_that_the_call_outlives_costs_nobody_anything(stage: Stage) -> None:
     call = stage.running()
     stage.later(minutes=30)
@@ -610,6 +639,7 @@ def together(*wishes: Callable[[], Any]) -> None:
 def test_however_many_ends_come_at_once_one_settles(stage: Stage) -> None:
     call = stage.running()
     stage.end(call.session_id, call.fan)
+    stage.carry()
     late = stage.now + timedelta(seconds=60)
     together(
         lambda: stage.call_ended(call.session_id, "closed", 322_000),

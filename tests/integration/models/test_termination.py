@@ -275,6 +275,21 @@ def test_the_signaling_address_is_that_of_the_rooms_node(stage: Stage) -> None:
         stage.run(lambda tx: rooms.signaling_url(tx, stream.room_id))
 
 
+def test_nobody_enters_a_call_before_its_room_is_confirmed(stage: Stage) -> None:
+    """Unconfirmed calls are given back whole after 30 s: nothing may have been watched by then."""
+    call = stage.connecting()
+    with pytest.raises(Unavailable) as refusal:
+        stage.run(lambda tx: rooms.signaling_url(tx, call.room_id))
+    assert refusal.value.code == "ROOM_OPENING"
+    stage.opened(call.session_id)
+    assert stage.run(lambda tx: rooms.signaling_url(tx, call.room_id))
+    stage.node_ready("boot_2")
+    assert stage.run(lambda tx: rooms.signaling_url(tx, call.room_id)), "a restart makes nobody wait"
+    stage.call_ended(call.session_id, "fan_left", 0)
+    with pytest.raises(NotFound):
+        stage.run(lambda tx: rooms.signaling_url(tx, call.room_id))
+
+
 def test_rooms_are_placed_on_the_node_that_was_heard_of_last(stage: Stage) -> None:
     stage.later(seconds=1)
     stage.event(
