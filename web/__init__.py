@@ -18,18 +18,18 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.gateways import gateway_for
 from models.timing import timers_for
-from web import auth, cli, failures, security
+from web import auth, cli, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
 from web.api import health, openapi, rtc, streaming, wallet
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
-from web.events import Hub, events_view
+from web.events import Hub
 from web.metrics import Metrics
 from web.rpc import NodeRpc
-from web.signaling import signaling_view
 
 ROOT = Path(__file__).resolve().parent.parent
 APIS = (auth_api.api, wallet.api, streaming.api, rtc.api)
-_SOCKETS = frozenset({"events", "signaling"})
+_SOCKETS = (events.blueprint, signaling.blueprint)
+_SOCKET_NAMES = frozenset(blueprint.name for blueprint in _SOCKETS)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     auth.init_app(app)
     app.after_request(_finish)
     failures.init_app(app)
+    sockets.init_app(app)
     _register_views(app)
     cli.init_app(app)
     return app
@@ -82,8 +83,8 @@ def _register_views(app: Flask) -> None:
         app.register_blueprint(api.blueprint())
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
-    app.add_url_rule("/api/rtc/signaling", "signaling", signaling_view, websocket=True)
-    app.add_url_rule("/api/events", "events", events_view, websocket=True)
+    for blueprint in _SOCKETS:
+        app.register_blueprint(blueprint)
     pages = import_module("web.pages")
     app.before_request(_check_pages_csrf)
     app.register_blueprint(pages.blueprint)
@@ -106,7 +107,7 @@ def _finish(response: Response) -> Response:
     route = str(request.url_rule) if request.url_rule else "none"
     metrics = greenroom().metrics
     metrics.requests.labels(request.method, route, str(response.status_code)).inc()
-    if request.endpoint not in _SOCKETS and request.endpoint != "static":
+    if request.blueprint not in _SOCKET_NAMES and request.endpoint != "static":
         metrics.seconds.labels(route).observe(seconds)
         log.event(
             "request",

@@ -12,14 +12,13 @@ import os
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pika
 import pika.exceptions
-from flask import Response, request
-from wsproto.utilities import RemoteProtocolError
+from flask import Blueprint
 
 from models import log
 from models.clock import rfc3339, utc_now
@@ -29,12 +28,11 @@ from models.ids import BOOT, new_id
 from models.messages.routing import FEED_EXCHANGE, feed_key
 from models.services import accounts, presence
 from web import limits, sockets
-from web.api.errors import Refusal
 from web.auth import bearer_token, cookie_token, current_person
 from web.context import Greenroom, cause_id, greenroom
 from web.metrics import Metrics
 from web.signaling import BURST, MESSAGES_PER_SECOND, Bucket, check_socket_origin
-from web.sockets import WebSocket
+from web.sockets import BoundedServer
 
 MOST_QUEUED = 100
 RECHECK_SECONDS = 30.0
@@ -43,19 +41,19 @@ _EVERYBODY = feed_key(None)
 
 
 class Feed:
-    """What waits for one socket. The hub offers and never blocks; the socket's thread takes."""
+    """What waits for one socket. The hub offers, wakes and never blocks; the socket's thread takes."""
 
-    def __init__(self, user_id: str) -> None:
+    def __init__(self, user_id: str, wake: Callable[[], None]) -> None:
         self.user_id = user_id
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = wake
         self._lock = threading.Lock()
         self._waiting: deque[str] = deque()
-        self._overflowed = self._recheck = self._closed = False
+        self._overflowed = self._recheck = False
 
     def offer(self, text: str) -> bool:
         """Queue ``text``; False when there was no room, and then nothing more is taken."""
         with self._lock:
-            if self._overflowed or self._closed:
+            if self._overflowed:
                 return True
             if len(self._waiting) >= MOST_QUEUED:
                 self._overflowed = True
@@ -68,28 +66,16 @@ class Feed:
     def recheck(self) -> None:
         """Ask the socket's thread to look again whether its person is still signed in."""
         with self._lock:
-            if not self._closed:
-                self._recheck = True
-                self._wake()
+            self._recheck = True
+            self._wake()
 
     def take(self) -> tuple[list[str], bool, bool]:
         """What waited, whether it overflowed, whether to recheck."""
         with self._lock:
-            with suppress(BlockingIOError):
-                os.eventfd_read(self.wake)
             waiting, recheck = list(self._waiting), self._recheck
             self._waiting.clear()
             self._recheck = False
             return waiting, self._overflowed, recheck
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        with self._lock:
-            self._closed = True
-            os.close(self.wake)
-
-    def _wake(self) -> None:
-        os.eventfd_write(self.wake, 1)
 
 
 class Hub:
@@ -105,10 +91,10 @@ class Hub:
         self._boot_id = ""
         self._stopping = threading.Event()
 
-    def subscribe(self, user_id: str) -> Feed:
-        """A feed for one socket, beginning with RESYNC."""
+    def subscribe(self, user_id: str, wake: Callable[[], None]) -> Feed:
+        """A feed for one socket, beginning with RESYNC; ``wake`` is called when there is something to take."""
         self._ensure_running()
-        feed = Feed(user_id)
+        feed = Feed(user_id, wake)
         feed.offer(resync())
         with self._lock:
             self._feeds.setdefault(user_id, set()).add(feed)
@@ -121,7 +107,6 @@ class Hub:
             feeds.discard(feed)
             if not feeds:
                 self._feeds.pop(feed.user_id, None)
-        feed.close()
 
     def deliver(self, routing_key: str, body: bytes) -> None:
         """Hand a notification to everybody it is for."""
@@ -213,24 +198,31 @@ def resync() -> str:
     return msgspec.json.encode({"type": "RESYNC", "at": rfc3339(utc_now())}).decode()
 
 
-def events_view() -> Response:
-    """``GET /api/events``: somebody signed in, by cookie or bearer, then upgrade."""
-    house = greenroom()
-    token = bearer_token() or cookie_token()
-    check_socket_origin(house, bearer_token() is not None)
+blueprint = Blueprint("events", __name__)
+
+
+@blueprint.before_request
+def admit() -> None:
+    """Origin, rate and sign-in are checked while the answer can still be a problem document."""
+    check_socket_origin()
     limits.enforce((limits.EVENTS, limits.client_address()))
-    person = current_person()
+    _listener()
+
+
+def _listener() -> tuple[str, str]:
+    """The user's id and the sign-in token, by cookie or bearer. Raises Unauthenticated."""
+    person, token = current_person(), bearer_token() or cookie_token()
     if person is None or token is None:
         raise Unauthenticated("Sign in, or send a bearer token.")
-    user_id, cause = person.user_id, cause_id()
-    try:
-        return sockets.serve(request.environ, lambda ws: _serve_feed(ws, house, user_id, token, cause))
-    except RemoteProtocolError as error:
-        raise Refusal(400, "This is no WebSocket handshake.", code="BAD_REQUEST") from error
+    return person.user_id, token
 
 
-def _serve_feed(ws: WebSocket, house: Greenroom, user_id: str, token: str, cause: str) -> None:
-    feed = house.hub.subscribe(user_id)
+@sockets.route(blueprint, "/api/events")
+def talk(ws: BoundedServer) -> None:
+    """One socket of one person, present for as long as it lasts."""
+    house, cause = greenroom(), cause_id()
+    user_id, token = _listener()
+    feed = house.hub.subscribe(user_id, ws.event.set)
     connection_id = None
     try:
         connection_id = house.database.run(
@@ -247,15 +239,18 @@ def _serve_feed(ws: WebSocket, house: Greenroom, user_id: str, token: str, cause
         log.event("feed_closed", user_id=user_id, cause_id=cause)
 
 
-def _pump(ws: WebSocket, house: Greenroom, feed: Feed, token: str) -> int:
+def _pump(ws: BoundedServer, house: Greenroom, feed: Feed, token: str) -> int:
     """Pass on what waits until the feed must end; returns the close code. Raises Closed."""
     next_check = time.monotonic() + RECHECK_SECONDS
     bucket = Bucket(MESSAGES_PER_SECOND, BURST, time.monotonic())
     while True:
+        # Set by what was read, by the end and by the feed; receiving may clear it too, so the feed comes last.
+        ws.event.wait(max(0.0, next_check - time.monotonic()))
+        ws.event.clear()
         # What the client says is read and forgotten; there is nothing to say.
-        said = ws.receive(timeout=max(0.0, next_check - time.monotonic()), wake=feed.wake)
-        if said is not None and not bucket.take(time.monotonic()):
-            return sockets.POLICY
+        while ws.receive(timeout=0) is not None:
+            if not bucket.take(time.monotonic()):
+                return sockets.POLICY
         waiting, overflowed, recheck = feed.take()
         for text in waiting:
             ws.send(text)

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from flask import Response, request
+from flask import Blueprint, request
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
-from wsproto.utilities import RemoteProtocolError
 
 from models import grants, log
 from models.clock import utc_now
@@ -29,7 +28,7 @@ from web.api.errors import Refusal
 from web.auth import bearer_token
 from web.context import Greenroom, cause_id, greenroom
 from web.security import origin_allowed
-from web.sockets import Closed, WebSocket
+from web.sockets import BoundedServer, Closed
 
 MESSAGES_PER_SECOND = 50
 BURST = 100
@@ -72,28 +71,29 @@ class Refused(Exception):
         self.close = close
 
 
-def signaling_view() -> Response:
-    """``GET /api/rtc/signaling``: check the origin and the rate, then upgrade."""
-    house, cause = greenroom(), cause_id()
-    bearer = bearer_token()
-    check_socket_origin(house, bearer is not None)
+blueprint = Blueprint("signaling", __name__)
+
+
+@blueprint.before_request
+def admit() -> None:
+    """Origin and rate are checked while the answer can still be a problem document."""
+    check_socket_origin()
     limits.enforce((limits.SIGNALING, limits.client_address()))
-    try:
-        return sockets.serve(request.environ, lambda ws: _talk(ws, house, bearer, cause))
-    except RemoteProtocolError as error:
-        raise Refusal(400, "This is no WebSocket handshake.", code="BAD_REQUEST") from error
 
 
-def check_socket_origin(house: Greenroom, has_bearer: bool) -> None:
+def check_socket_origin() -> None:
     """Raises Refusal: a browser's page must be ours or on the list; without Origin it takes a bearer."""
     origin = request.headers.get("Origin")
-    if origin is None and has_bearer:
+    if origin is None and bearer_token() is not None:
         return
-    if origin is None or not origin_allowed(house.settings, origin):
+    if origin is None or not origin_allowed(greenroom().settings, origin):
         raise Refusal(403, "Sockets are for our own pages and for programs with a bearer.", code="ORIGIN_REFUSED")
 
 
-def _talk(ws: WebSocket, house: Greenroom, bearer: str | None, cause: str) -> None:
+@sockets.route(blueprint, "/api/rtc/signaling")
+def talk(ws: BoundedServer) -> None:
+    """One browser's conversation with the node that holds its room."""
+    house, bearer, cause = greenroom(), bearer_token(), cause_id()
     with house.metrics.pipes.track_inprogress():
         try:
             bucket = Bucket(MESSAGES_PER_SECOND, BURST, time.monotonic())
@@ -108,7 +108,7 @@ def _talk(ws: WebSocket, house: Greenroom, bearer: str | None, cause: str) -> No
             ws.close(refusal.close)
 
 
-def _await_join(ws: WebSocket, bearer: str | None, bucket: Bucket) -> tuple[str, JoinRoom]:
+def _await_join(ws: BoundedServer, bearer: str | None, bucket: Bucket) -> tuple[str, JoinRoom]:
     """The JOIN_ROOM to pass on, with its grant inside. PING is answered meanwhile."""
     deadline = time.monotonic() + signaling.JOIN_TIMEOUT_SECONDS
     for _ in range(MOST_BEFORE_JOIN):
@@ -190,7 +190,7 @@ class Pipe:
 
     def __init__(
         self,
-        ws: WebSocket,
+        ws: BoundedServer,
         node: ClientConnection,
         bucket: Bucket,
         clock: Callable[[], float] = time.monotonic,
@@ -208,7 +208,7 @@ class Pipe:
             self._node.send(first)
             self._browser_to_node()
         except Closed as closed:
-            code = closed.code
+            code = closed.reason
         except ConnectionClosed:
             log.event("node_closed_first", level=logging.DEBUG)
         finally:

@@ -1,33 +1,27 @@
-"""A WebSocket (RFC 6455) on the socket that the WSGI server hands over: one thread, real back-pressure.
+"""WebSockets (RFC 6455): flask-sock's routes over a simple-websocket server that cannot be filled or torn.
 
-The caller's own thread reads, so nothing is buffered beyond one message and a slow consumer slows the
-sender through TCP. Writes are whole and one at a time. Compression is not negotiated: a small frame must
-not become a large one. Works under gunicorn's ``gthread`` and Werkzeug's threaded server.
+The library parses, pings and keeps the connection; it trusts both sides to be quick and polite. What is
+added here bounds what a peer may leave unread, makes writes whole and one at a time, and lets the last
+message arrive before the end. Why each override: docs/decisions/0003-websockets.md. Works under gunicorn's
+``gthread`` and Werkzeug's threaded server. Must not know what the messages mean.
 """
 
 from __future__ import annotations
 
 import logging
-import select
+import selectors
 import socket
 import struct
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial, wraps
 from typing import Any
 
-from flask import Response
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Ping,
-    Pong,
-    Request,
-    TextMessage,
-)
+import flask_sock
+import simple_websocket
+from flask import Blueprint, Flask
+from werkzeug.exceptions import BadRequest
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from models import log
@@ -42,208 +36,172 @@ PING_SECONDS = 20.0
 SEND_TIMEOUT_SECONDS = 10
 # How long the other side may take to answer our close.
 CLOSE_TIMEOUT_SECONDS = 2.0
+# Above this many unread messages nothing more is read, and TCP holds the sender back.
+MOST_UNREAD = 4
+
+# The connection is over; ``reason`` is the code that the other side said (1005: nothing).
+Closed = simple_websocket.ConnectionClosed
 
 
-class Closed(Exception):
-    """The connection is over; ``code`` is what the other side said (1006: nothing)."""
+class Wire:
+    """The WSGI server's socket as simple-websocket gets it: whole writes, one at a time, no hard close."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"closed with {code}")
-        self.code = code
+    def __init__(self, sock: socket.socket) -> None:
+        limit_sending(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.writing = threading.RLock()
+        self._socket = sock
+        self._cut = False
 
+    def fileno(self) -> int:
+        """For the selector that waits for the next ping or message."""
+        return self._socket.fileno()
 
-class WebSocket:
-    """The server's end. One thread reads; ``send`` and ``close`` may come from any."""
+    def recv(self, size: int) -> bytes:
+        """At most ``size`` bytes; none when either side has ended."""
+        return b"" if self._cut else self._socket.recv(size)
 
-    def __init__(self, environ: dict[str, Any]) -> None:
-        """Answer the handshake. Raises RemoteProtocolError when it is none, RuntimeError without a socket."""
-        sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        if sock is None:
-            raise RuntimeError("This WSGI server hands over no socket.")
-        self._socket: socket.socket = sock
-        limit_sending(self._socket)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._protocol = WSConnection(ConnectionType.SERVER)
-        self._lock = threading.Lock()
-        self._ready: deque[str | bytes] = deque()
-        self._partial: list[str | bytes] = []
-        self._partial_bytes = 0
-        self._closed: int | None = None
-        self._unanswered_ping = False
-        self._next_ping = time.monotonic() + PING_SECONDS
-        self._handshake(environ)
-
-    @property
-    def closed(self) -> bool:
-        """Whether anything more can be sent."""
-        return self._closed is not None
-
-    def receive(self, timeout: float | None = None, wake: int | None = None) -> str | bytes | None:
-        """The next message; None when ``timeout`` seconds passed or the descriptor ``wake`` became readable.
-
-        Raises Closed. Keeps the connection alive by pings meanwhile.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready:
-            if self._closed is not None:
-                raise Closed(self._closed)
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return None
-            until = self._next_ping if deadline is None else min(deadline, self._next_ping)
-            readable = self._wait(max(0.0, until - now), wake)
-            if self._socket.fileno() in readable:
-                self._read()
-            elif readable:
-                return None
-            elif time.monotonic() >= self._next_ping:
-                self._ping()
-        return self._ready.popleft()
-
-    def send(self, text: str) -> None:
-        """Send one text message. Raises Closed, also when the other side takes nothing any more."""
-        with self._lock:
-            if self._closed is not None:
-                raise Closed(self._closed)
-            self._write(self._protocol.send(TextMessage(data=text)))
-            if self._closed is not None:
-                raise Closed(self._closed)
-
-    def close(self, code: int = NORMAL) -> None:
-        """Say goodbye and stop; does nothing when it is over already."""
-        with self._lock:
-            if self._closed is not None:
-                return
+    def send(self, data: bytes) -> int:
+        """Send all of it. Raises OSError when the other side takes nothing; half a frame ends the connection."""
+        with self.writing:
             try:
-                goodbye = self._protocol.send(CloseConnection(code=code))
-            except LocalProtocolError:
-                goodbye = b""
-            self._write(goodbye)
-            self._closed = code
-        self._linger()
+                self._socket.sendall(data)
+            except OSError:
+                self.cut()
+                raise
+        return len(data)
 
-    def _handshake(self, environ: dict[str, Any]) -> None:
-        lines = ["GET / HTTP/1.1"]
-        for key, value in environ.items():
-            if key.startswith("HTTP_") and isinstance(value, str):
-                lines.append(f"{key[5:].replace('_', '-').title()}: {value}")
-        self._protocol.receive_data(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        if not any(isinstance(event, Request) for event in self._protocol.events()):
-            raise RemoteProtocolError("no request")
-        self._write(self._protocol.send(AcceptConnection()))
+    def close(self) -> None:
+        """Nothing: the socket is the WSGI server's. Closed over unread bytes, it would reset the connection."""
 
-    def _wait(self, seconds: float, wake: int | None) -> set[int]:
-        # poll, not select: descriptors above 1,023 are ordinary here.
-        poller = select.poll()
-        poller.register(self._socket.fileno(), select.POLLIN)
-        if wake is not None:
-            poller.register(wake, select.POLLIN)
-        return {descriptor for descriptor, _ in poller.poll(seconds * 1000)}
-
-    def _read(self) -> None:
-        try:
-            data = self._socket.recv(65536)
-        except OSError:
-            data = b""
-        with self._lock:
-            if self._closed is not None:
-                return
-            if not data:
-                self._closed = ABNORMAL
-                return
-            try:
-                self._protocol.receive_data(data)
-                for event in self._protocol.events():
-                    self._take(event)
-            except (LocalProtocolError, RemoteProtocolError):
-                self._closed = ABNORMAL
-
-    def _take(self, event: object) -> None:
-        if isinstance(event, TextMessage | BytesMessage):
-            self._collect(event)
-        elif isinstance(event, Ping):
-            self._write(self._protocol.send(event.response()))
-        elif isinstance(event, Pong):
-            self._unanswered_ping = False
-        elif isinstance(event, CloseConnection):
-            try:
-                self._write(self._protocol.send(event.response()))
-            except LocalProtocolError:
-                log.event("socket_closed_both_ways", level=logging.DEBUG)
-            self._closed = event.code
-
-    def _collect(self, event: TextMessage | BytesMessage) -> None:
-        """Put a message together from its frames; bounded by what the protocol allows."""
-        data = event.data if isinstance(event.data, str) else bytes(event.data)
-        self._partial_bytes += len(data.encode()) if isinstance(data, str) else len(data)
-        if self._partial_bytes > MAX_FRAME_BYTES:
-            self._write(self._protocol.send(CloseConnection(code=TOO_BIG)))
-            self._closed = TOO_BIG
-            return
-        self._partial.append(data)
-        if event.message_finished:
-            parts, self._partial, self._partial_bytes = self._partial, [], 0
-            if isinstance(event, TextMessage):
-                self._ready.append("".join(part for part in parts if isinstance(part, str)))
-            else:
-                self._ready.append(b"".join(part for part in parts if isinstance(part, bytes)))
-
-    def _ping(self) -> None:
-        with self._lock:
-            if self._closed is not None:
-                return
-            if self._unanswered_ping:
-                self._closed = ABNORMAL
-                return
-            self._unanswered_ping = True
-            self._next_ping = time.monotonic() + PING_SECONDS
-            self._write(self._protocol.send(Ping()))
-
-    def _write(self, data: bytes) -> None:
-        """Send all of it; the caller holds the lock. A peer that does not take it is gone."""
-        try:
-            self._socket.sendall(data)
-        except OSError:
-            self._closed = ABNORMAL
-
-    def _linger(self) -> None:
-        """Let the last message arrive: closing with unread bytes would reset the connection."""
-        deadline = time.monotonic() + CLOSE_TIMEOUT_SECONDS
-        try:
+    def drain(self) -> None:
+        """Say that no more comes, and read until the other side has ended too, or ``cut``."""
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-            while (left := deadline - time.monotonic()) > 0:
-                if not self._wait(left, None) or not self._socket.recv(65536):
-                    break
-            # Also wakes a thread that still waits to read.
+            while self.recv(65536):
+                pass
+
+    def cut(self) -> None:
+        """End it now; also wakes a thread that still waits to read."""
+        self._cut = True
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            log.event("socket_gone_first", level=logging.DEBUG)
+
+
+class BoundedServer(simple_websocket.Server):  # type: ignore[misc]
+    """The server's end. Its own thread reads; ``send`` and ``close`` may come from any, ``receive`` from one."""
+
+    def __init__(self, environ: dict[str, Any], **options: Any) -> None:
+        self._room = threading.Condition()
+        self._over = False
+        # Not offered, not negotiated: a small compressed frame must not become a large message.
+        offered = {key: value for key, value in environ.items() if key != "HTTP_SEC_WEBSOCKET_EXTENSIONS"}
+        for key in ("werkzeug.socket", "gunicorn.socket"):
+            if key in offered:
+                offered[key] = Wire(offered[key])
+        super().__init__(offered, **options)
+
+    def handshake(self) -> None:
+        """Answer it; raises BadRequest when it is none."""
+        try:
+            super().handshake()
+        except (RemoteProtocolError, OSError) as error:
+            raise BadRequest("This is no WebSocket handshake.") from error
+
+    def send(self, data: str | bytes) -> None:
+        """Send one message. Raises Closed, also when the other side takes nothing any more."""
+        with self.sock.writing:
+            try:
+                super().send(data)
+            except (OSError, LocalProtocolError) as error:
+                raise Closed(ABNORMAL) from error
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """The next message; None after ``timeout`` seconds. Raises Closed."""
+        message: str | bytes | None = super().receive(timeout)
+        with self._room:
+            self._room.notify_all()
+        # The library's limit counts characters.
+        if isinstance(message, str) and len(message.encode()) > MAX_FRAME_BYTES:
+            self.close(TOO_BIG)
+            raise Closed(TOO_BIG)
+        return message
+
+    def close(self, reason: int | None = None, message: str | None = None) -> None:
+        """Say goodbye once, and wait a little until the other side has taken all and ended."""
+        with self.sock.writing:
+            if not self._over and self.connected:
+                with suppress(OSError, LocalProtocolError):
+                    super().close(reason, message)
+            self._end()
+        if threading.current_thread() is not self.thread:
+            self.thread.join(CLOSE_TIMEOUT_SECONDS)
+            self.sock.cut()
+            self.thread.join()
+
+    def _end(self) -> None:
+        with self._room:
+            self._over, self.connected = True, False
+            self._room.notify_all()
+        self.event.set()
+
+    def _handle_events(self) -> bool:
+        """What the library does with what was just read; back for more when there is room for it."""
+        with self.sock.writing:
+            going: bool = super()._handle_events()
+        # Whoever says anything lives; their pong may be far behind what nobody has read yet.
+        self.pong_received = True
+        with self._room:
+            self._room.wait_for(lambda: not going or self._over or len(self.input_buffer) <= MOST_UNREAD)
+        return going and not self._over
+
+    def _thread(self) -> None:
+        """The library's reader, whose end is heard by whoever waits to receive."""
+        try:
+            super()._thread()
+        finally:
+            self._end()
+            self.sock.drain()
+
+
+Talk = Callable[[BoundedServer], None]
+_sock = flask_sock.Sock()
+
+
+def init_app(app: Flask) -> None:
+    """Let flask-sock serve ``app`` with servers of ours."""
+    # flask-sock has no option for it; a test holds that its routes look the class up by this name.
+    flask_sock.Server = BoundedServer
+    app.config["SOCK_SERVER_OPTIONS"] = {
+        "ping_interval": PING_SECONDS,
+        "max_message_size": MAX_FRAME_BYTES,
+        # A process that ends does not wait for its readers.
+        "thread_class": partial(threading.Thread, daemon=True),
+        # epoll would cost a second descriptor for each socket.
+        "selector_class": selectors.PollSelector,
+    }
+
+
+def route(blueprint: Blueprint, path: str) -> Callable[[Talk], Talk]:
+    """flask-sock's route; a ``talk`` that fails closes with 1011 and writes no HTTP error to the socket."""
+
+    def decorate(talk: Talk) -> Talk:
+        @wraps(talk)
+        def guarded(ws: BoundedServer) -> None:
+            try:
+                talk(ws)
+            except Closed:
+                log.event("socket_gone", level=logging.DEBUG)
+            except Exception:
+                log.failure("socket_failed")
+                ws.close(INTERNAL)
+
+        _sock.route(path, bp=blueprint)(guarded)
+        return talk
+
+    return decorate
 
 
 def limit_sending(sock: socket.socket) -> None:
     """Let a blocking send on ``sock`` fail after ``SEND_TIMEOUT_SECONDS`` instead of waiting for ever."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_SECONDS, 0))
-
-
-class HandedOver(Response):
-    """The answer of a view whose connection became a WebSocket: nothing more is written to it."""
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """WSGI's entry; gunicorn takes StopIteration as "the connection is mine no longer"."""
-        if "gunicorn.socket" in environ:
-            raise StopIteration
-        return super().__call__(environ, start_response)
-
-
-def serve(environ: dict[str, Any], talk: Callable[[WebSocket], None]) -> Response:
-    """Upgrade the connection, let ``talk`` have it, and close it whatever happens."""
-    connection = WebSocket(environ)
-    try:
-        talk(connection)
-        connection.close()
-    except Closed:
-        log.event("socket_gone", level=logging.DEBUG)
-    except Exception:
-        log.failure("socket_failed")
-        connection.close(INTERNAL)
-    return HandedOver()

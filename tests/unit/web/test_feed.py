@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,29 @@ from web.metrics import Metrics
 
 
 @pytest.fixture
-def feed() -> Iterator[Feed]:
-    opened = Feed("usr_a")
-    yield opened
-    opened.close()
+def woken() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def feed(woken: threading.Event) -> Feed:
+    return Feed("usr_a", woken.set)
+
+
+def test_its_thread_is_woken_by_a_message_by_an_overflow_and_by_a_recheck(
+    feed: Feed, woken: threading.Event
+) -> None:
+    def wakes() -> bool:
+        was, _ = woken.is_set(), woken.clear()
+        return was
+
+    feed.offer("1")
+    assert wakes()
+    feed.recheck()
+    assert wakes()
+    while feed.offer("more"):
+        assert wakes()
+    assert wakes()
 
 
 def test_messages_come_out_in_order_and_once(feed: Feed) -> None:
@@ -43,12 +63,8 @@ def test_a_recheck_is_asked_for_once(feed: Feed) -> None:
     assert feed.take() == ([], False, False)
 
 
-def test_a_closed_feed_is_left_alone() -> None:
-    feed = Feed("usr_a")
-    feed.close()
-
-    assert feed.offer("late")
-    feed.recheck()
+def unheard() -> None:
+    """The wish to wake a thread that is not there."""
 
 
 class QuietHub(Hub):
@@ -66,7 +82,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_notification_reaches_each_socket_of_its_person_alone(hub: Hub) -> None:
-    first, second, other = hub.subscribe("usr_a"), hub.subscribe("usr_a"), hub.subscribe("usr_b")
+    first, second, other = (hub.subscribe(user_id, unheard) for user_id in ("usr_a", "usr_a", "usr_b"))
     for feed in (first, second, other):
         assert '"RESYNC"' in feed.take()[0][0]
 
@@ -78,7 +94,7 @@ def test_a_notification_reaches_each_socket_of_its_person_alone(hub: Hub) -> Non
 
 
 def test_what_is_for_all_reaches_all(hub: Hub) -> None:
-    feeds = [hub.subscribe("usr_a"), hub.subscribe("usr_b")]
+    feeds = [hub.subscribe("usr_a", unheard), hub.subscribe("usr_b", unheard)]
     for feed in feeds:
         feed.take()
 
@@ -90,7 +106,7 @@ def test_what_is_for_all_reaches_all(hub: Hub) -> None:
 
 
 def test_nothing_reaches_a_socket_that_left(hub: Hub) -> None:
-    feed = hub.subscribe("usr_a")
+    feed = hub.subscribe("usr_a", unheard)
     hub.unsubscribe(feed)
 
     hub.deliver("user.usr_a", b"{}")
