@@ -22,7 +22,8 @@ Decisions that MONEY.md leaves to the code:
 * **A fan who gives up** while the creator has not connected waits on paper: if the creator connects within
   ``connecting_ms`` the fan left, else the creator never connected.
 * **After a restart** the pause stays ours until the creator's media is back, and for at most
-  ``connecting_ms`` also until the fan is; then the fan's absence stops nothing.
+  ``connecting_ms`` also until the fan is; then the fan's absence stops nothing. A fan who never comes back
+  left in that pause.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class SessionMeter:
             self._live_at = self._fan_gone_at = now_ms
             self._our_fault_until = None
             self._pause_from(now_ms)
+            self._paused_at = now_ms - budget.paused_for_ms
 
     # --- what the room is told ----------------------------------------------------------------------
 
@@ -408,12 +410,17 @@ class SessionMeter:
         if self._state == "ended":
             return
         paused = self._state == "paused"
+        cause = self._cause(now) if paused else None
+        paused_for_ms = now - self._paused_at if paused else 0
+        if fact == "fan_absent" and not self._fan_here:
+            # Not seen since the restart: it left in the pause that the restart was.
+            cause, paused_for_ms = "node", now - self._opened_at
         if self._state == "running" and now - self._covered_until <= self._timers.gap_ms:
             self._delivered = min(self._paid, self._delivered + now - self._covered_until)
         self.ending = Ending(
             fact=fact,
-            pause_cause=self._cause(now) if paused else None,
-            paused_for_ms=now - self._paused_at if paused else 0,
+            pause_cause=cause,
+            paused_for_ms=paused_for_ms,
             creator_connected=self._creator_connected,
             fan_connected=self._fan_connected,
         )

@@ -27,6 +27,7 @@ from models.messages.commands import Reply, RoomSpec
 # A tick this late means that we stood still; nobody else's silence is measured by it.
 ASLEEP_MS = 1_000
 ENDED_REMEMBERED = 10_000
+READY_AGAIN_SECONDS = 1.0
 
 NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
 DONE = Reply(ok=True)
@@ -208,6 +209,8 @@ class Node:
 
     def _sync(self, command: commands.SyncRooms) -> Reply:
         if command.boot_id != self.boot_id:
+            # A former life's word was taken for the latest: what this one reports is not listened to.
+            asyncio.get_running_loop().call_later(READY_AGAIN_SECONDS, self.ready)
             return Reply(ok=False, code="OTHER_BOOT")
         for room_id in command.close:
             self._close(room_id, "MEDIA_FAILURE")

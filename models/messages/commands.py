@@ -54,6 +54,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     node_pause_ms: int = 0
     resumed: bool = False
     """The session was live on an earlier boot: begin paused, by our cause."""
+    paused_for_ms: int = 0
+    """How long that pause has lasted already; ``node_pause_ms`` includes it."""
 
 
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,9 +64,11 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
         execution_options={"synchronize_session": False},
     )
     sessions = _running_on(tx, event.node_id)
-    if reborn:
-        _begin_anew(tx, event, sessions, now)
-    wanted = [*(rooms.private_spec(tx, session) for session in sessions), *_live_specs(tx, event.node_id)]
+    broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
+    wanted = [
+        *(rooms.private_spec(tx, session, paused_for_ms=broken_ms.get(session.id, 0)) for session in sessions),
+        *_live_specs(tx, event.node_id),
+    ]
     _sync(tx, event, wanted, now)
     log.event("node_ready", node_id=event.node_id, reborn=reborn, rooms=len(wanted))
 
@@ -91,20 +93,29 @@ def _live_specs(tx: Session, node_id: str) -> list[RoomSpec]:
     return [rooms.live_spec(tx, stream) for stream in streams]
 
 
-def _begin_anew(tx: Session, event: events.NodeReady, sessions: Sequence[SessionRow], now: datetime) -> None:
-    """The node's former life took all connections with it; what was running is paused, by our cause."""
+def _begin_anew(
+    tx: Session, event: events.NodeReady, sessions: Sequence[SessionRow], now: datetime
+) -> dict[str, int]:
+    """The node's former life took all connections with it; what was running is paused, by our cause.
+
+    Since its last report nothing is known to have been delivered: that time is part of our pause. Session's
+    id → how many ms.
+    """
+    broken_ms: dict[str, int] = {}
     tx.execute(
         update(RoomRow)
         .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
         .values(status="opening", viewers=0)
     )
     for session in sessions:
-        tx.execute(
-            update(SessionRow).where(SessionRow.id == session.id).values(boot_id=event.boot_id, last_sequence=-1)
-        )
+        _set(tx, session, {"boot_id": event.boot_id, "last_sequence": -1})
+        if session.live_at is not None and session.reported_at is not None:
+            broken_ms[session.id] = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
+            _set(tx, session, {"node_pause_ms": session.node_pause_ms + broken_ms[session.id], "reported_at": now})
         if session.status == "live":
             move(tx, SessionRow, session.id, "live", "paused", pause_cause="node")
             session_changed(tx, session, now)
+    return broken_ms
 
 
 def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: datetime) -> None:
@@ -164,8 +175,13 @@ def _count_viewers(tx: Session, event: events.ParticipantJoined | events.Partici
 
 def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
-    if session is None or session.status == "ended" or not _is_news(tx, session, event):
+    if session is None or not _is_news(tx, session, event):
         log.event("report_ignored", logging.DEBUG, session_id=event.session_id, sequence=event.sequence)
+        return
+    if session.status == "ended":
+        # Settled without this node's last word, or by the last word of its former life.
+        log.event("ended_session_goes_on", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
+        rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         return
     values = _figures(session, event, now)
     status = _STATUS_OF.get(event.state)

@@ -124,8 +124,11 @@ def live_spec(tx: Session, stream: StreamRow) -> RoomSpec:
     return RoomSpec(room_id=stream.room_id, creator_id=stream.creator_id, barred=_barred(tx, stream.room_id))
 
 
-def private_spec(tx: Session, session: SessionRow) -> RoomSpec:
-    """The room of a session: two parties, and the budget with all that was reported of it."""
+def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) -> RoomSpec:
+    """The room of a session: two parties, and the budget with all that was reported of it.
+
+    ``paused_for_ms``: how long a restart has interrupted it already, which ``node_pause_ms`` includes.
+    """
     return RoomSpec(
         room_id=session.room_id,
         creator_id=session.creator_id,
@@ -140,6 +143,7 @@ def private_spec(tx: Session, session: SessionRow) -> RoomSpec:
             creator_pause_ms=session.creator_pause_ms,
             node_pause_ms=session.node_pause_ms,
             resumed=session.live_at is not None,
+            paused_for_ms=paused_for_ms,
         ),
     )
 

@@ -181,6 +181,8 @@ def test_commands_are_carried_out_once_and_facts_come_back(control: Control, med
         assert control.call(CloseRoom(room_id="live-no", reason="MODERATION", **fields())).code == "NOT_CONNECTED"
         foreign = SyncRooms(boot_id="boot_other", open=(), close=("private-ses_facts",), **fields())
         assert control.call(foreign).code == "OTHER_BOOT"
+        again = await control.hears(events.NodeReady, len(control.of(events.NodeReady)) + 1)
+        assert again.boot_id == ready.boot_id, "whoever listens to another life is told of this one"
         sync = SyncRooms(boot_id=ready.boot_id, open=(live_spec(),), close=("private-ses_facts",), **fields())
         assert control.call(sync).ok
         end = await control.hears(events.CallEnded)

@@ -455,6 +455,35 @@ def test_a_restarted_node_is_told_what_goes_on(stage: Stage) -> None:
     assert stage.told(call.fan, "SESSION_CHANGED")[-1]["cause"] == "node"
 
 
+def test_the_time_that_a_restart_took_is_our_pause(stage: Stage) -> None:
+    call = stage.running()
+    stage.delivered(call.session_id, 7, 120_000, node_pause_ms=4_000)
+    stage.later(seconds=11)
+    stage.node_ready("boot_2")
+    (room,) = sync(stage).open
+    assert room.budget is not None
+    assert (room.budget.node_pause_ms, room.budget.paused_for_ms) == (15_000, 11_000)
+    stage.later(seconds=2)
+    stage.node_ready()
+    (room,) = sync(stage).open
+    assert room.budget is not None
+    assert room.budget.node_pause_ms == 15_000, "the same life at the broker again is no restart"
+
+
+def test_a_node_that_goes_on_with_an_ended_session_is_told_to_stop(stage: Stage) -> None:
+    """Its former life's last word settled the session while the present one was opening it again."""
+    call = stage.running()
+    stage.node_ready("boot_2")
+    stage.call_ended(call.session_id, "fan_left", 60_000, boot="boot_1")
+    stage.delivered(call.session_id, 5, 60_000, boot="boot_1")
+    closes = [command for command in stage.commands(CloseRoom) if command.room_id == call.room_id]
+    assert closes == [], "what a former life said late is no news"
+    stage.delivered(call.session_id, 1, 65_000)
+    closes = [command for command in stage.commands(CloseRoom) if command.room_id == call.room_id]
+    assert len(closes) == 1
+    assert ended(stage, call).delivered_ms == 60_000
+
+
 def test_the_new_life_is_heard_and_the_former_one_no_more(stage: Stage) -> None:
     call = stage.running()
     stage.delivered(call.session_id, 7, 120_000)

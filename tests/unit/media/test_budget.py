@@ -23,6 +23,7 @@ def budget(
     creator_pause_ms: int = 0,
     node_pause_ms: int = 0,
     resumed: bool = False,
+    paused_for_ms: int = 0,
 ) -> Budget:
     return Budget(
         session_id="ses_1",
@@ -33,6 +34,7 @@ def budget(
         creator_pause_ms=creator_pause_ms,
         node_pause_ms=node_pause_ms,
         resumed=resumed,
+        paused_for_ms=paused_for_ms,
     )
 
 
@@ -442,7 +444,31 @@ def test_after_a_restart_the_fan_cannot_stop_the_clock_for_long() -> None:
     assert stage.meter.figures.state == "running"
     stage.play(30_000)
     assert stage.fact == "fan_absent"
-    assert stage.ending.pause_cause is None
+
+
+def test_a_fan_who_never_came_back_after_a_restart_left_in_our_pause() -> None:
+    stage = Stage(budget(delivered_ms=60_000, resumed=True))
+    stage.frames_every = FRAME
+    stage.play(61_000)
+    assert (stage.fact, stage.ending.pause_cause) == ("fan_absent", "node")
+    assert stage.ending.paused_for_ms >= timers_for(60_000).pause_leave_ms
+
+
+def test_a_fan_who_came_back_and_went_is_absent_by_itself() -> None:
+    stage = Stage(budget(delivered_ms=60_000, resumed=True))
+    stage.frames_every = FRAME
+    stage.meter.fan_connected(stage.play(1_000).now)
+    stage.meter.fan_gone(stage.play(1_000).now)
+    stage.play(61_000)
+    assert (stage.fact, stage.ending.pause_cause) == ("fan_absent", None)
+
+
+def test_the_pause_of_a_restart_began_with_the_crash() -> None:
+    given = budget(delivered_ms=60_000, node_pause_ms=9_000, resumed=True, paused_for_ms=9_000)
+    stage = Stage(given).play(1_500)
+    stage.meter.fan_left(stage.now)
+    assert (stage.ending.pause_cause, stage.ending.paused_for_ms) == ("node", 10_500)
+    assert stage.meter.figures.node_pause_ms == 10_500
 
 
 def test_figures_of_an_earlier_boot_that_come_late_are_taken_over_and_never_fall() -> None:
