@@ -145,14 +145,18 @@ class Database:
 
 
 def _engine(url: str, pool_size: int, max_overflow: int) -> Engine:
+    # hide_parameters: errors end up in the log, e-mails and token hashes must not.
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=pool_size, max_overflow=max_overflow, pool_pre_ping=True)
+        return create_engine(
+            url, pool_size=pool_size, max_overflow=max_overflow, pool_pre_ping=True, hide_parameters=True
+        )
     # isolation_level None: the sqlite3 module stops issuing BEGIN by itself.
     engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=max_overflow,
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+        hide_parameters=True,
     )
     event.listen(engine, "connect", _sqlite_pragmas)
     event.listen(engine, "begin", _sqlite_begin)

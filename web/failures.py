@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, make_response, request
 from flask_wtf.csrf import CSRFError
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
@@ -28,6 +29,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _on_http)
     app.register_error_handler(DBAPIError, _on_database)
     app.register_error_handler(PoolTimeout, _on_database)
+    app.register_error_handler(ParseException, _on_unreadable)
     app.register_error_handler(Exception, _on_failure)
 
 
@@ -64,6 +66,12 @@ def _on_database(_error: Exception) -> Response:
     if not is_for_programs():
         return _page(503, "")
     return problem(503, "UNAVAILABLE", "The database does not answer. Nothing was changed.", retry_after_seconds=1)
+
+
+def _on_unreadable(_error: ParseException) -> Response:
+    """A chunked body (RFC 9112 section 7.1) of which only the reading shows that it is none."""
+    words = "The body cannot be read."
+    return problem(400, "BAD_REQUEST", words) if is_for_programs() else _page(400, words)
 
 
 def _on_failure(_error: Exception) -> Response:

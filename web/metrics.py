@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+# A method is any word that a client likes to send, and each would be a series for ever.
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
 
 class Metrics:
     """The instruments of one web process."""
@@ -24,3 +27,7 @@ class Metrics:
         self.broker_reconnects = Counter(
             "greenroom_feed_broker_connects", "Connections of the feed to the broker", registry=self.registry
         )
+
+    def answered(self, method: str, route: str, status: int) -> None:
+        """Count one answer; ``route`` is the rule, not the address."""
+        self.requests.labels(method if method in METHODS else "other", route, str(status)).inc()

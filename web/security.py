@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from flask_cors import CORS
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from models.config import Settings, is_loopback
@@ -39,6 +39,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         )
     policy = content_security_policy(settings)
     app.before_request(refuse_large_body)
+    app.before_request(refuse_nul)
     app.before_request(lambda: refuse_foreign_origin(settings))
     app.after_request(lambda response: _headers(response, settings, policy))
 
@@ -72,6 +73,15 @@ def refuse_large_body() -> None:
     """A declared length over the limit is refused before anything reads it (413)."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
+
+
+def refuse_nul() -> None:
+    """No text of ours holds NUL, and PostgreSQL cannot store it (400). JSON is looked at where it is decoded."""
+    given = [request.path, *(value for _, value in request.args.items(multi=True))]
+    if request.method == "POST" and not request.path.startswith("/api/"):
+        given += [value for _, value in request.form.items(multi=True)]
+    if any("\0" in text for text in given):
+        raise BadRequest("NUL is no character of any text here.")
 
 
 def read_body() -> bytes:
@@ -126,8 +136,6 @@ def _headers(response: Response, settings: Settings, policy: str) -> Response:
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if settings.secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.path.startswith("/api/"):
+    if request.endpoint != "static":
         headers["Cache-Control"] = "no-store"
-    elif request.endpoint != "static":
-        headers.setdefault("Cache-Control", "private, no-cache")
     return response

@@ -18,7 +18,7 @@ from models.errors import Invalid, Unauthenticated, Unavailable
 from models.services import accounts
 from models.services.accounts import OpenedSignIn, Person
 from web import limits
-from web.auth import begin_session, cookie_token, end_session
+from web.auth import begin_session, cookie_token, current_person, end_session
 from web.context import cause_id, greenroom
 
 Kind = Literal["browser", "token"]
@@ -90,9 +90,12 @@ def sign_up_browser(*, email: str, handle: str, display_name: str, password: str
 
 
 def sign_out_browser() -> None:
-    """Sign this browser out; harmless when nobody was in."""
+    """Sign this browser out; harmless when nobody was in. Its event feeds close."""
+    person = current_person()
     _drop_old_cookie()
     end_session()
+    if person is not None:
+        greenroom().hub.recheck(person.user_id)
 
 
 def sign_out_token(token: str) -> None:

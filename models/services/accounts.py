@@ -144,7 +144,7 @@ def create_person(
 def normalise_email(email: str) -> str:
     """Trimmed and lower case. Raises Invalid (``field``) for what cannot be an address."""
     address = email.strip().lower()
-    if len(address) > LONGEST_EMAIL or not _EMAIL.fullmatch(address):
+    if len(address) > LONGEST_EMAIL or not _EMAIL.fullmatch(address) or not address.isprintable():
         raise Invalid("This is no e-mail address.", field="email")
     return address
 

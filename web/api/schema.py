@@ -33,6 +33,8 @@ Mode = Literal["read", "write", "own"]
 
 LONGEST_KEY = 255
 _REQUIRED_FIELD = re.compile(r"missing required field `([^`]+)`")
+# PostgreSQL cannot store it. An even number of backslashes before it spells something else.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
 
@@ -191,12 +193,15 @@ def answer_json(status: int, body: bytes, *, replayed: bool = False) -> Response
 def decode(raw: bytes, kind: type[Body]) -> Body:
     """``raw`` as a ``kind``. Raises Refusal BAD_JSON for what is no JSON, Invalid (``field``) for a misfit."""
     try:
-        return msgspec.json.decode(raw, type=kind)
+        body = msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         field_name, detail = _field_of(str(error))
         raise Invalid(detail, field=field_name) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, "The body is not JSON in UTF-8.", code="BAD_JSON") from error
+    if _NUL.search(raw) is not None:
+        raise Invalid("A text must not hold the character NUL.", field="")
+    return body
 
 
 def _field_of(message: str) -> tuple[str, str]:

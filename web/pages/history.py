@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -194,6 +194,7 @@ def _moment(text: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
+        # Near either end of the calendar a zone leads out of it.
+        return found.astimezone(UTC) if found.tzinfo else abort(404)
+    except (ValueError, OverflowError):
         abort(404)
-    return found if found.tzinfo else abort(404)

@@ -34,6 +34,23 @@ def test_ten_megabytes_get_their_answer(live: LiveWeb, live_people: People, chun
         connection.close()
 
 
+@pytest.mark.parametrize("chunk", [b"ZZ\r\n{}\r\n0\r\n\r\n", b"-1\r\n{}\r\n", b"5\r\n{}\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("path", [ASK, "/login"], ids=["api", "page"])
+def test_a_body_in_chunks_that_are_none_is_a_bad_request(
+    live: LiveWeb, live_people: People, path: str, chunk: bytes
+) -> None:
+    kind = "application/json" if path == ASK else "application/x-www-form-urlencoded"
+    sent = live_people.fan().headers(content_type=kind, idempotency_key="k", transfer_encoding="chunked")
+    head = [f"POST {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    head += [f"{name}: {value}" for name, value in sent.items()]
+    connection = socket.create_connection(("127.0.0.1", live.port), PATIENCE)
+    with connection:
+        connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + chunk)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 400
+
+
 def test_fifty_requests_whose_last_bytes_arrive_together_hold_once(live: LiveWeb, live_people: People) -> None:
     creator, fan = live_people.creator(), live_people.fan(tokens=900)
     stream = live_people.live(creator)
