@@ -106,7 +106,7 @@ def _finish(response: Response) -> Response:
     seconds = time.monotonic() - g.get("began", time.monotonic())
     route = str(request.url_rule) if request.url_rule else "none"
     metrics = greenroom().metrics
-    metrics.requests.labels(request.method, route, str(response.status_code)).inc()
+    metrics.answered(request.method, route, response.status_code)
     if request.blueprint not in _SOCKET_NAMES and request.endpoint != "static":
         metrics.seconds.labels(route).observe(seconds)
         log.event(
