@@ -16,7 +16,7 @@ from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
 from media.reports import Reporter
 from models import log
-from models.clock import monotonic_ms
+from models.clock import monotonic_ms, utc_now
 from models.config import IceServer
 from models.errors import DomainError
 from models.grants import Grant
@@ -51,6 +51,7 @@ class Room:
         self.spec = spec
         self.room_id = spec.room_id
         self.barred = set(spec.barred)
+        self._missed_cuts: dict[str, float] = {}
         self.participants: dict[str, Participant] = {}
         self._reporter = reporter
         self._spawn = spawn
@@ -88,6 +89,8 @@ class Room:
         """Raise Refused unless this grant's user may take a seat now."""
         if grant.user_id in self.barred or (self.spec.parties and grant.user_id not in self.spec.parties):
             raise Refused("You may not enter this room.", code="FORBIDDEN")
+        if grant.issued_at <= self._missed_cuts.get(grant.user_id, 0.0):
+            raise Refused("This grant is older than a cut.", code="FORBIDDEN")
         others = [user_id for user_id in self.participants if user_id != grant.user_id]
         # The creator's own seat is never given away.
         reserved = 0 if self.spec.creator_id in (grant.user_id, *others) else 1
@@ -281,11 +284,15 @@ class Room:
     def cut(self, user_id: str, reason: Reason) -> bool:
         """Cut one user out and bar it. Forwarding has stopped on return. False if it was not there.
 
+        Who was not there is not barred (nobody keeps that bar), but what it was granted before is void.
         A call does not go on with one party barred: it ends, for both.
         """
         known = user_id in self.barred
-        self.barred.add(user_id)
         participant = self.participants.get(user_id)
+        if known or participant is not None or user_id in self.spec.parties:
+            self.barred.add(user_id)
+        else:
+            self._missed_cuts[user_id] = utc_now().timestamp()
         if participant is not None:
             self._release(participant)
             self._reporter.say(events.CallTerminated, self._cause, room_id=self.room_id, user_id=user_id)

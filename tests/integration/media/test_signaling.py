@@ -153,6 +153,24 @@ async def test_one_viewer_is_cut_and_barred_and_the_others_go_on(stage: Stage) -
 
 
 @plays
+async def test_who_was_not_there_to_be_cut_may_come_with_a_newer_grant(stage: Stage) -> None:
+    """NOT_CONNECTED takes the bar back on the other side; what had been granted before the cut is void."""
+    room_id = stage.open(live_spec())
+    before = signed_grant(room_id, FAN, publish=False)
+    cut = TerminateCall(room_id=room_id, user_id=FAN, reason="MODERATION", **fields())
+    assert stage.order(cut).code == "NOT_CONNECTED"
+    assert (await stage.join(room_id, FAN, grant=before)).errors == ["FORBIDDEN"]
+    repeated = TerminateCall(room_id=room_id, user_id=FAN, reason="MODERATION", **fields())
+    assert stage.order(repeated).code == "NOT_CONNECTED"
+
+    came = await stage.join(room_id, FAN, publish=False)
+    assert came.of("JOINED")
+    assert stage.order(TerminateCall(room_id=room_id, user_id=FAN, reason="MODERATION", **fields())).ok
+    assert await came.closed() == 4001
+    assert (await stage.join(room_id, FAN, publish=False)).errors == ["FORBIDDEN"]
+
+
+@plays
 async def test_no_frame_of_the_private_room_reaches_a_public_viewer(stage: Stage) -> None:
     public = stage.open(live_spec())
     creator = await stage.join(public, CREATOR)
