@@ -187,6 +187,7 @@ class Node:
             room_id=spec.room_id,
             session_id=session_id,
             paid_ms=room.paid_ms,
+            creator_here=spec.creator_id in room.participants,
         )
         return DONE
 

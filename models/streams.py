@@ -39,6 +39,10 @@ class StreamRow(Machine):
     status: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    creator_gone_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when the creator's seat in the public room is empty; none while it is taken, private or over."""
+    creator_heard_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The node's time of the newest fact about that seat; an older one that comes late says nothing."""
 
 
 class CreatorSettingsRow(Base):

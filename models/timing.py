@@ -37,6 +37,8 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     camera_off_ms: int
     feed_gone_ms: int
     """A fan whose event feed has been gone for this long cannot be accepted."""
+    creator_absent_ms: int
+    """A public stream whose creator's seat has been empty for this long ends."""
     warn_first_ms: int
     warn_last_ms: int
 
@@ -61,6 +63,7 @@ def timers_for(minute_ms: int) -> Timers:
         gap_ms=max(SMALLEST_GAP_MS, scaled(2_000)),
         camera_off_ms=scaled(10_000),
         feed_gone_ms=scaled(15_000),
+        creator_absent_ms=scaled(60_000),
         warn_first_ms=scaled(60_000),
         warn_last_ms=scaled(15_000),
     )

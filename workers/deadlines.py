@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from models import log
 from models.clock import utc_now
 from models.db import Database
-from models.services import private_streams, sessions
+from models.services import private_streams, sessions, streams
 from models.timing import Timers
 from workers.jobs import Job, jobs_for, run_due
 
@@ -19,11 +20,15 @@ ROUND_SECONDS = 0.25
 Check = Callable[[Session, datetime], int]
 """Acts on what is overdue; how many."""
 
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("requests_expired", private_streams.expire_due),
-    ("sessions_never_opened", sessions.open_overdue),
-    ("sessions_overdue", sessions.settle_overdue),
-)
+
+def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
+    """All deadlines of the house."""
+    return (
+        ("requests_expired", private_streams.expire_due),
+        ("sessions_never_opened", sessions.open_overdue),
+        ("sessions_overdue", sessions.settle_overdue),
+        ("streams_abandoned", partial(streams.end_absent, absent_ms=timers.creator_absent_ms)),
+    )
 
 
 class Deadlines:
@@ -34,12 +39,12 @@ class Deadlines:
         db: Database,
         timers: Timers,
         *,
-        checks: Sequence[tuple[str, Check]] = CHECKS,
+        checks: Sequence[tuple[str, Check]] | None = None,
         jobs: Sequence[Job] | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._db = db
-        self._checks = checks
+        self._checks = checks_for(timers) if checks is None else checks
         self._jobs = jobs_for(timers) if jobs is None else jobs
         self._now = now
 

@@ -28,7 +28,7 @@ EndFact = Literal[
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every event carries. ``at`` is RFC 3339 UTC, for people; no rule reads it."""
+    """What every event carries. ``at`` is RFC 3339 UTC, by the node's clock; no rule about money reads it."""
 
     message_id: str
     cause_id: str
@@ -49,11 +49,15 @@ class NodeReady(Event, frozen=True, kw_only=True, tag="NodeReady"):
 
 
 class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
-    """The room takes joins. ``paid_ms`` is the budget that the node now holds, acknowledged."""
+    """The room takes joins. ``paid_ms`` is the budget that the node now holds, acknowledged.
+
+    ``creator_here``: the creator's seat is taken; the room was open before.
+    """
 
     room_id: str
     session_id: str | None = None
     paid_ms: int = 0
+    creator_here: bool = False
 
 
 class ParticipantJoined(Event, frozen=True, kw_only=True, tag="ParticipantJoined"):

@@ -19,7 +19,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import RoomSpec, SyncRooms
-from models.services import rooms
+from models.services import rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.locks import locked
@@ -40,7 +40,7 @@ def take(tx: Session, event: events.AnyEvent, now: datetime) -> None:
         case events.RoomOpened():
             _room_opened(tx, event, now)
         case events.ParticipantJoined() | events.ParticipantLeft():
-            _count_viewers(tx, event)
+            _seat_changed(tx, event, now)
         case events.MediaDelivered():
             _delivered(tx, event, now)
         case events.CallEnded():
@@ -137,6 +137,8 @@ def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: dat
 def _room_opened(tx: Session, event: events.RoomOpened, now: datetime) -> None:
     if event.session_id is not None:
         _session_opened(tx, event, event.session_id, now)
+    else:
+        _creator_seat(tx, event, event.creator_here, now)
     room = locked(tx, RoomRow, event.room_id)
     if room is not None and room.status == "opening" and room.node_id == event.node_id:
         move(tx, RoomRow, room.id, "opening", "open")
@@ -162,12 +164,27 @@ def _session_opened(tx: Session, event: events.RoomOpened, session_id: str, now:
     _set(tx, session, values)
 
 
-def _count_viewers(tx: Session, event: events.ParticipantJoined | events.ParticipantLeft) -> None:
+def _seat_changed(
+    tx: Session, event: events.ParticipantJoined | events.ParticipantLeft, now: datetime
+) -> None:
+    room = tx.get(RoomRow, event.room_id)
+    if room is not None and event.user_id == room.creator_id:
+        _creator_seat(tx, event, isinstance(event, events.ParticipantJoined), now)
     tx.execute(
         update(RoomRow)
         .where(RoomRow.id == event.room_id, RoomRow.node_id == event.node_id, RoomRow.status != "closed")
         .values(viewers=max(0, event.viewers))
     )
+
+
+def _creator_seat(
+    tx: Session,
+    event: events.RoomOpened | events.ParticipantJoined | events.ParticipantLeft,
+    here: bool,
+    now: datetime,
+) -> None:
+    said_at = datetime.fromisoformat(event.at)
+    streams.creator_seat(tx, event.room_id, node_id=event.node_id, here=here, said_at=said_at, now=now)
 
 
 # --- a session's meter -------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from models import ids
+from models import ids, log
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
@@ -17,13 +17,14 @@ from models.services import rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
-from models.services.ending import want_end
+from models.services.ending import MESSAGES_MS, want_end
 from models.services.locks import lock_people, locked
 from models.sessions import RUNNING, SessionRow
 from models.streams import CreatorSettingsRow, RoomRow, StreamRow
 
 DEFAULT_TITLE = "Live"
 LONGEST_TITLE = 120
+MOST_AT_ONCE = 100
 
 
 class StreamView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -69,6 +70,7 @@ def go_live(tx: Session, creator: Person, *, title: str | None = None, now: date
         title=title,
         status="live",
         started_at=now,
+        creator_gone_at=now,
     )
     tx.add(stream)
     tx.flush()
@@ -92,7 +94,7 @@ def finish(
     tx: Session, stream: StreamRow, reason: Reason, by_id: str, now: datetime, message_id: str | None = None
 ) -> CloseRoom | None:
     """End a stream that is the caller's to end; returns the command that closes its public room, if it is open."""
-    move(tx, StreamRow, stream.id, stream.status, "ended", ended_at=now)
+    move(tx, StreamRow, stream.id, stream.status, "ended", ended_at=now, creator_gone_at=None)
     for request in open_requests(tx, creator_id=stream.creator_id):
         close_request(tx, request, "expired", now, because="stream_ended")
     session = tx.scalar(
@@ -106,6 +108,49 @@ def finish(
         command = rooms.close_room(tx, stream.room_id, reason, cause_id=stream.id, now=now, message_id=message_id)
     _announce(tx, "STREAM_ENDED", _view_of(tx, stream), now)
     return command
+
+
+def creator_seat(
+    tx: Session, room_id: str, *, node_id: str, here: bool, said_at: datetime, now: datetime
+) -> None:
+    """A node says whether the creator's seat in a public room is taken; late and repeated words change nothing."""
+    on_node = select(RoomRow.id).where(RoomRow.id == room_id, RoomRow.node_id == node_id)
+    tx.execute(
+        update(StreamRow)
+        .where(
+            StreamRow.room_id.in_(on_node),
+            StreamRow.status == "live",
+            or_(StreamRow.creator_heard_at.is_(None), StreamRow.creator_heard_at <= said_at),
+        )
+        .values(
+            creator_heard_at=said_at,
+            creator_gone_at=None if here else func.coalesce(StreamRow.creator_gone_at, now),
+        ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
+    """End public streams whose creator has been gone for ``absent_ms``; how many.
+
+    Not below the time that messages take, however short the minute is.
+    """
+    gone_before = now - timedelta(milliseconds=max(MESSAGES_MS, absent_ms))
+    overdue = (StreamRow.status == "live", StreamRow.creator_gone_at <= gone_before)
+    found = select(StreamRow.id, StreamRow.creator_id).where(*overdue).order_by(StreamRow.creator_id)
+    ended = 0
+    for stream_id, creator_id in tx.execute(found.limit(MOST_AT_ONCE)).all():
+        lock_people(tx, creator_id)
+        stream = locked(tx, StreamRow, stream_id)
+        # It may have gone on, or its creator come back, while we waited.
+        if stream is None or stream.status != "live" or stream.creator_gone_at is None:
+            continue
+        if stream.creator_gone_at > gone_before:
+            continue
+        log.event("creator_absent", stream_id=stream.id, cause_id=stream.id)
+        finish(tx, stream, "STREAM_ENDED", creator_id, now)
+        ended += 1
+    return ended
 
 
 def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> StreamView:
@@ -122,7 +167,7 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
     if (session_id := tx.scalar(running)) is not None:
         raise Conflict("Your private stream is still running.", code="SESSION_LIVE", session_id=session_id)
     node_id = rooms.pick_node(tx)
-    move(tx, StreamRow, stream.id, "private", "live")
+    move(tx, StreamRow, stream.id, "private", "live", creator_gone_at=now)
     rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream.id, now=now)
     view = _view_of(tx, stream)
     _announce(tx, "STREAM_WENT_PUBLIC", view, now)
@@ -131,7 +176,7 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
 
 def go_private(tx: Session, stream: StreamRow, now: datetime) -> None:
     """A request was accepted: everybody leaves the public room."""
-    move(tx, StreamRow, stream.id, "live", "private")
+    move(tx, StreamRow, stream.id, "live", "private", creator_gone_at=None)
     rooms.close_room(tx, stream.room_id, "STREAM_PRIVATE", cause_id=stream.id, now=now)
     _announce(tx, "STREAM_WENT_PRIVATE", _view_of(tx, stream), now)
 

@@ -20,6 +20,7 @@ MONEY = {
     "gap_ms": 2_000,
     "camera_off_ms": 10_000,
     "feed_gone_ms": 15_000,
+    "creator_absent_ms": 60_000,
     "warn_first_ms": 60_000,
     "warn_last_ms": 15_000,
 }

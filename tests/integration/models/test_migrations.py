@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,5 +107,6 @@ def _schema(tx: Session, is_sqlite: bool) -> set[tuple[str, ...]]:
 
 def _normal(sql: str) -> list[str]:
     """The parts of a CREATE statement, whatever their order and white space."""
-    lines = sql.replace("IF NOT EXISTS ", "").split("\n")
+    # SQLite writes a column that was added later behind the last one, on the same line.
+    lines = re.split(r"\n|,(?![^()]*\))", sql.replace("IF NOT EXISTS ", ""))
     return sorted(" ".join(line.split()).rstrip(", ") for line in lines if line.strip())

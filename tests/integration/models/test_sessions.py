@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 from stage import MINUTE, Call, Stage
 
+from models.clock import rfc3339
 from models.db import Database
 from models.errors import Conflict, NotFound
 from models.flags import FlagRow
@@ -589,6 +590,100 @@ def test_streams_are_ended_by_their_creator_or_an_admin_and_once(stage: Stage) -
     with pytest.raises(Conflict):
         stage.run(lambda tx: streams.end_stream(tx, stream.stream_id, creator, stage.now))
     assert stage.commands(CloseRoom)[-1].reason == "STREAM_ENDED"
+
+
+def gone(stage: Stage, **delta: float) -> int:
+    """Time passes; how many streams the clock ends for want of a creator."""
+    stage.later(**delta)
+    return stage.run(lambda tx: streams.end_absent(tx, stage.now, absent_ms=60_000))
+
+
+def seat(stage: Stage, room_id: str, creator: Person, kind: str, **more: Any) -> events.AnyEvent:
+    """The node says that the creator took its seat, or that it is empty, at this moment."""
+    about = {"room_id": room_id, "user_id": creator.user_id, "viewers": 0, "at": rfc3339(stage.now)} | more
+    if kind == "joined":
+        return stage.event(events.ParticipantJoined, **about)
+    return stage.event(events.ParticipantLeft, **({"reason": "lost"} | about))
+
+
+def test_a_creator_who_never_comes_or_stays_away_ends_the_stream_and_releases_its_requests(stage: Stage) -> None:
+    creator, stream = stage.live()
+    fan = stage.fan()
+    stage.ask(fan, stream)
+    assert gone(stage, seconds=59.9) == 0
+    assert gone(stage, seconds=0.1) == 1
+    assert gone(stage, seconds=60) == 0
+    assert stage.balances(fan) | {"wallet": 1_000, "held": 0} == stage.balances(fan)
+    assert stage.told(None, "STREAM_ENDED")[-1]["streamId"] == stream.stream_id
+    assert stage.commands(CloseRoom)[-1].reason == "STREAM_ENDED"
+    again = stage.go_live(creator)
+    seat(stage, again.room_id, creator, "joined")
+    assert gone(stage, hours=1) == 0
+    seat(stage, again.room_id, creator, "left")
+    assert gone(stage, seconds=59) == 0
+    assert gone(stage, seconds=1) == 1
+    stage.audit()
+
+
+def test_a_creator_who_comes_back_in_time_goes_on(stage: Stage) -> None:
+    creator, stream = stage.live()
+    seat(stage, stream.room_id, creator, "joined")
+    seat(stage, stream.room_id, creator, "left")
+    assert gone(stage, seconds=59) == 0
+    seat(stage, stream.room_id, creator, "joined")
+    assert gone(stage, seconds=120) == 0
+
+
+def test_whoever_else_leaves_the_room_ends_nothing(stage: Stage) -> None:
+    creator, stream = stage.live()
+    viewer = stage.fan()
+    seat(stage, stream.room_id, creator, "joined")
+    seat(stage, stream.room_id, viewer, "joined")
+    seat(stage, stream.room_id, viewer, "left")
+    seat(stage, stream.room_id, creator, "left", node_id="media-2")
+    assert gone(stage, seconds=120) == 0
+
+
+def test_word_of_an_empty_seat_that_comes_late_changes_nothing(stage: Stage) -> None:
+    creator, stream = stage.live()
+    stage.later(seconds=10)
+    left_at = rfc3339(stage.now)
+    stage.later(seconds=1)
+    seat(stage, stream.room_id, creator, "joined")
+    seat(stage, stream.room_id, creator, "left", at=left_at)
+    assert gone(stage, seconds=120) == 0
+
+
+def test_a_reopened_room_says_whether_its_creator_is_there(stage: Stage) -> None:
+    creator, stream = stage.live()
+    seat(stage, stream.room_id, creator, "joined")
+    stage.later(seconds=10)
+    stage.node_ready("boot_2")
+    stage.event(events.RoomOpened, room_id=stream.room_id, at=rfc3339(stage.now))
+    assert gone(stage, seconds=30) == 0
+    stage.event(events.RoomOpened, room_id=stream.room_id, creator_here=True, at=rfc3339(stage.now))
+    assert gone(stage, seconds=120) == 0
+    stage.event(events.RoomOpened, room_id=stream.room_id, at=rfc3339(stage.now))
+    assert gone(stage, seconds=60) == 1
+
+
+def test_a_private_stream_is_not_absent_and_back_in_public_its_creator_has_a_minute(stage: Stage) -> None:
+    call = stage.running()
+    seat(stage, call.stream.room_id, call.creator, "left")
+    assert gone(stage, minutes=9) == 0
+    stage.call_ended(call.session_id, "time_expired", 600_000)
+    assert gone(stage, minutes=9) == 0
+    stage.resume(call.stream, call.creator)
+    assert gone(stage, seconds=59) == 0
+    assert gone(stage, seconds=1) == 1
+
+
+def test_however_short_the_minute_messages_have_their_time(stage: Stage) -> None:
+    stage.live()
+    stage.later(seconds=9.9)
+    assert stage.run(lambda tx: streams.end_absent(tx, stage.now, absent_ms=1_000)) == 0
+    stage.later(seconds=0.1)
+    assert stage.run(lambda tx: streams.end_absent(tx, stage.now, absent_ms=1_000)) == 1
 
 
 # --- for the pages -----------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from stage import Stage
 from models import inbox, outbox
 from models.db import Database
 from models.plumbing import InboxRow, OutboxRow
+from models.services import streams
+from models.timing import timers_for
+from workers.deadlines import Deadlines
 from workers.jobs import KEEP_INBOX, KEEP_PUBLISHED, Job, housekeeping, poll_payments, run_due
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,3 +104,20 @@ def test_housekeeping_forgets_what_is_old_and_nothing_else(database: Database) -
     with database.reading() as tx:
         assert set(tx.scalars(select(InboxRow.message_id))) == {"young"}
         assert set(tx.scalars(select(OutboxRow.actor))) == {"fresh", "waiting"}
+
+
+def test_the_clock_ends_a_stream_whose_creator_is_gone(database: Database) -> None:
+    # given
+    stage = Stage(database)
+    stage.node_ready()
+    creator, _ = stage.live()
+    deadlines = Deadlines(database, timers_for(60_000), jobs=(), now=lambda: stage.now)
+    # when
+    deadlines.step()
+    still = stage.run(lambda tx: streams.stream_of(tx, creator.user_id))
+    stage.later(seconds=60)
+    # A clock that was restarted meanwhile knows as much.
+    Deadlines(database, timers_for(60_000), jobs=(), now=lambda: stage.now).step()
+    # then
+    assert still is not None
+    assert stage.run(lambda tx: streams.stream_of(tx, creator.user_id)) is None
