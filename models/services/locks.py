@@ -6,11 +6,14 @@ SQLite a write transaction is alone anyway and the locks are no more than reads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from models import log
 from models.db import Base
 from models.people import PersonRow
 
@@ -21,6 +24,26 @@ def locked(tx: Session, table: type[Row], id_: str) -> Row | None:
     """The row as it is now, and as it stays until this transaction ends; None if there is none."""
     # key_share: other transactions may still insert rows that refer to this one.
     return tx.get(table, id_, with_for_update={"key_share": True}, populate_existing=True)
+
+
+def one_by_one(tx: Session, rows: Sequence[Row], act: Callable[[Row], None]) -> int:
+    """``act`` on each row, in a savepoint of its own: a row that cannot be dealt with holds up no other.
+
+    Such a row is a defect: logged each time, and tried again by the next round. How many went well.
+    """
+    done = 0
+    for row in rows:
+        try:
+            with tx.begin_nested():
+                act(row)
+        except OperationalError:
+            # The database's own trouble, a deadlock for one: the whole transaction is tried again.
+            raise
+        except Exception:
+            log.failure("overdue_row_failed", table=type(row).__tablename__)
+        else:
+            done += 1
+    return done
 
 
 def lock_people(tx: Session, *user_ids: str) -> None:

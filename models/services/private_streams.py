@@ -22,7 +22,7 @@ from models.services.acceptance import AcceptedView, accept, apply_rule, in_sess
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.closing import close_request, open_requests
-from models.services.locks import lock_people, locked
+from models.services.locks import lock_people, locked, one_by_one
 from models.services.offers import (
     PrivateSettings,
     Quote,
@@ -182,9 +182,7 @@ def expire_due(tx: Session, now: datetime) -> int:
         .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     ).all()
-    for row in due:
-        close_request(tx, row, "expired", now)
-    return len(due)
+    return one_by_one(tx, due, lambda row: close_request(tx, row, "expired", now))
 
 
 # --- views -------------------------------------------------------------------------------------------

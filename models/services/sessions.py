@@ -17,6 +17,7 @@ from models.messages.events import AnyEvent, PauseCause
 from models.people import PersonRow
 from models.services import media_facts, rooms
 from models.services.ending import MESSAGES_MS, settle_by, want_end
+from models.services.locks import one_by_one
 from models.services.receipts import Receipt, ReceiptSummary, history, receipt_of, why
 from models.services.settling import bill_now, settle
 from models.sessions import RUNNING, SessionRow
@@ -155,12 +156,13 @@ def on_event(tx: Session, event: AnyEvent, now: datetime) -> None:
 
 def open_overdue(tx: Session, now: datetime) -> int:
     """Sessions whose room no node confirmed: our failure, everything back. How many."""
-    due = _due(tx, now, "open")
-    for session in due:
+
+    def give_back(session: SessionRow) -> None:
         log.event("session_never_opened", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
         rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         settle(tx, session, None, now)
-    return len(due)
+
+    return one_by_one(tx, _due(tx, now, "open"), give_back)
 
 
 def settle_overdue(tx: Session, now: datetime) -> int:
@@ -173,17 +175,19 @@ def settle_overdue(tx: Session, now: datetime) -> int:
     for session in silent:
         log.event("session_silent", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
         want_end(tx, session.id, None, by_id=None, now=now)
-    overdue = 0
     command_holds = now - timedelta(seconds=rooms.CLOSE_WITHIN_SECONDS)
+    overdue = []
     for session in _due(tx, now + timedelta(milliseconds=MESSAGES_MS), "settle"):
         if outbox.command_waits(tx, session.cause_id, command_holds):
             session.deadline_at = settle_by(session, now)
         elif session.deadline_at is not None and session.deadline_at <= now:
-            log.event("no_final_report", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
-            settle(tx, session, None, now)
-            overdue += 1
-    tx.flush()
-    return len(silent) + overdue
+            overdue.append(session)
+
+    def last_one_stands(session: SessionRow) -> None:
+        log.event("no_final_report", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
+        settle(tx, session, None, now)
+
+    return len(silent) + one_by_one(tx, overdue, last_one_stands)
 
 
 def running_sessions(tx: Session) -> tuple[str, ...]:

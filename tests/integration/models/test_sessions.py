@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from stage import MINUTE, Call, Stage
 
+from models.books import HoldRow
 from models.clock import rfc3339
 from models.db import Database
 from models.errors import Conflict, NotFound
@@ -418,6 +419,22 @@ def test_a_broker_that_stays_away_holds_nobodys_tokens_for_ever(stage: Stage) ->
     stage.later(seconds=61)
     stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
     assert (ended(stage, call).end_reason, ended(stage, call).billed_minutes) == ("MEDIA_FAILURE", 2)
+
+
+def test_a_broken_row_holds_up_no_other(stage: Stage) -> None:
+    """Whatever is wrong with one hold, the deadlines of all others are kept."""
+    broken, sound = stage.connecting(), stage.connecting()
+    creator, stream = stage.live()
+    asked = [stage.ask(stage.fan(), stream) for _ in range(2)]
+    lost = (broken.request_id, asked[0].request_id)
+    closed = update(HoldRow).where(HoldRow.reference.in_(lost)).values(status="settled", amount=0)
+    stage.run(lambda tx: tx.execute(closed))
+    stage.later(seconds=120)
+    assert stage.run(lambda tx: private_streams.expire_due(tx, stage.now)) == 1
+    assert stage.run(lambda tx: private_streams.request_view(tx, asked[1].request_id, creator)).status == "expired"
+    assert stage.run(lambda tx: sessions.open_overdue(tx, stage.now)) == 1
+    assert stage.session(sound.session_id).status == "ended"
+    assert stage.session(broken.session_id).status == "connecting"
 
 
 def test_an_outage_of_ours_that_the_call_outlives_costs_nobody_anything(stage: Stage) -> None:
