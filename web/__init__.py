@@ -18,7 +18,7 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.gateways import gateway_for
 from models.timing import timers_for
-from web import auth, cli, events, failures, security, signaling, sockets
+from web import auth, cli, crowd, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
 from web.api import health, openapi, rtc, streaming, wallet
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.before_request(_begin)
     security.init_app(app, settings)
+    crowd.init_app(app)
     auth.init_app(app)
     app.after_request(_finish)
     failures.init_app(app)

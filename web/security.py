@@ -5,10 +5,12 @@ Knows nothing of people or pages.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from flask_cors import CORS
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -99,11 +101,10 @@ def drain() -> None:
     unknown = DRAIN_BYTES if request.environ.get("wsgi.input_terminated") else 0
     length = request.content_length
     source, left = request.environ["wsgi.input"], min(unknown if length is None else length, DRAIN_BYTES)
-    while left > 0:
-        chunk = source.read(min(65536, left))
-        if not chunk:
-            return
-        left -= len(chunk)
+    # Who is too slow or leaves is not read any further.
+    with suppress(OSError, ParseException):
+        while left > 0 and (chunk := source.read(min(65536, left))):
+            left -= len(chunk)
 
 
 def refuse_foreign_origin(settings: Settings) -> None:

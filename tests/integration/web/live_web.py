@@ -13,7 +13,7 @@ import threading
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -26,7 +26,14 @@ PATIENCE = 10.0
 class LiveWeb:
     """One gunicorn process that serves ``web:create_app()``."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        *,
+        worker: str = "web.worker.Worker",
+        threads: int = 64,
+        log: IO[bytes] | None = None,
+    ) -> None:
         # Bound here and handed over, so that nobody takes the port in between.
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -35,13 +42,14 @@ class LiveWeb:
         # Warnings are errors here too.
         strict = {"PYTHONWARNINGS": "error::DeprecationWarning:web,error::DeprecationWarning:models"}
         settings = environment | strict | {"PUBLIC_URL": self.origin, "LOG_LEVEL": "WARNING"}
-        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", "gthread", "--threads", "64"]
+        command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "-k", worker]
+        command += ["--threads", str(threads)]
         command += ["--worker-connections", "200", "--graceful-timeout", "1", "--log-level", "warning"]
         command += ["-b", f"127.0.0.1:{self.port}", "web:create_app()"]
         self._addresses = itertools.count(1)
         self.address = ""
         self.move()
-        self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
+        self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stderr=log)
 
     def __enter__(self) -> LiveWeb:
         for _ in range(200):
