@@ -73,13 +73,13 @@ class SessionMeter:
         self._delivered = min(budget.delivered_ms, budget.paid_ms)
         self._pauses: dict[PauseCause, int] = {"creator": budget.creator_pause_ms, "node": budget.node_pause_ms}
         self._audio_only = audio_only
-        self._resumed = budget.resumed
+        self._resumed = False
         self.ending: Ending | None = None
         self._state: State = "waiting"
         self._opened_at = now_ms
         self._alive_at = now_ms
         self._live_at: int | None = None
-        self._creator_connected = self._fan_connected = budget.resumed
+        self._creator_connected = self._fan_connected = False
         self._creator_here = self._fan_here = self._creator_seated = False
         self._fan_gave_up = False
         self._creator_arrived_at: int | None = None
@@ -92,10 +92,7 @@ class SessionMeter:
         self._paused_at = self._pause_counted_to = now_ms
         self._our_fault_until: int | None = now_ms
         if budget.resumed:
-            self._live_at = self._fan_gone_at = now_ms
-            self._our_fault_until = None
-            self._pause_from(now_ms)
-            self._paused_at = now_ms - budget.paused_for_ms
+            self._resume(budget, now_ms)
 
     # --- what the room is told ----------------------------------------------------------------------
 
@@ -234,12 +231,23 @@ class SessionMeter:
         self._undo_delivered = max(self._undo_delivered, min(self._paid, reported.delivered_ms))
         self._pauses["creator"] = max(self._pauses["creator"], reported.creator_pause_ms)
         self._pauses["node"] = max(self._pauses["node"], reported.node_pause_ms)
+        if reported.resumed and self._live_at is None:
+            self._resume(reported, now_ms)
         self._look_for_end(now_ms)
 
     def close(self, now_ms: int) -> None:
         """The control plane ends the session."""
         self._step(now_ms)
         self._end("closed", now_ms)
+
+    def _resume(self, reported: Budget, now: int) -> None:
+        """Go on where an earlier boot was interrupted: live, and paused by our cause."""
+        self._resumed = self._creator_connected = self._fan_connected = True
+        self._live_at = now
+        self._fan_gone_at = None if self._fan_here else now
+        self._our_fault_until = None
+        self._pause_from(now)
+        self._paused_at = now - reported.paused_for_ms
 
     # --- the rules ----------------------------------------------------------------------------------
 

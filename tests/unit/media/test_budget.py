@@ -482,6 +482,22 @@ def test_figures_of_an_earlier_boot_that_come_late_are_taken_over_and_never_fall
     assert stage.delivered == 60_000
 
 
+def test_a_call_that_was_live_on_an_earlier_boot_does_not_begin_by_connecting() -> None:
+    """A repeated OpenRoom had opened it as new; whoever stays away now was connected before."""
+    stage = Stage(budget(300_000)).play(100)
+    stage.meter.catch_up(budget(300_000, delivered_ms=90_000, resumed=True), stage.now)
+    assert (stage.meter.figures.state, stage.meter.figures.cause) == ("paused", "node")
+    stage.play(61_000)
+    assert (stage.fact, stage.ending.pause_cause) == ("fan_absent", "node")
+    assert stage.ending.creator_connected
+    assert stage.ending.fan_connected
+    here = Stage(budget(300_000))
+    here.meter.fan_connected(here.now)
+    here.meter.catch_up(budget(300_000, delivered_ms=90_000, resumed=True), here.now)
+    here.frames_every = FRAME
+    assert here.play(5_000).meter.figures.state == "running"
+
+
 def test_a_resumed_session_with_nothing_left_ends_at_once() -> None:
     stage = Stage(budget(60_000, delivered_ms=60_000, resumed=True)).play(100)
     assert stage.fact == "time_expired"
