@@ -66,7 +66,8 @@ def _install_packages(missing: list[Need]) -> bool:
     names = ", ".join(need.name for need in missing)
     command = ["apt-get", "install", "-y", "--no-install-recommends", *(need.package for need in missing)]
     if os.getuid() != 0 or shutil.which("apt-get") is None:
-        print(f"Missing: {names}.\nInstall with:\n\n    sudo apt-get update && sudo {' '.join(command)}\n\nand run this again.")
+        install = f"sudo apt-get update && sudo {' '.join(command)}"
+        print(f"Missing: {names}.\nInstall with:\n\n    {install}\n\nand run this again.")
         return False
     print(f"Installing {names} …", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
