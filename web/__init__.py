@@ -18,7 +18,7 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.gateways import gateway_for
 from models.timing import timers_for
-from web import auth, cli, crowd, events, failures, security, signaling, sockets
+from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
 from web.api import health, openapi, rtc, streaming, wallet
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     log.configure("web", settings.log_level)
     # Says each failed connection five times and with its address; we say it once, without.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
-    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "web" / "static"))
+    app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
     app.config["SECRET_KEY"] = settings.key("flask").hex()
     app.url_map.strict_slashes = False
     house = _house(settings)
@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(_begin)
     security.init_app(app, settings)
     crowd.init_app(app)
+    assets.init_app(app)
     auth.init_app(app)
     app.after_request(_finish)
     failures.init_app(app)

@@ -20,14 +20,12 @@ from web.api.errors import Refusal
 MAX_BODY_BYTES = 256 * 1024
 # A body that is too large is still read up to here, so that its sender hears why instead of a reset.
 DRAIN_BYTES = 16 * 1024 * 1024
-STATIC_SECONDS = 3600
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Put the rules of this file around ``app``."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY_BYTES
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_SECONDS
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
