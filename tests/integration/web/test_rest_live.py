@@ -5,17 +5,24 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+from conftest import environment_for
 from live_web import PATIENCE, LiveWeb
-from web_people import People
+from web_people import People, Someone
 
 from models import ledger
 from models.audit import audit
+from models.db import Database
 
 ASK = "/api/streaming/private-request"
 TOGETHER = 50
+CREATORS = 10
+COST = 500
+MOST_OPEN = 3
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
@@ -74,6 +81,48 @@ def test_fifty_requests_whose_last_bytes_arrive_together_hold_once(live: LiveWeb
         assert ledger.balances(tx, fan.user_id)["held"] == 500
         assert ledger.balances(tx, fan.user_id)["wallet"] == 400
         assert audit(tx).problems == ()
+
+
+@pytest.mark.parametrize(("tokens", "winners"), [(COST * 2 + COST - 1, 2), (COST * 20, MOST_OPEN)])
+def test_of_fifty_requests_at_once_as_many_win_as_the_balance_pays_for(
+    database_url: str, password_hash: str, tokens: int, winners: int
+) -> None:
+    # Given a fan, ten creators on the air, and fifty requests of which one byte is missing
+    database = Database(database_url)
+    people = People(database, password_hash)
+    fan = people.fan(tokens=tokens)
+    creators = [people.creator() for _ in range(CREATORS)]
+    with LiveWeb(environment_for(database_url)) as web, ExitStack() as stack:
+        bodies = [body_for(people, creator) for creator in creators] * (TOGETHER // CREATORS)
+        connections = []
+        for number, body in enumerate(bodies):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", web.port), PATIENCE))
+            connection.sendall(head_for(fan, number, len(body)) + body[:-1])
+            connections.append(connection)
+        # When that byte comes to all of them
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.sendall(body[-1:])
+        answers = Counter(map(answer_of, connections))
+
+    # Then as many are held as are paid for, and the others hear why not
+    assert answers.pop((201, "")) == winners
+    assert set(answers) <= {(402, "INSUFFICIENT_TOKENS"), (409, "REQUEST_PENDING"), (409, "TOO_MANY_REQUESTS")}
+    with database.reading() as tx:
+        balances = ledger.balances(tx, fan.user_id)
+        assert (balances["held"], balances["wallet"]) == (winners * COST, tokens - winners * COST)
+        assert audit(tx).problems == ()
+    database.close()
+
+
+def body_for(people: People, creator: Someone) -> bytes:
+    stream = people.live(creator)
+    return json.dumps({"creatorId": creator.user_id, "streamId": stream.stream_id, "minutes": 5}).encode()
+
+
+def head_for(fan: Someone, number: int, length: int) -> bytes:
+    sent = fan.headers(content_type="application/json", idempotency_key=f"key-{number}")
+    lines = [f"POST {ASK} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in sent.items())]).encode() + b"\r\n\r\n"
 
 
 def answer_of(connection: socket.socket) -> tuple[int, str]:

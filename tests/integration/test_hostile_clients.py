@@ -1,0 +1,144 @@
+"""Hostile clients and a frozen node in the running house: nothing is sent, watched or billed beyond what was paid.
+
+Each has its close-up in tests/integration/media; here it is every process, over the public contract alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import PASSWORD
+from demo.media_file import FRAMES_PER_SECOND, media_file
+from demo.peer import ApiError, Peer
+from demo.seat import Seat
+from ops.house import ROOT, House
+from tests.conftest import MakeHouse
+
+ASK = "/api/streaming/private-request"
+MINUTE_SECONDS = 6
+RATE = 100
+FROZEN_SECONDS = 10
+PATIENCE_SECONDS = 60
+# Frames on their way when the node froze, and the clip's own jitter.
+STRAY_FRAMES = 15
+# What the node had sent before it stopped may still be in a socket.
+UNDER_WAY_SECONDS = 0.3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clip() -> Path:
+    """Made before anything is timed."""
+    return media_file(ROOT / "var")
+
+
+@pytest.fixture(scope="module")
+def house(make_house: MakeHouse) -> Iterator[House]:
+    """Short minutes."""
+    made = make_house(minute_seconds=MINUTE_SECONDS, demo=True)
+    yield made
+    made.stop()
+
+
+class Scene:
+    """A private call of one minute in which both sides send a clip."""
+
+    def __init__(self, url: str) -> None:
+        self.creator, self.fan = Peer(url), Peer(url)
+        self.session_id = self.room_id = self.stream_id = ""
+        self.before = 0
+
+    async def begin(self) -> tuple[Seat, Seat]:
+        clip = media_file(ROOT / "var")
+        creator, fan = self.creator, self.fan
+        await creator.sign_in("creator_a@demo.test", PASSWORD)
+        await fan.sign_in("fan_a@demo.test", PASSWORD)
+        terms = {"enabled": True, "ratePerMinute": RATE, "minMinutes": 1, "autoAccept": "manual"}
+        await creator.call("PUT", "/api/streaming/private-settings", terms)
+        self.before = (await fan.call("GET", "/api/wallet"))["available"]
+        self.stream_id = (await creator.call("POST", "/api/streaming/streams", {}))["streamId"]
+        wish = {"creatorId": creator.user_id, "streamId": self.stream_id, "minutes": 1}
+        request = await fan.call("POST", ASK, wish)
+        accepted = await creator.call("POST", "/api/streaming/private-accept", {"requestId": request["requestId"]})
+        self.session_id, self.room_id = accepted["sessionId"], accepted["roomId"]
+        seats = (await creator.join(self.room_id, publish=clip), await fan.join(self.room_id, publish=clip))
+        await seats[1].wait_for_clock("running", PATIENCE_SECONDS)
+        return seats
+
+    async def bill(self) -> tuple[dict[str, Any], int]:
+        """The receipt, the same for both, and what the fan has less."""
+        receipt = await self.fan.receipt(self.session_id, seconds=PATIENCE_SECONDS)
+        assert receipt == await self.creator.receipt(self.session_id)
+        after = (await self.fan.call("GET", "/api/wallet"))["available"]
+        await self.creator.call("DELETE", f"/api/streaming/streams/{self.stream_id}")
+        return receipt, self.before - after
+
+    async def close(self) -> None:
+        await asyncio.gather(self.creator.close(), self.fan.close())
+
+
+def is_clean(house: House) -> bool:
+    return "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+
+
+def test_who_ignores_the_end_of_a_call_gets_nothing_and_is_heard_by_nobody(house: House) -> None:
+    async def play() -> None:
+        scene = Scene(house.environment["PUBLIC_URL"])
+        creator, fan = await scene.begin()
+
+        # Given two clients that are told of the end and keep their connections and their cameras open
+        ended = await asyncio.wait_for(asyncio.gather(creator.ended, fan.ended), PATIENCE_SECONDS)
+        assert {(end.reason, end.code) for end in ended} == {("TIME_EXPIRED", 4001)}
+        await asyncio.sleep(UNDER_WAY_SECONDS)
+        seen = [(seat.seen.packets, seat.seen.frames) for seat in (creator, fan)]
+        # When they go on sending and waiting
+        await asyncio.sleep(2)
+        for seat in (creator, fan):
+            assert seat._publish is not None
+            assert seat._publish.connectionState == "connected", "the client did not hang up"
+        # Then nothing more came, to either
+        assert [(seat.seen.packets, seat.seen.frames) for seat in (creator, fan)] == seen
+
+        # And no way leads back in
+        with pytest.raises(ApiError) as refused:
+            await scene.fan.join(scene.room_id)
+        assert refused.value.status == 404
+        receipt, spent = await scene.bill()
+        assert (receipt["endReason"], receipt["billedMinutes"], spent) == ("TIME_EXPIRED", 1, RATE)
+        await scene.close()
+
+    asyncio.run(play())
+    assert is_clean(house)
+
+
+def test_a_node_that_stood_still_gives_no_free_media_and_bills_once(house: House) -> None:
+    async def play() -> None:
+        scene = Scene(house.environment["PUBLIC_URL"])
+        creator, fan = await scene.begin()
+
+        # Given a call under way, and when its node is frozen and thawed
+        await asyncio.wait_for(fan.first_frame.wait(), PATIENCE_SECONDS)
+        house.children["media"].signal(signal.SIGSTOP)
+        await asyncio.sleep(FROZEN_SECONDS)
+        house.children["media"].signal(signal.SIGCONT)
+        ended = await asyncio.wait_for(asyncio.gather(creator.ended, fan.ended), PATIENCE_SECONDS)
+        frames = fan.seen.frames
+        receipt, spent = await scene.bill()
+        await scene.close()
+
+        # Then it ended by the clock, or as our fault where the thaw took too long
+        reasons = {end.reason for end in ended}
+        assert reasons == {receipt["endReason"]} <= {"TIME_EXPIRED", "MEDIA_FAILURE"}
+        # And nobody watched more than was paid, nobody paid for more than was sent, and once
+        assert frames <= receipt["paidMs"] * FRAMES_PER_SECOND / 1000 + STRAY_FRAMES
+        assert receipt["billedMinutes"] == receipt["deliveredMs"] // receipt["minuteMs"]
+        assert spent == receipt["earnings"] + receipt["commission"] == RATE * receipt["billedMinutes"]
+        assert [transfer["kind"] for transfer in receipt["transfers"]].count("settle") <= 1
+
+    asyncio.run(play())
+    assert is_clean(house)
