@@ -241,7 +241,8 @@ class Peer:
         """The client's answer; ignored if no offer is open. Raises BadSdp."""
         if not self._open_offer or self._subscribe is None or self._stopped:
             return
-        lines = await self._subscribe.accept_answer(sdp_rules.check(sdp))
+        text = sdp_rules.check(sdp, most_media=len(self._slots))
+        lines = await self._subscribe.accept_answer(text)
         self._open_offer = False
         self._negotiated = len(lines)
         for slot, line in zip(self._slots, lines, strict=False):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024
 MAX_MEDIA = 64
+# Chromium's longest m-line has some 130. Reading thousands holds up everybody's packets.
+MAX_LINES_PER_MEDIA = 250
 _FRAGMENT = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _START_BITRATE = "x-google-start-bitrate=1800"
@@ -39,6 +41,8 @@ def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
     media = [line for line in lines if line.startswith("m=")]
     if not 1 <= len(media) <= most_media:
         raise BadSdp(f"{len(media)} m-lines; 1 to {most_media} are allowed")
+    if len(lines) > (len(media) + 1) * MAX_LINES_PER_MEDIA:
+        raise BadSdp(f"{len(lines)} lines for {len(media)} m-lines")
     if any(not line.startswith(("m=audio ", "m=video ")) for line in media):
         raise BadSdp("only audio and video are carried")
     if len(media) > 1 and not any(line.startswith("a=group:BUNDLE ") for line in lines):

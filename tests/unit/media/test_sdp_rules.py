@@ -26,11 +26,16 @@ def test_candidates_and_groups_are_dropped() -> None:
         HEAD.replace("a=group:BUNDLE 0 1\r\n", "") + "m=video 9 x 96\r\n" * 2,
         HEAD + "m=audio 9 x 0\r\n" + "a=" + "x" * 65536,
         HEAD + "m=audio 9 x 0\r\na=\ud800\r\n",
+        HEAD + "m=audio 9 x 0\r\n" + "a=ssrc:1 cname:x\r\n" * 600,
     ],
 )
 def test_what_is_not_usable_is_refused(sdp: str) -> None:
     with pytest.raises(BadSdp):
         sdp_rules.check(sdp)
+
+
+def test_as_many_lines_as_a_browser_needs_are_taken() -> None:
+    assert sdp_rules.check(HEAD + (VIDEO.format(mid=0) + "a=rtcp-fb:96 nack\r\n" * 200) * 4)
 
 
 def test_an_extension_id_counts_only_if_it_is_the_same_everywhere() -> None:
