@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models import ledger, log, lots
@@ -20,6 +20,7 @@ from models.services import rooms
 from models.services.announcements import balance_changed, session_changed
 from models.sessions import SessionRow
 from models.settlement import AtFault, Bill, EndFacts, PaidFor, Row, Wish, bill, resolve_row
+from models.streams import StreamRow
 from models.timing import timers_for
 
 ZERO_BILLED_TO_FLAG = 3
@@ -49,6 +50,7 @@ def settle(tx: Session, session: SessionRow, facts: EndFacts | None, now: dateti
     )
     _end(tx, session, row, facts, result, now)
     rooms.mark_closed(tx, session.room_id, now)
+    _await_the_creator(tx, session, now)
     session_changed(tx, session, now)
     balance_changed(tx, session.fan_id, now)
     balance_changed(tx, session.creator_id, now)
@@ -106,6 +108,16 @@ def _end(tx: Session, session: SessionRow, row: Row, facts: EndFacts | None, res
         refunded=result.refunded,
         deadline_at=None,
         deadline_kind=None,
+    )
+
+
+def _await_the_creator(tx: Session, session: SessionRow, now: datetime) -> None:
+    """Back to public is one press away; a stream whose creator never decides ends by the clock."""
+    tx.execute(
+        update(StreamRow)
+        .where(StreamRow.id == session.stream_id, StreamRow.status == "private")
+        .values(creator_gone_at=now),
+        execution_options={"synchronize_session": False},
     )
 
 

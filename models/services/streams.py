@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log
@@ -23,6 +23,8 @@ from models.sessions import RUNNING, SessionRow
 from models.streams import CreatorSettingsRow, RoomRow, StreamRow
 
 DEFAULT_TITLE = "Live"
+# After a private session its creator has this many times as long to decide whether to go back to public.
+UNDECIDED_TIMES = 10
 LONGEST_TITLE = 120
 MOST_AT_ONCE = 100
 
@@ -131,21 +133,25 @@ def creator_seat(
 
 
 def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
-    """End public streams whose creator has been gone for ``absent_ms``; how many.
+    """End streams whose creator has been gone for ``absent_ms``; how many.
 
-    Not below the time that messages take, however short the minute is.
+    One that went private counts from the end of its session, and ten times as long. Not below the time
+    that messages take, however short the minute is.
     """
-    gone_before = now - timedelta(milliseconds=max(MESSAGES_MS, absent_ms))
-    overdue = (StreamRow.status == "live", StreamRow.creator_gone_at <= gone_before)
-    found = select(StreamRow.id, StreamRow.creator_id).where(*overdue).order_by(StreamRow.creator_id)
+    absent = timedelta(milliseconds=max(MESSAGES_MS, absent_ms))
+    gone_before = {"live": now - absent, "private": now - UNDECIDED_TIMES * absent}
+    overdue = or_(
+        *(and_(StreamRow.status == status, StreamRow.creator_gone_at <= at) for status, at in gone_before.items())
+    )
+    found = select(StreamRow.id, StreamRow.creator_id).where(overdue).order_by(StreamRow.creator_id)
     ended = 0
     for stream_id, creator_id in tx.execute(found.limit(MOST_AT_ONCE)).all():
         lock_people(tx, creator_id)
         stream = locked(tx, StreamRow, stream_id)
         # It may have gone on, or its creator come back, while we waited.
-        if stream is None or stream.status != "live" or stream.creator_gone_at is None:
+        if stream is None or stream.status == "ended" or stream.creator_gone_at is None:
             continue
-        if stream.creator_gone_at > gone_before:
+        if stream.creator_gone_at > gone_before[stream.status]:
             continue
         log.event("creator_absent", stream_id=stream.id, cause_id=stream.id)
         finish(tx, stream, "STREAM_ENDED", creator_id, now)

@@ -695,6 +695,15 @@ def test_a_private_stream_is_not_absent_and_back_in_public_its_creator_has_a_min
     assert gone(stage, seconds=1) == 1
 
 
+def test_after_a_private_session_a_creator_who_never_decides_ends_the_stream(stage: Stage) -> None:
+    call = stage.running()
+    stage.later(minutes=10)
+    stage.call_ended(call.session_id, "time_expired", 600_000)
+    assert gone(stage, minutes=9.9) == 0
+    assert gone(stage, minutes=0.1) == 1
+    assert stage.told(None, "STREAM_ENDED")[-1]["streamId"] == call.stream.stream_id
+
+
 def test_however_short_the_minute_messages_have_their_time(stage: Stage) -> None:
     stage.live()
     stage.later(seconds=9.9)
