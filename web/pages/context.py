@@ -58,12 +58,10 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         return f"{wording.tokens(self.held)} held" if self.held else wording.money(self.available)
 
     @property
-    def wallet_label(self) -> str:
-        """The same for a screen reader."""
-        if self.is_creator:
-            return f"Earnings, {wording.plural(self.earned, 'token')}"
-        held = f" free, {wording.tokens(self.held)} held" if self.held else ""
-        return f"Wallet, {wording.plural(self.available, 'token')}{held}"
+    def wallet_unit(self) -> str:
+        """What the number counts, for a screen reader; the eye sees the token's sign."""
+        unit = "token" if self.wallet_main == 1 else "tokens"
+        return f"{unit} free," if self.held and not self.is_creator else unit
 
 
 def page_context() -> dict[str, Any]:

@@ -83,7 +83,7 @@ def creator(handle: str) -> str:
         kind=kind,
         state=state,
         over_now=_over(status, kind),
-        title=stream.title if stream else "",
+        title=stream.title if stream and stream.status == "live" else "",
         viewers=stream.viewers if stream else 0,
         offer=offer,
         terms=terms,

@@ -84,7 +84,10 @@ def _ended(tx: Session) -> Ended | None:
     person = current_person()
     if person and session_id:
         try:
-            bill = bill_words(sessions.session_view(tx, session_id, person.user_id), person.user_id)
+            view = sessions.session_view(tx, session_id, person.user_id)
+            bill = bill_words(view, person.user_id)
+            if code == "REPLACED" and not isinstance(view, sessions.Receipt):
+                bill = "It goes on in the tab or on the device where you joined it last."
         except DomainError:
             session_id = ""  # not theirs: then there is no receipt to offer
     else:

@@ -136,11 +136,12 @@ def reason_words(view: Receipt, why: str, whose: str, paused_ms: int) -> str:
 def time_segments(view: Receipt, paused_ms: int) -> list[Segment]:
     """The bar: delivered, rounded, not counted, came back; empty pieces are left out."""
     counted = view.billed_minutes * view.minute_ms
-    used = max(counted, view.delivered_ms)
+    delivered = view.delivered_ms // 1000 * 1000  # whole seconds, so that what is shown adds up to what was paid
+    used = max(counted, delivered)
     segments = [
-        Segment("", "Delivered", min(view.delivered_ms, counted)),
-        Segment("is-round", "Rounded up", max(0, counted - view.delivered_ms)),
-        Segment("is-free", "Delivered, not charged", max(0, view.delivered_ms - counted)),
+        Segment("", "Delivered", min(delivered, counted)),
+        Segment("is-round", "Rounded up", max(0, counted - delivered)),
+        Segment("is-free", "Delivered, not charged", max(0, delivered - counted)),
         Segment("is-gap", "Not counted", paused_ms),
         Segment("is-rest", "Came back", max(0, view.paid_ms - used)),
     ]

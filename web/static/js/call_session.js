@@ -73,7 +73,8 @@ export class CallSession {
       this.#view.cameraNote("");
     } catch (error) {
       const { words, help } = CameraError.from(error);
-      this.#view.cameraNote(`${words} You see and hear the call as usual.`, help);
+      const without = this.#session.role === "fan" ? "You see and hear the call as usual." : "Without your picture the clock stands still.";
+      this.#view.cameraNote(`${words} ${without}`, help);
     }
     this.#view.showSelf(this.#camera);
   }
@@ -92,6 +93,10 @@ export class CallSession {
   #wireClient() {
     const client = this.#client;
     client.attachStreamElements(this.#view.remoteVideo, this.#view.remoteAudio);
+    client.onRetry = (error) => {
+      // Said at the first attempt, not at the last: what keeps the fan away may cost the minimum.
+      if (error.code === "NO_WEBSOCKET" && !client.joined) this.#view.notConnected(`${error.message} It is tried again by itself.`, "no-websocket");
+    };
     client.onPlayBlocked = () => this.#view.soundBlocked(true);
     client.onClock = (clock) => {
       this.#meter.told(clock, performance.now());

@@ -129,6 +129,7 @@ export class CallView {
     this.#put("camera-retry", press);
     this.#one("camera-note").hidden = !words;
     this.#put("camera-words", words);
+    this.#one("camera-help").hidden = !help;
     this.#help("camera-note", help);
   }
 

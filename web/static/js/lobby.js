@@ -8,6 +8,9 @@ import { loadChoice, saveChoice } from "./devices.js";
 import { LevelMeter } from "./level_meter.js";
 import { announce, icon } from "./ui.js";
 
+/** A feed that is lost for less than this is not worth a word. */
+const OFFLINE_AFTER_MS = 3_000;
+
 export class Lobby {
   /** Called when the camera came, went or changed. */
   onChange = () => {};
@@ -19,6 +22,8 @@ export class Lobby {
   #parts = new Map();
   #meter;
   #wanted = false;
+  #offline = 0;
+  #connected = true;
 
   /**
    * @param {HTMLElement} root
@@ -45,7 +50,7 @@ export class Lobby {
   async start() {
     this.#wanted = true;
     this.error = null;
-    this.#parts.get("help").hidden = true;
+    this.#help("");
     if (this.watchOnly) {
       this.camera.stopCamera();
     } else {
@@ -57,6 +62,21 @@ export class Lobby {
       }
     }
     await this.#show();
+  }
+
+  /**
+   * Says whether the live connection is there: what blocks it would keep its owner out of the call too.
+   * @param {import("./events_client.js").EventsClient} events
+   */
+  watchConnection(events) {
+    const lost = () => {
+      clearTimeout(this.#offline);
+      this.#offline = setTimeout(() => this.#showConnection(events.connected), OFFLINE_AFTER_MS);
+    };
+    events.on("connected", () => this.#showConnection(true));
+    events.on("disconnected", lost);
+    if (events.connected) this.#showConnection(true);
+    else lost();
   }
 
   /** Lets camera and microphone go. */
@@ -119,7 +139,7 @@ export class Lobby {
     this.#part("over").hidden = Boolean(videoTrack);
     if (this.error) this.#cover("No picture", this.error.words, this.error.help);
     else if (this.watchOnly) this.#cover("Watch and listen only", "Your camera and microphone stay off.");
-    else if (videoTrack) this.#part("help").hidden = true;
+    else if (videoTrack) this.#help("");
     this.#state("camera-state", Boolean(videoTrack), videoTrack ? "Camera ready" : "Camera off");
     this.#state("microphone-state", Boolean(audioTrack), audioTrack ? "Microphone" : "Microphone off");
     this.#part("level").hidden = !audioTrack;
@@ -134,8 +154,21 @@ export class Lobby {
     this.#part("title").textContent = title;
     this.#part("words").textContent = words;
     this.#part("retry").hidden = !help;
-    this.#part("help").hidden = !help;
-    for (const text of this.#root.querySelectorAll("[data-help]")) text.hidden = text.dataset.help !== help;
+    this.#help(help);
+  }
+
+  #showConnection(connected) {
+    this.#connected = connected;
+    this.#state("connection-state", connected, connected ? "Connection ready" : "No live connection");
+    if (!connected) announce("No live connection.", "alert");
+    this.#help(this.error?.help ?? "");
+  }
+
+  /** The steps against one trouble; the camera's come before the connection's. */
+  #help(help) {
+    const shown = help || (this.#connected ? "" : "no-websocket");
+    this.#part("help").hidden = !shown;
+    for (const text of this.#root.querySelectorAll("[data-help]")) text.hidden = text.dataset.help !== shown;
   }
 
   #state(name, ready, words) {

@@ -39,6 +39,8 @@ export class SFUClient {
   onTerminated = () => {};
   /** The seat is lost and will not be tried again. @type {(error: SignalingError) => void} */
   onLost = () => {};
+  /** An attempt to take the seat failed; the next follows by itself. @type {(error: SignalingError) => void} */
+  onRetry = () => {};
   /** @type {(joined: Joined) => void} */
   onJoined = () => {};
   /** @type {(clock: SessionClock) => void} */
@@ -216,6 +218,7 @@ export class SFUClient {
         const patient = this.state === "reconnecting" && error.code !== "ROOM_NOT_FOUND";
         if (this.#over || !error.retriable) throw error;
         if (!patient && performance.now() > patientUntil) throw error;
+        this.onRetry(error);
       }
       await this.#pause(attempt);
       if (this.#over) throw new SignalingError("CLOSED");

@@ -5,7 +5,7 @@
  */
 import { api } from "../api.js";
 import { EventsClient } from "../events_client.js";
-import { announce, formatTokens, icon, money, plural, setValue, toast } from "../ui.js";
+import { announce, formatTokens, icon, money, setValue, toast } from "../ui.js";
 import { listenForTheWaitedFor } from "./tell.js";
 
 /** The signed-in person's id, or "". */
@@ -26,26 +26,20 @@ export function onBalance(listener) {
 }
 
 /** A creator's header shows what was earned; the feed's message does not carry that. */
-const isCreator = document.getElementById("balance")?.getAttribute("aria-label")?.startsWith("Earnings") ?? false;
+const isCreator = document.getElementById("balance")?.dataset.kind === "earned";
 
 /** @param {{available: number, held: number, earningsPending?: number, earnings?: number}} fresh */
 function showBalance(fresh) {
   balance = fresh;
-  const link = document.getElementById("balance");
-  if (link && isCreator) {
-    const earned = (fresh.earningsPending ?? 0) + (fresh.earnings ?? 0);
-    const main = link.querySelector('[data-balance="main"]');
-    if (main) main.textContent = formatTokens(earned);
-    link.setAttribute("aria-label", `Earnings, ${plural(earned, "token")}`);
-  } else if (link) {
-    const aside = fresh.held ? `${formatTokens(fresh.held)} held` : money(fresh.available);
-    const main = link.querySelector('[data-balance="main"]');
-    const beside = link.querySelector('[data-balance="aside"]');
-    if (main) main.textContent = formatTokens(fresh.available);
-    if (beside) beside.textContent = aside;
-    const held = fresh.held ? ` free, ${formatTokens(fresh.held)} held` : "";
-    link.setAttribute("aria-label", `Wallet, ${plural(fresh.available, "token")}${held}`);
-  }
+  const earned = (fresh.earningsPending ?? 0) + (fresh.earnings ?? 0);
+  const main = isCreator ? earned : fresh.available;
+  const put = (/** @type {string} */ name, /** @type {string} */ text) => {
+    const place = document.querySelector(`#balance [data-balance="${name}"]`);
+    if (place) place.textContent = text;
+  };
+  put("main", formatTokens(main));
+  put("unit", ` ${main === 1 ? "token" : "tokens"}${!isCreator && fresh.held ? " free," : ""}`);
+  if (!isCreator) put("aside", fresh.held ? `${formatTokens(fresh.held)} held` : money(fresh.available));
   for (const listener of balanceListeners) listener(fresh);
 }
 
@@ -134,6 +128,11 @@ function wireFeed() {
     toast("You are signed out.", { kind: "warn", action: { label: "Sign in", href: `/login?next=${back}` } });
   });
   events.on("PRIVATE_ACCEPTED", (message) => callStarted(message.sessionId));
+  events.on("SESSION_CHANGED", (message) => {
+    // The way back to a call goes with the call.
+    if (message.status !== "ended" && message.status !== "settling") return;
+    document.querySelector(`[data-call-now="${CSS.escape(message.sessionId ?? "")}"]`)?.remove();
+  });
   events.on("PRIVATE_REQUESTED", () => {
     if (location.pathname.startsWith("/studio") || location.pathname.startsWith("/call/")) return;
     toast("Somebody asks for a private stream.", { kind: "info", iconName: "lock", action: { label: "Look", href: "/studio" } });

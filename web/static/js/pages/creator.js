@@ -22,7 +22,7 @@ const watches = page.kind === "fan" || page.kind === "other";
 let dialog = null;
 /** @type {Waiting | null} */
 let waiting = null;
-/** @type {{start: () => any, stop: () => any} | null} */
+/** @type {import("../lobby.js").Lobby | null} */
 let lobby = null;
 
 /** Show what belongs to a state: live, private, offline or waiting. @param {string} state */
@@ -33,11 +33,11 @@ function show(state) {
   }
 }
 
-/** Words at the head of the page: the answer to a request. @param {string} words @param {"good" | "info"} kind */
-function say(words, kind) {
+/** Words at the head of the page: the answer to a request. @param {string} words @param {"good" | "info"} kind @param {string} [callHref] where the call is */
+function say(words, kind, callHref) {
   const place = document.getElementById("answer");
   const close = make("button", { class: "btn btn--bare btn--icon btn--s", type: "button", "aria-label": "Dismiss", "data-dismiss": true }, icon("x"));
-  place?.replaceChildren(make("div", { class: `banner${kind === "good" ? " banner--good" : ""}`, role: "status" }, icon("info"), make("p", { class: "grow" }, words), close));
+  place?.replaceChildren(make("div", { class: `banner${kind === "good" ? " banner--good" : ""}`, role: "status" }, icon("info"), make("p", { class: "grow" }, words, callHref && " ", callHref && make("a", { href: callHref }, "Go to the call")), close));
   if (place) place.hidden = false;
   window.scrollTo({ top: 0 });
   announce(words);
@@ -50,7 +50,7 @@ function streamIs(stream) {
   page.streamId = stream?.streamId ?? null;
   page.roomId = stream?.roomId ?? null;
   const title = root.querySelector("[data-title]");
-  if (title) title.textContent = stream?.title || page.handle;
+  if (title) title.textContent = (status === "live" && stream?.title) || page.handle;
   const viewers = root.querySelector("[data-viewers]");
   if (viewers) viewers.textContent = formatTokens(stream?.viewers ?? 0);
   if (page.state === "waiting") {
@@ -97,8 +97,11 @@ async function wait(request) {
   window.scrollTo({ top: 0 });
   try {
     const module = await import("../lobby.js");
-    lobby ??= new module.Lobby(/** @type {HTMLElement} */ (document.getElementById("lobby")));
-    await lobby?.start();
+    if (!lobby) {
+      lobby = new module.Lobby(/** @type {HTMLElement} */ (document.getElementById("lobby")));
+      lobby.watchConnection(events);
+    }
+    await lobby.start();
   } catch (error) {
     console.warn("no lobby", error); // waiting works without a preview; the call page asks for the camera itself
   }
@@ -136,10 +139,10 @@ function wireAsking() {
   waiting = new Waiting(section, page.displayName, page.answerMs);
   dialog.onRequested = (answer) => wait({ requestId: answer.requestId, minutes: answer.minutes, totalCost: answer.totalCost, remainingMs: page.answerMs });
   dialog.onGone = refresh;
-  waiting.onOver = (words, kind) => {
+  waiting.onOver = (words, kind, callHref) => {
     lobby?.stop();
     refreshBalance();
-    say(words, kind);
+    say(words, kind, callHref);
     page.state = "offline"; // neither: `refresh` finds out which
     refresh();
   };
@@ -176,6 +179,8 @@ player.onGone = (/** @type {string} */ reason) => {
   else if (reason === "MODERATION") player.over("offline");
   window.setTimeout(refresh, 500); // what media says first, the database says a moment later
 };
+
+player.onSeated = () => window.setTimeout(refresh, 1_000); // the number of viewers holds us too
 
 wireTellButtons(root);
 wireAsking();

@@ -11,6 +11,8 @@ const FULL_RETRY_MS = 10_000;
 export class Player {
   /** The stream has become private, or has ended. @type {(reason: string) => void} */
   onGone = () => {};
+  /** A seat is taken: one more is watching. @type {() => void} */
+  onSeated = () => {};
 
   /** @param {HTMLElement} tile @param {string} userId the watcher's own id */
   constructor(tile, userId) {
@@ -52,6 +54,10 @@ export class Player {
     };
     client.onTerminated = (reason) => this.terminated(client, reason);
     client.onLost = (error) => this.failed(client, error);
+    client.onRetry = (error) => {
+      if (client === this.client && error.code === "NO_WEBSOCKET" && !client.joined) this.lost(error.message);
+    };
+    client.onJoined = () => this.onSeated();
     client.onConnectionState = (state) => {
       if (client === this.client && state === "reconnecting") this.over("stalled");
     };
@@ -89,7 +95,7 @@ export class Player {
   /** @private @param {boolean} on */
   setSound(on) {
     this.video.muted = !on;
-    this.soundButton.replaceChildren(icon(on ? "sound" : "quiet"), document.createTextNode(on ? "Sound off" : "Turn sound on"));
+    this.soundButton.replaceChildren(icon(on ? "sound" : "quiet"), document.createTextNode(`Turn sound ${on ? "off" : "on"}`));
   }
 
   /** @private */
@@ -119,11 +125,14 @@ export class Player {
     this.video.srcObject = null;
     if (error.code === "ROOM_FULL") this.again("full", FULL_RETRY_MS);
     else if (error.code === "ROOM_NOT_FOUND") this.onGone("STREAM_ENDED");
-    else {
-      const words = this.tile.querySelector("[data-lost-words]");
-      if (words) words.textContent = error.message;
-      this.over("lost");
-    }
+    else this.lost(error.message);
+  }
+
+  /** @private @param {string} message why there is no picture */
+  lost(message) {
+    const words = this.tile.querySelector("[data-lost-words]");
+    if (words) words.textContent = message;
+    this.over("lost");
   }
 
   /** @private Try the same room again after a while. @param {string} over @param {number} milliseconds */

@@ -125,8 +125,9 @@ export class RequestDialog {
     this.put("discount", String(this.discount));
     this.hide("#discount-row", !this.discount);
     this.put("minutes", plural(minutes, "minute"));
-    this.put("total", this.valid ? formatTokens(this.total) : "–");
-    this.put("money", this.valid ? about(this.total) : "");
+    this.put("total", this.valid ? formatTokens(this.total) : "");
+    this.put("unit", this.valid ? (this.total === 1 ? "token" : "tokens") : "–");
+    this.put("money", this.valid ? about(this.total) : "\u00a0");
     this.put("balance", plural(this.balance, "token"));
     this.put("left", this.valid ? plural(this.balance - this.total, "token") : "–");
     this.put("missing", this.short ? `${plural(this.total - this.balance, "token")}, ${about(this.total - this.balance)}` : "");

@@ -60,5 +60,6 @@ events.on("RESYNC", () => {
   if (first) first = false;
   else void live.refresh();
 });
+live.watchConnection(events);
 live.sayEnded(new URLSearchParams(location.search));
 await live.reconcile(state);

@@ -43,6 +43,11 @@ export class StudioLive {
     setInterval(() => this.#showElapsed(), 500);
   }
 
+  /** The lobby says whether the live feed is there. @param {import("../events_client.js").EventsClient} events */
+  watchConnection(events) {
+    this.#lobby.watchConnection(events);
+  }
+
   /** Says again how a call ended that was on a page of its own. @param {URLSearchParams} query */
   sayEnded(query) {
     const [reason, sessionId] = [query.get("ended") ?? "", query.get("session") ?? ""];
@@ -121,7 +126,10 @@ export class StudioLive {
     });
     for (const end of all("end")) end.addEventListener("click", () => busy(end, "Ending…", () => this.#endStream()));
     one("resume").addEventListener("click", () => busy(one("resume"), "Going back…", () => this.#resume()));
-    one("again").addEventListener("click", () => this.#stream && this.#goOnAir(this.#stream));
+    one("again").addEventListener("click", () => {
+      this.#client?.close();
+      if (this.#stream) void this.#goOnAir(this.#stream);
+    });
     one("switch").addEventListener("click", () => this.#switchCamera());
     one("mute").addEventListener("click", () => this.#mute(one("mute").getAttribute("aria-pressed") !== "true"));
     this.#camera.addEventListener("trackchange", () => this.#showSelf());
@@ -186,6 +194,9 @@ export class StudioLive {
     client.onParticipantJoined = (userId) => this.#showViewers(this.#others.add(userId));
     client.onParticipantLeft = (userId) => this.#showViewers(this.#others.delete(userId));
     client.onLost = (error) => this.#cover("Nobody sees you", error.message);
+    client.onRetry = (error) => {
+      if (error.code === "NO_WEBSOCKET" && !client.joined) this.#cover("Nobody sees you", error.message);
+    };
     client.onTerminated = (reason) => {
       if (this.#client !== client || reason === "STREAM_PRIVATE") return; // the call is on its way by the feed
       if (reason === "REPLACED") this.#cover("You are live in another tab", "One camera a stream. This tab can take it over.");
@@ -284,10 +295,11 @@ export class StudioLive {
   }
 
   #cover(title, words = "") {
+    const said = !one("over").hidden && one("over-words").textContent === words;
     one("over").hidden = !title;
     one("over-title").textContent = title;
     one("over-words").textContent = words;
-    if (title) announce(`${title}. ${words}`, "alert");
+    if (title && !said) announce(`${title}. ${words}`, "alert");
   }
 
   #showSelf() {
@@ -314,6 +326,7 @@ export class StudioLive {
     one("connection").hidden = !words;
     one("connection").textContent = words;
     one("on-air").hidden = state !== "connected";
+    if (state === "connected") this.#cover("");
     if (state === "reconnecting") announce(words);
   }
 

@@ -130,7 +130,7 @@ export class RequestsPanel {
       make("p", { class: "request__earn" }, "You earn ",
         make("span", { class: "amount" }, make("b", {}, formatTokens(request.earnings)), " tokens ",
           make("span", { class: "amount__money" }, about(request.earnings))), make("br"),
-        make("span", { class: "small faint" }, `if all ${plural(request.minutes, "minute")} are used · ${share}% of ${formatTokens(request.totalCost)}`)),
+        make("span", { class: "small faint" }, `if ${request.minutes === 1 ? "the whole minute is" : `all ${request.minutes} minutes are`} used · ${share}% of ${formatTokens(request.totalCost)}`)),
       make("div", { class: "row gap-2" }, accept, decline));
     // Our clock may be wrong: what counts is how long the request has, from when we first saw it new.
     const whole = Date.parse(request.expiresAt) - Date.parse(request.createdAt);

@@ -9,11 +9,13 @@ import { claimCall } from "./common.js";
 
 const TICK_MS = 250;
 const ASK_AGAIN_MS = 1_500;
+/** Without the live feed too the answer is known in time: who comes too late to a call pays the minimum. */
+const LOOK_EVERY_MS = 4_000;
 
 /** @typedef {{requestId: string, minutes: number, totalCost: number, remainingMs: number}} OpenRequest */
 
 export class Waiting {
-  /** It is over without a call. @type {(words: string, kind: "good" | "info") => void} */
+  /** It is over without a call here. @type {(words: string, kind: "good" | "info", callHref?: string) => void} */
   onOver = () => {};
 
   /** @param {HTMLElement} section @param {string} name the creator's @param {number} answerMs how long an answer may take */
@@ -26,6 +28,7 @@ export class Waiting {
     this.deadline = 0;
     this.timer = 0;
     this.asking = false;
+    this.lookedAt = 0;
     this.cancelButton = /** @type {HTMLButtonElement} */ (section.querySelector("#cancel"));
     this.cancelButton.addEventListener("click", () => this.cancel());
   }
@@ -34,6 +37,7 @@ export class Waiting {
   start(request) {
     this.request = request;
     this.deadline = performance.now() + request.remainingMs;
+    this.lookedAt = performance.now();
     this.put("minutes", plural(request.minutes, "minute"));
     this.put("total", formatTokens(request.totalCost));
     this.put("money", about(request.totalCost));
@@ -63,7 +67,7 @@ export class Waiting {
     this.stop();
     announce(`${this.name} accepted. The call starts.`);
     if (claimCall(sessionId)) location.assign(`/call/${sessionId}`);
-    else this.onOver(`${this.name} accepted. The call runs in another tab.`, "good");
+    else this.onOver(`${this.name} accepted. Your private stream has begun.`, "good", `/call/${sessionId}`);
   }
 
   /** @param {string | null} [reason] why, when it was not the creator's answer */
@@ -110,7 +114,10 @@ export class Waiting {
     if (figure && figure.textContent !== text) figure.textContent = text;
     setValue(ring, `${((100 * left) / this.answerMs).toFixed(1)}%`);
     ring?.classList.toggle("ring--warn", left < this.answerMs / 4);
-    if (left === 0) this.look();
+    if (left === 0 || performance.now() - this.lookedAt > LOOK_EVERY_MS) {
+      this.lookedAt = performance.now();
+      this.look();
+    }
   }
 
   /** @private */
