@@ -40,7 +40,7 @@ class StreamRow(Machine):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     creator_gone_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Since when the creator's seat in the public room is empty; none while it is taken, private or over."""
+    """Since when the creator's seat in the public room is empty, or a private session is over; else none."""
     creator_heard_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """The node's time of the newest fact about that seat; an older one that comes late says nothing."""
 
