@@ -2,7 +2,9 @@
 
 gthread gives a request its thread at the first byte and then waits for the rest for ever, so that as many
 half-sent requests as there are threads are the end of the service. Here a request has a time to arrive in,
-and an answer a time to be taken in. Sockets that a view has taken over are its own business.
+and an answer a time to be taken in. gthread also waits, two seconds each and in the one thread that accepts
+connections, for clients to hang up; here the request's own thread does. Sockets that a view has taken over
+are its own business.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import select
 import socket
 import struct
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn.http import get_parser  # type: ignore[import-untyped]
@@ -20,6 +24,8 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 ARRIVAL_SECONDS = 15.0
 SEND_SECONDS = 15
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 65536
 
 
 class Arriving:
@@ -28,6 +34,7 @@ class Arriving:
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._socket, self._seconds = sock, seconds
         self._until: float | None = None
+        self.late = False
 
     def begin(self) -> None:
         """The next byte is the first of another request."""
@@ -40,6 +47,7 @@ class Arriving:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         if not poller.poll(max(0.0, self._until - now) * 1000):
+            self.late = True
             raise ConnectionResetError(errno.ECONNRESET, "The request did not arrive in time.")
         return self._socket.recv(size)
 
@@ -68,8 +76,34 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             limit = struct.pack("ll", SEND_SECONDS, 0)
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             conn.parser = get_parser(self.cfg, Arriving(conn.sock, self.arrival_seconds), conn.client)
+            conn.close = partial(close, conn.sock)
         conn.parser.unreader.sock.begin()
         super().enqueue_req(conn)
+
+    def handle(self, conn: Any) -> Any:
+        """One request, in a thread of the pool. What is not kept alive is over when this returns."""
+        going_on = super().handle(conn)
+        if not going_on and not conn.parser.unreader.sock.late:
+            linger(conn.sock)
+        return going_on
+
+
+def linger(sock: socket.socket) -> None:
+    """Let the last bytes arrive: closing with unread ones would reset the connection (RFC 9112 section 9.6)."""
+    deadline, unread = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+    poller = select.poll()
+    with suppress(OSError, ValueError):
+        sock.shutdown(socket.SHUT_WR)
+        poller.register(sock, select.POLLIN)
+        while unread > 0 and poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            got = len(sock.recv(LINGER_BYTES))
+            unread = unread - got if got else 0
+
+
+def close(sock: socket.socket, graceful: bool = False) -> None:
+    """Close at once, whatever gunicorn asks for: who had to linger has done so."""
+    with suppress(OSError):
+        sock.close()
 
 
 def worth_saying(record: logging.LogRecord) -> bool:

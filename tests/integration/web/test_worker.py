@@ -54,6 +54,20 @@ def test_half_a_request_on_every_thread_does_not_stop_the_service(web: LiveWeb, 
         connection.close()
 
 
+def test_clients_that_do_not_hang_up_do_not_hold_up_the_others(web: LiveWeb) -> None:
+    # Given answered clients who were told that the connection closes, and keep it open
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(web)) for _ in range(2 * THREADS)]
+        for client in clients:
+            client.sendall(HEAD + b"Connection: close\r\n\r\n")
+        for client in clients:
+            assert b" 200 " in client.recv(4096)
+        # When somebody else asks, then they are answered
+        with connect(web) as other:
+            other.sendall(HEAD + b"\r\n")
+            assert b" 200 " in other.recv(4096)
+
+
 def test_a_request_that_comes_in_drops_is_ended_in_time(web: LiveWeb) -> None:
     with connect(web) as client:
         client.settimeout(0.2)
