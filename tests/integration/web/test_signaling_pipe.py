@@ -131,6 +131,22 @@ def test_the_last_message_and_the_code_of_a_cut_reach_the_browser(
     assert close_code(joined) == 4001
 
 
+def test_a_cut_reaches_a_browser_whose_messages_nobody_takes(joined: ClientConnection, node: FakeNode) -> None:
+    inside = node.connection()
+    node.reading.clear()
+    joined.socket.settimeout(1.0)
+    with contextlib.suppress(TimeoutError, ConnectionClosed):
+        for _ in range(90):
+            joined.send("x" * 60_000)
+    joined.socket.settimeout(None)
+
+    inside.send('{"type":"TERMINATE_CALL","reason":"TIME_EXPIRED","redirectUrl":"/models"}')
+    node.reading.set()
+    inside.close(4001, "terminated")
+    assert said(joined)["reason"] == "TIME_EXPIRED"
+    assert close_code(joined) == 4001
+
+
 def test_a_browser_that_goes_takes_the_nodes_side_with_it(joined: ClientConnection, node: FakeNode) -> None:
     joined.close()
 
