@@ -21,8 +21,10 @@ def configure(process: str, level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # These two log addresses and whole SDPs below WARNING.
-    for chatty in ("aioice", "aiortc", "pika", "websockets"):
+    for chatty in ("aioice", "aiortc", "websockets"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    # Says each lost connection five times, with tracebacks and its address; we say it once, without.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def event(word: str, level: int = logging.INFO, **values: Value) -> None:
