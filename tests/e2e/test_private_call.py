@@ -155,5 +155,5 @@ def test_short_of_tokens_leads_to_the_top_up_and_back_and_a_decline_returns_ever
     decline.click()
 
     # Then the fan reads that the tokens came back
-    expect(fan.get_by_text(re.compile("declined.*500 tokens came back"))).to_be_visible(timeout=PATIENCE_MS)
+    expect(fan.get_by_text(re.compile("declined.*500 tokens came back")).first).to_be_visible(timeout=PATIENCE_MS)
     creator.get_by_role("button", name="End stream", exact=True).click()
