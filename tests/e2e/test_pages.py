@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,42 +10,12 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from ops.house import House
-from ops.supervise import DEMO_PASSWORD
 from tests.e2e.conftest import SignIn
+from tests.e2e.program import Program
 
 PATIENCE_MS = 20_000
 PHONE = {"width": 390, "height": 844}
 NARROW = {"width": 320, "height": 640}
-
-
-class Program:
-    """A demo person's program: goes on and off the air without a browser."""
-
-    def __init__(self, house: House, handle: str) -> None:
-        self.url = house.environment["PUBLIC_URL"]
-        self.handle = handle
-        self._token = ""
-        body = {"email": f"{handle}@demo.test", "password": DEMO_PASSWORD}
-        self._token = self.call("POST", "/api/auth/token", body)["token"]
-        self.stream_id: str | None = None
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, method=method)
-        request.add_header("Content-Type", "application/json")
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=20) as answer:
-            found: dict[str, Any] = json.loads(answer.read() or b"{}")
-        return found
-
-    def go_live(self, title: str = "On air") -> None:
-        self.stream_id = self.call("POST", "/api/streaming/streams", {"title": title})["streamId"]
-
-    def end(self) -> None:
-        if self.stream_id:
-            self.call("DELETE", f"/api/streaming/streams/{self.stream_id}")
-        self.stream_id = None
 
 
 @pytest.fixture
@@ -135,6 +103,13 @@ def test_short_of_tokens_leads_to_the_wallet_and_back(live_app: House, creator: 
     expect(dialog.get_by_role("alert")).to_contain_text("You are 500 tokens short.")
     expect(dialog.get_by_role("alert")).to_contain_text("Nothing was held.")
     expect(dialog.get_by_role("button", name="Confirm request", exact=True)).not_to_be_visible()
+    # And it is a sheet from edge to edge, with its buttons in view
+    dialog.evaluate("dialog => Promise.all(dialog.getAnimations().map(each => each.finished))")
+    box, tokens = dialog.bounding_box(), dialog.get_by_role("link", name="Get tokens", exact=True).bounding_box()
+    assert box
+    assert tokens
+    assert (box["x"], box["width"]) == (0, PHONE["width"])
+    assert tokens["y"] + tokens["height"] <= PHONE["height"]
     # When the fan goes for tokens with a card that is refused, then with one that works
     dialog.get_by_role("link", name="Get tokens", exact=True).click()
     fan.get_by_role("radio", name=re.compile("A card that is refused")).check()

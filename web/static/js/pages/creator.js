@@ -11,6 +11,7 @@ import { stopWaitingFor, wireTellButtons } from "./tell.js";
 import { Waiting } from "./waiting.js";
 
 const POLL_MS = 15_000;
+const SEATED_LOOKS_MS = [1_000, 3_000];
 
 const root = /** @type {HTMLElement} */ (document.getElementById("creator"));
 /** @type {any} what web/pages/creator.py's PageData holds */
@@ -180,7 +181,10 @@ player.onGone = (/** @type {string} */ reason) => {
   window.setTimeout(refresh, 500); // what media says first, the database says a moment later
 };
 
-player.onSeated = () => window.setTimeout(refresh, 1_000); // the number of viewers holds us too
+player.onSeated = () => {
+  // The number of viewers holds us too, as soon as the database has heard of it.
+  for (const later of SEATED_LOOKS_MS) window.setTimeout(refresh, later);
+};
 
 wireTellButtons(root);
 wireAsking();

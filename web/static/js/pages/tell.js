@@ -56,11 +56,11 @@ export function wireTellButtons(within) {
 
 /** Look whether one of those waited for is live now, and say so once. */
 async function look() {
-  const waited = waitingFor();
-  if (!waited.length) return;
+  if (!waitingFor().length) return;
   const { streams } = await api.get("/api/streaming/streams");
   for (const stream of streams) {
-    if (stream.status !== "live" || !waited.includes(stream.handle)) continue;
+    // Read again: the look before this one may have said it while we asked.
+    if (stream.status !== "live" || !waitingFor().includes(stream.handle)) continue;
     stopWaitingFor(stream.handle);
     for (const button of document.querySelectorAll(`[data-tell="${CSS.escape(stream.handle)}"]`)) button.setAttribute("aria-pressed", "false");
     const name = stream.displayName ?? stream.handle;
