@@ -43,7 +43,7 @@ bench-cut: install-run ## From terminate-stream, and from budget end, to the las
 	@$(PYTHON) -m bench.cut
 
 docs: install-test ## Write the generated parts of docs/ again
-	@$(PYTHON) -m flask --app web docs
+	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs
 
 clean: ## Remove what was installed and made, data included
 	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache
