@@ -75,7 +75,6 @@ CODES: dict[str, Code] = {
     "INTERNAL": Code(500, "Our mistake. The `traceId` finds it in our logs."),
     "UNAVAILABLE": Code(503, "Something that we depend on does not answer. Nothing was changed."),
     "NO_MEDIA_NODE": Code(503, "No media node is ready; try again in a moment."),
-    "ROOM_OPENING": Code(503, "The media node has not confirmed the room yet; try again in a moment."),
     "ROOM_OPENING": Code(503, "The room is about to open; signaling waits for it, then says `UNAVAILABLE`."),
     "UNCONFIRMED": Code(504, "Recorded and going to be carried out, but not confirmed in time. Retry is safe."),
 }
