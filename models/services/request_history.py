@@ -20,6 +20,7 @@ class PastRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     fan_handle: str
     fan_name: str
     fan_avatar: str | None
+    is_mock: bool
     minutes: int
     total_cost: int
     status: str
@@ -48,6 +49,7 @@ def _past(request: RequestRow, fan: PersonRow, session: SessionRow | None) -> Pa
         fan_handle=fan.handle,
         fan_name=fan.display_name,
         fan_avatar=fan.avatar_url,
+        is_mock=fan.is_mock,
         minutes=request.requested_minutes,
         total_cost=request.total_cost,
         status=request.status,

@@ -49,6 +49,7 @@ class PastLine(msgspec.Struct, frozen=True, kw_only=True):
     fan_handle: str
     fan_name: str
     fan_avatar: str | None
+    is_mock: bool
     asked_at: Any
     minutes: int
     total_cost: int
@@ -99,6 +100,7 @@ def _line(past: PastRequest) -> PastLine:
         fan_handle=past.fan_handle,
         fan_name=past.fan_name,
         fan_avatar=past.fan_avatar,
+        is_mock=past.is_mock,
         asked_at=past.asked_at,
         minutes=past.minutes,
         total_cost=past.total_cost,
