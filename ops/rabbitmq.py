@@ -135,6 +135,11 @@ class RabbitNode:
             process.wait(timeout=STOP_SECONDS)
             self._process = None
 
+    def discard(self) -> None:
+        """End the node and its epmd at once; for one whose messages nobody will want again."""
+        self.kill()
+        self._end_epmd()
+
     def _prepare(self) -> None:
         for name in ("home", "log", "mnesia"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)

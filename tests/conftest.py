@@ -125,7 +125,7 @@ def rabbit(servers_directory: Path) -> Iterator[RabbitNode]:
     node = RabbitNode(servers_directory / "rabbitmq", free_port_block())
     node.start()
     yield node
-    node.stop()
+    node.discard()
 
 
 @pytest.fixture
@@ -183,6 +183,8 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
 
     yield make
     for house in houses:
+        if house.broker is not None:
+            house.broker.discard()
         house.stop()
 
 

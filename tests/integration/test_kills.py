@@ -23,7 +23,7 @@ from ops.house import ROOT, House
 from ops.rabbitmq import RabbitNode, free_port_block
 from tests.conftest import MakeHouse
 
-MINUTE_SECONDS = 6
+MINUTE_SECONDS = 5
 MINUTES = 2
 VICTIMS = ("web", "worker", "clock", "media", "rabbitmq")
 PATIENCE_SECONDS = 60
@@ -40,6 +40,7 @@ def house(request: pytest.FixtureRequest, make_house: MakeHouse, servers_directo
         environment["DATABASE_URL"] = request.getfixturevalue("postgres").create("kills")
     made = make_house(minute_seconds=MINUTE_SECONDS, demo=True, broker=broker, **environment)
     yield made
+    broker.discard()
     made.stop()
 
 
