@@ -1,7 +1,7 @@
 """The Dramatiq broker: where the queues are, how a failed message is retried, where dead ones are kept.
 
 Knows nothing about what the actors do. Publishing from here is for retries only: everything the house
-itself has to say goes through the outbox. Why the queues are what they are: docs/decisions/0006-queues.md.
+itself has to say goes through the outbox. Why the queues are what they are: docs/decisions/0004-queues.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Each round reads the oldest rows, publishes them with no transaction open, and t
 between publishing and marking it publishes again; every consumer takes an id once (inbox, the node's
 memory of command ids), and the feed only says "look again". Two relays at once double the traffic and
 nothing else; the first copy of each message still comes in order, which leases with SKIP LOCKED would
-not keep. Why, and what was measured: docs/decisions/0006-queues.md.
+not keep. Why, and what was measured: docs/decisions/0004-queues.md.
 """
 
 from __future__ import annotations
