@@ -39,6 +39,8 @@ RUN = (
 TEST = (
     Need("PostgreSQL", "postgresql", ("/usr/lib/postgresql/*/bin/initdb",)),
     Need("Chromium", "chromium", ("/usr/bin/chromium",)),
+    # Playwright's driver is linked against it.
+    Need("libatomic", "libatomic1", ("/usr/lib/*/libatomic.so.1",)),
     Need("a text font", "fonts-dejavu-core", ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",)),
     Need("an emoji font", "fonts-noto-color-emoji", ("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",)),
 )
