@@ -95,13 +95,14 @@ async def measure(house: House, clip: Path) -> None:
     print(f"terminate → viewer's last packet  {spread([cut.last_packet for cut in cuts])}")
     lowest = statistics.median(saving) + statistics.median(floor)
     ratio = statistics.median([cut.confirmed for cut in cuts]) / lowest
-    print(f"ratio: confirmed / floor (committing call + RabbitMQ round trip, {lowest:.1f} ms) = {ratio:.2f}")
     rounds = [await budget_round(creators, fans, clip) for _ in range(BUDGET_ROUNDS)]
     ends = [cut for cuts_of_round in rounds for cut in cuts_of_round]
     print(f"budget end → fan told             {spread([cut.told for cut in ends])}")
     print(f"budget end → fan's last packet    {spread([cut.last_packet for cut in ends])}")
     for peer in (*creators, *fans):
         await peer.close()
+    print(f"floor of terminate → confirmed: a committing call and a RabbitMQ round trip, {lowest:.1f} ms")
+    print(f"ratio: {ratio:.2f}")
 
 
 async def terminate_round(creator: Peer, viewers: list[Peer], integrator: Peer, clip: Path) -> list[Cut]:
