@@ -1,4 +1,4 @@
-"""The ways in which a private stream ends, each played once by outside clients and held against MONEY's table.
+"""The ways in which a private stream ends, each played once by outside clients and held against the end table.
 
 Knows the public contract and the printed terms; whatever is not as promised is collected, not raised, so
 that one run shows everything.

@@ -1,6 +1,6 @@
 """One seat in one room: signaling and WebRTC as a stranger's client would do it, with a stop-watch.
 
-Knows CONTRACT §4 and nothing of tokens, requests or sessions. All instants are ``time.monotonic`` seconds.
+Knows docs/contract.md §4 and nothing of tokens, requests or sessions. All instants are ``time.monotonic`` seconds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The meter of a private session: how much was delivered, when it pauses, when and why it ends.
 
 Pure: every call is given ``now_ms`` of a monotonic clock, and nothing here does I/O, reads a clock or
-knows of packets, peers, tokens and prices. MONEY.md ("The life of a session") is the specification.
+knows of packets, peers, tokens and prices. docs/money.md ("The life of a session") is the specification.
 
-Decisions that MONEY.md leaves to the code:
+Decisions that docs/money.md leaves to the code:
 
 * **The clock starts** at the first key frame of the creator that can be forwarded once both sides are
   connected, and it resumes at a key frame too: what could not be decoded is nobody's minute. It starts

@@ -1,4 +1,4 @@
-"""The signaling server: CONTRACT §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port.
+"""The signaling server: docs/contract.md §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port.
 
 Reads frames, checks them, calls the node; writes through one bounded queue a connection. Every refusal of
 the node becomes an ERROR here, in one place. Knows nothing of packets, budgets or the broker.

@@ -150,7 +150,7 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
 
 
 def audit(tx: Session) -> AuditReport:
-    """All checks of MONEY.md's "Proof" that this release has something to check for."""
+    """All checks of docs/money.md's "Proof" that this release has something to check for."""
     problems = (*books_problems(tx), *_found(tx, _SESSIONS))
     return AuditReport(
         ok=not problems,

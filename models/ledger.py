@@ -231,7 +231,7 @@ def reverse(tx: Session, transfer_id: str, *, cause_id: str, now: datetime) -> T
 
 
 def mark_lot_bad(tx: Session, lot_id: str, *, cause_id: str, now: datetime) -> int:
-    """The payment behind a lot is bad: take back what can be, in MONEY.md's order; how many tokens those were.
+    """The payment behind a lot is bad: take back what can be, in docs/money.md's order; how much that was.
 
     Free tokens go back at once, held ones when their hold is settled or released, spent ones come from who
     was paid. A repeat takes nothing more. Raises NotFound.

@@ -1,7 +1,7 @@
 """Lots: which purchase is behind which token, first in, first out.
 
 A hold draws from the oldest lots, a release returns to the same lots, a settlement spends, good tokens
-first. When a lot's payment turns out bad, ``recover`` takes back what it can, in MONEY.md's order.
+first. When a lot's payment turns out bad, ``recover`` takes back what it can, in docs/money.md's order.
 The caller holds the lock on the fan's wallet. Knows nothing of cards and sessions.
 """
 

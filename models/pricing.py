@@ -1,7 +1,7 @@
 """What a private stream costs: the only arithmetic between a creator's rate and a number of tokens.
 
 Pure: whole tokens in, whole tokens out. It must not know of databases, people or time.
-MONEY.md, "Price": a session's rate is rounded up once; commission is rounded down once; nothing else is.
+docs/money.md, "Price": a session's rate is rounded up once; commission is rounded down once; nothing else is.
 """
 
 from __future__ import annotations

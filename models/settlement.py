@@ -1,4 +1,4 @@
-"""MONEY.md's end table as data, and the arithmetic that turns a row of it into a bill.
+"""docs/money.md's end table as data, and the arithmetic that turns a row of it into a bill.
 
 Pure: facts in, tokens out. It must not know of databases, ledgers or messages on the wire. The same
 rows give the words that a fan reads before paying and the words on the receipt.

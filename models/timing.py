@@ -1,7 +1,7 @@
 """Every timer of a request and a session, derived from the length of its minute.
 
 A minute is 60,000 ms. Demo mode and tests may shorten it (``MINUTE_SECONDS``); then every timer here
-shrinks in proportion, and the receipt states the minute's length. MONEY.md is the source of the values.
+shrinks in proportion, and the receipt states the minute's length. docs/money.md is the source of the values.
 """
 
 from __future__ import annotations

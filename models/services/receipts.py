@@ -35,7 +35,7 @@ class ReceiptTransfer(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """CONTRACT section 3: ``totalHeld = earnings + commission + refunded``."""
+    """docs/contract.md section 3: ``totalHeld = earnings + commission + refunded``."""
 
     session_id: str
     request_id: str

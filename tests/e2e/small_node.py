@@ -1,6 +1,6 @@
 """A media node of the smallest kind, to hold the browser modules against without the rest of the house.
 
-It speaks CONTRACT §4 over a real WebSocket and answers with aiortc's own peer connections, which decode
+It speaks docs/contract.md §4 over a real WebSocket and answers with aiortc's own peer connections, which decode
 and encode again: enough for two seats. It trickles its candidates before its descriptions, the order in
 which a careless client loses them. Beside it a static server serves the modules and hands out grants.
 Must not know the product's media process.

@@ -1,4 +1,4 @@
-"""Seats in rooms: permissions to join, and the cut. CONTRACT §3, ``/api/rtc``.
+"""Seats in rooms: permissions to join, and the cut. docs/contract.md §3, ``/api/rtc``.
 
 Neither decides anything: ``models.services`` says who may, the media node confirms what happened.
 """

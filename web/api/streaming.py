@@ -1,4 +1,4 @@
-"""Public streams, private streams: settings, requests, sessions. CONTRACT §3, ``/api/streaming``."""
+"""Public streams, private streams: settings, requests, sessions. docs/contract.md §3, ``/api/streaming``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ api = Api("streaming")
 CREATOR_OR_ADMIN = Access("its creator; admin", roles=frozenset({"creator", "admin"}))
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-# MONEY.md: requested minutes 1–240, rate 1–100,000, minimum 1–60.
+# docs/money.md: requested minutes 1–240, rate 1–100,000, minimum 1–60.
 Minutes = Annotated[int, msgspec.Meta(ge=1, le=240)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

@@ -1,4 +1,4 @@
-"""The life of a request: MONEY.md, on both databases."""
+"""The life of a request: docs/money.md, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 3 over HTTP: streams, requests, sessions, each with its status and codes."""
+"""docs/contract.md section 3 over HTTP: streams, requests, sessions, each with its status and codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meter against MONEY.md's words: what counts, what pauses, what ends it, and what never may happen."""
+"""The meter against docs/money.md's words: what counts, what pauses, what ends it, and what never may happen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The price of a private stream: MONEY.md, "Price"."""
+"""The price of a private stream: docs/money.md, "Price"."""
 
 from __future__ import annotations
 

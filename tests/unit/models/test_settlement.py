@@ -1,4 +1,4 @@
-"""The end table of MONEY.md: every row, every cell, and what must hold for all of them."""
+"""The end table of docs/money.md: every row, every cell, and what must hold for all of them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from web.api.openapi import all_errors, document
 from web.api.reference import api_markdown, errors_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
-# Sockets are no REST calls; CONTRACT sections 4 and 5 describe them. The description does not describe itself.
+# Sockets are no REST calls (docs/contract.md, sections 4 and 5); the description does not describe itself.
 NOT_CALLS = {"/api/rtc/signaling", "/api/events", "/api/openapi.json"}
 ENDPOINTS = [endpoint for api in APIS for endpoint, _ in api.endpoints]
 

@@ -32,7 +32,7 @@
  */
 
 /**
- * A timer that MONEY.md gives for a minute of 60 s, in this session's minute.
+ * A timer that docs/money.md gives for a minute of 60 s, in this session's minute.
  * @param {number} milliseconds
  * @param {number} minuteMs
  */

@@ -1,5 +1,5 @@
 /**
- * The words of the signaling protocol (docs: CONTRACT §4), and nothing that speaks it.
+ * The words of the signaling protocol (docs: docs/contract.md §4), and nothing that speaks it.
  *
  * One JSON text frame is one message. Names here are exactly those on the wire; the Python twin is
  * `models/messages/signaling.py`. This module imports nothing, so anybody may import it.
