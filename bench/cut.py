@@ -31,7 +31,8 @@ from models.clock import utc_now
 from models.db import Database
 from models.services import accounts
 from ops.house import ROOT, House
-from ops.rabbitmq import RabbitNode, free_port_block
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 PASSWORD = "only-for-this-benchmark"
 PAIRS = 3
@@ -64,7 +65,7 @@ def main() -> int:
             environment(var),
             var=var,
             names=("media", "worker", "clock", "web"),
-            broker=RabbitNode(var / "rabbitmq", free_port_block()),
+            broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
             say=lambda text: None,
         )
         try:

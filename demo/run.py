@@ -23,8 +23,8 @@ from demo.cases import CASES, MINIMUM, RATE, Stage
 from demo.media_file import media_file
 from demo.peer import Peer
 from ops.house import ROOT, House, HouseError
-from ops.postgres import free_port
-from ops.rabbitmq import RabbitNode, free_port_block
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 MINUTE_SECONDS = 5
 NAMES = ("media", "worker", "clock", "web")
@@ -41,7 +41,7 @@ def main() -> int:
             environment(directory_path),
             var=directory_path,
             names=NAMES,
-            broker=RabbitNode(directory_path / "rabbitmq", free_port_block()),
+            broker=RabbitNode(directory_path / "rabbitmq", free_port(PORT_OFFSETS)),
         )
         try:
             house.start()

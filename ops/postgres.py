@@ -9,9 +9,10 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
+
+from ops.ports import free_port
 
 INSTALLATIONS = Path("/usr/lib/postgresql")
 UNPRIVILEGED = ("postgres", "nobody")
@@ -88,14 +89,6 @@ class PostgresServer:
             )
         if done.returncode:
             raise PostgresError(f"{program} failed; see {self.directory / 'commands.log'}")
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _programs() -> Path:

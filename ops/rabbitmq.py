@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,8 @@ import urllib.request
 from pathlib import Path
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+PORT_OFFSETS = (0, 1000, 2000, 3000)
+"""A node's ports, from its first: AMQP, management, distribution, epmd."""
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -193,29 +194,6 @@ class RabbitNode:
         except OSError:
             return "(no log)"
         return "\n".join(lines[-20:])
-
-
-def free_port_block() -> int:
-    """A port whose neighbours at + 1000, + 2000 and + 3000 are free as well."""
-    for port in range(20_000 + os.getpid() % 5_000, 30_000, 7):
-        if all(_is_free(port + offset) for offset in (0, 1000, 2000, 3000)):
-            return port
-    raise RabbitError("no free block of ports")
-
-
-def remove(directory: Path) -> None:
-    """Delete a stopped node's directory."""
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _pids() -> list[int]:

@@ -19,8 +19,9 @@ import pytest
 
 from models.db import Database
 from ops.house import House
-from ops.postgres import PostgresServer, free_port
-from ops.rabbitmq import RabbitNode, free_port_block
+from ops.ports import free_port
+from ops.postgres import PostgresServer
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
@@ -122,7 +123,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def rabbit(servers_directory: Path) -> Iterator[RabbitNode]:
     """One RabbitMQ node for the whole run; a test that kills it starts it again."""
-    node = RabbitNode(servers_directory / "rabbitmq", free_port_block())
+    node = RabbitNode(servers_directory / "rabbitmq", free_port(PORT_OFFSETS))
     node.start()
     yield node
     node.discard()

@@ -20,7 +20,8 @@ from demo.peer import ApiError, Peer
 from demo.seat import Refused, Seat
 from models.timing import timers_for
 from ops.house import ROOT, House
-from ops.rabbitmq import RabbitNode, free_port_block
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 from tests.conftest import MakeHouse
 
 MINUTE_SECONDS = 5
@@ -34,7 +35,7 @@ STRAY_FRAMES = 15
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.prove)])
 def house(request: pytest.FixtureRequest, make_house: MakeHouse, servers_directory: Path) -> Iterator[House]:
     """A house whose broker is its own to lose."""
-    broker = RabbitNode(servers_directory / f"rabbitmq-{request.param}", free_port_block())
+    broker = RabbitNode(servers_directory / f"rabbitmq-{request.param}", free_port(PORT_OFFSETS))
     environment = {}
     if request.param == "postgresql":
         environment["DATABASE_URL"] = request.getfixturevalue("postgres").create("kills")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -23,6 +22,7 @@ from models.errors import Unconfirmed
 from models.messages import codec, events
 from models.messages.commands import CloseRoom, Command, GrantBudget, OpenRoom, Reply, SyncRooms
 from models.messages.routing import COMMANDS_EXCHANGE, MEDIA_EVENTS_QUEUE
+from ops.ports import free_port
 from ops.rabbitmq import RabbitNode
 from web.rpc import NodeRpc
 from workers.broker import declare_all, parameters
@@ -88,9 +88,7 @@ class MediaProcess:
     """``python -m media`` on ports of its own."""
 
     def __init__(self, amqp_url: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._environment = {
             **os.environ,
             "AMQP_URL": amqp_url,

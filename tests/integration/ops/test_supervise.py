@@ -15,8 +15,8 @@ import pytest
 
 from ops import install
 from ops.house import ROOT
-from ops.postgres import free_port
-from ops.rabbitmq import free_port_block
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class Run:
             "VAR_DIR": str(var),
             "PORT": port,
             "MEDIA_PORT": str(free_port()),
-            "RABBITMQ_PORT": str(free_port_block()),
+            "RABBITMQ_PORT": str(free_port(PORT_OFFSETS)),
             "PYTHONUNBUFFERED": "1",
         }
         self.process = subprocess.Popen(

@@ -19,6 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
+from ops.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 10.0
 
@@ -34,10 +36,7 @@ class LiveWeb:
         threads: int = 64,
         log: IO[bytes] | None = None,
     ) -> None:
-        # Bound here and handed over, so that nobody takes the port in between.
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.origin = f"http://localhost:{self.port}"
         # Warnings are errors here too.
         strict = {"PYTHONWARNINGS": "error::DeprecationWarning:web,error::DeprecationWarning:models"}
