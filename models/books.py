@@ -16,7 +16,22 @@ from models.db import Base, UtcDateTime, one_of
 
 PERSONAL = ("wallet", "held", "earnings_pending", "earnings", "debt")
 PLATFORM = ("fees", "gateway", "payouts", "chargeback_loss", "promo")
-TRANSFER_KINDS = ("top_up", "gift", "hold", "release", "settle", "reverse", "payment_reversal")
+TRANSFER_KINDS = (
+    "top_up",
+    "gift",
+    "hold",
+    "release",
+    "settle",
+    "tip",
+    "subscription",
+    "reverse",
+    "payment_reversal",
+    "purchase_refund",
+    "clear",
+    "payout",
+    "payout_return",
+    "write_off",
+)
 LOT_SOURCES = ("purchase", "promo")
 HOLD_STATES = ("open", "released", "settled")
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.db import UtcDateTime, one_of
 from models.machine import Machine, allowed
 
+PAYMENT_MODES = ("prepaid", "per_minute")
 OPEN = ("queued", "pending")
 """While a request is in one of these, its hold stands."""
 
@@ -34,7 +35,10 @@ class RequestRow(Machine):
         CheckConstraint("discount_percent BETWEEN 0 AND 90", name="discount"),
         CheckConstraint("commission_percent BETWEEN 0 AND 100", name="commission"),
         CheckConstraint("minute_ms BETWEEN 1000 AND 60000", name="minute"),
-        CheckConstraint("total_cost > 0", name="total_cost"),
+        CheckConstraint("total_cost >= 0", name="total_cost"),
+        CheckConstraint("included_minutes BETWEEN 0 AND 240", name="included_minutes"),
+        CheckConstraint("unlock_price >= 0", name="unlock_price"),
+        one_of("payment_mode", PAYMENT_MODES),
         CheckConstraint("fan_id <> creator_id", name="not_oneself"),
         # One open request per fan and creator.
         Index(
@@ -63,12 +67,20 @@ class RequestRow(Machine):
     discount_percent: Mapped[int]
     commission_percent: Mapped[int]
     minute_ms: Mapped[int]
+    payment_mode: Mapped[str] = mapped_column(default="prepaid")
+    included_minutes: Mapped[int] = mapped_column(default=0)
+    """Of the subscription: reserved for this request, used before tokens."""
+    unlock_price: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Part of ``total_cost``, for being accepted at once; 0: not asked for."""
     total_cost: Mapped[int] = mapped_column(BigInteger)
+    """What is held: rate times the minutes that are not included, and the unlock price; may be 0."""
     status: Mapped[str]
     close_reason: Mapped[str | None]
     """Why it closed, where the status alone does not say: stream_ended, fan_busy, creator_busy…"""
     accepted_by: Mapped[str | None]
-    """``creator`` or ``rule``."""
+    """``creator``, ``rule``, ``unlock`` or ``booking``."""
+    turn_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when a queued request is the next and its fan is asked to confirm again."""
     cause_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import UtcDateTime, one_of
 from models.machine import Machine, allowed
+from models.requests import PAYMENT_MODES
 
 RUNNING = ("connecting", "live", "paused")
 """Media may be flowing."""
@@ -40,7 +41,9 @@ class SessionRow(Machine):
         CheckConstraint("0 <= acknowledged_ms AND acknowledged_ms <= paid_ms", name="acknowledged"),
         CheckConstraint("0 <= delivered_ms", name="delivered"),
         CheckConstraint("paid_minutes BETWEEN 1 AND 480", name="paid_minutes"),
-        CheckConstraint("total_held > 0", name="total_held"),
+        CheckConstraint("total_held >= 0", name="total_held"),
+        CheckConstraint("included_minutes BETWEEN 0 AND 240", name="included_minutes"),
+        one_of("payment_mode", PAYMENT_MODES),
         CheckConstraint("fan_id <> creator_id", name="not_oneself"),
         CheckConstraint(
             "status <> 'ended' OR total_held = total_earnings + commission + refunded",
@@ -92,11 +95,22 @@ class SessionRow(Machine):
     commission_percent: Mapped[int]
     minute_ms: Mapped[int]
 
+    payment_mode: Mapped[str] = mapped_column(default="prepaid")
+    included_minutes: Mapped[int] = mapped_column(default=0)
+    unlock_price: Mapped[int] = mapped_column(BigInteger, default=0)
+    connecting_ms: Mapped[int | None] = mapped_column(BigInteger)
+    """How long both have to connect, where that is not the usual time: a booking's grace."""
+
     # The budget: what was held for, and what media has acknowledged of it.
     paid_minutes: Mapped[int]
     paid_ms: Mapped[int] = mapped_column(BigInteger)
     acknowledged_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     total_held: Mapped[int] = mapped_column(BigInteger)
+
+    next_hold_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    """Minute by minute: when the next minute is to be held."""
+    hold_refused: Mapped[bool] = mapped_column(default=False)
+    """Minute by minute: the next minute could not be held, so the paid one is the last."""
 
     # The meter, as last reported.
     delivered_ms: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -134,6 +148,10 @@ class SessionRow(Machine):
     actual_duration_minutes: Mapped[int | None]
     """Delivered minutes, rounded up."""
     billed_minutes: Mapped[int | None]
+    included_used: Mapped[int | None]
+    """Of ``billed_minutes``: paid by the subscription."""
+    unlock_earned: Mapped[int | None] = mapped_column(BigInteger)
+    """Tokens of the unlock price that the creator is paid for, commission included."""
     total_earnings: Mapped[int | None] = mapped_column(BigInteger)
     """The creator's, commission taken off."""
     commission: Mapped[int | None] = mapped_column(BigInteger)

@@ -11,6 +11,7 @@ from models.db import Base, UtcDateTime, one_of
 from models.machine import Machine, allowed
 
 AUTO_ACCEPT = ("manual", "all", "subscribers")
+REQUEST_PRIORITIES = ("first_come", "subscribers_first", "highest_total")
 ROOM_KINDS = ("live", "private")
 
 
@@ -53,7 +54,11 @@ class CreatorSettingsRow(Base):
         CheckConstraint("private_stream_rate BETWEEN 1 AND 100000", name="rate"),
         CheckConstraint("private_stream_min_time BETWEEN 1 AND 60", name="min_time"),
         CheckConstraint("subscriber_discount_percent BETWEEN 0 AND 90", name="discount"),
+        CheckConstraint("instant_unlock_price BETWEEN 1 AND 1000000", name="unlock"),
+        CheckConstraint("subscription_price BETWEEN 1 AND 1000000", name="subscription_price"),
+        CheckConstraint("subscription_minutes BETWEEN 0 AND 600", name="subscription_minutes"),
         one_of("private_stream_auto_accept", AUTO_ACCEPT, "auto_accept"),
+        one_of("request_priority", REQUEST_PRIORITIES),
     )
 
     creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
@@ -63,6 +68,16 @@ class CreatorSettingsRow(Base):
     private_stream_enabled: Mapped[bool] = mapped_column(default=True)
     private_stream_queue: Mapped[bool] = mapped_column(default=False)
     """Whether requests may wait while the creator is busy."""
+    request_priority: Mapped[str] = mapped_column(default="first_come")
+    """In which order waiting requests come to their turn."""
+    per_minute_enabled: Mapped[bool] = mapped_column(default=False)
+    """Whether fans may pay minute by minute instead of ahead."""
+    instant_unlock_price: Mapped[int | None]
+    """Tokens for being accepted at once; none: not offered."""
+    subscription_price: Mapped[int | None]
+    """Tokens a month; none: no subscriptions."""
+    subscription_minutes: Mapped[int] = mapped_column(default=0)
+    """Private minutes that a month's subscription includes."""
     subscriber_discount_percent: Mapped[int] = mapped_column(default=0)
 
 
