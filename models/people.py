@@ -34,6 +34,8 @@ class PersonRow(Base):
     is_mock: Mapped[bool] = mapped_column(default=False)
     spending_frozen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Set when a payment of this person was found bad: nothing may be held any more."""
+    locked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Set by an admin: nobody signs in as this person, and no token of theirs works."""
     daily_cap_tokens: Mapped[int | None]
     """The fan's own limit on what may be held in a UTC day."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models import books, flags, payments, people, plumbing, requests, sessions, streams
+from models import books, flags, operations, payments, people, plumbing, requests, sessions, streams
 from models.db import Base
 
-TABLES = (people, streams, requests, sessions, payments, books, flags, plumbing)
+TABLES = (people, streams, requests, sessions, payments, books, flags, plumbing, operations)
 metadata = Base.metadata
