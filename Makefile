@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove bench bench-cut bench-forwarding docs clean install-run install-test
+.PHONY: help run test check unit demo prove chaos bench bench-cut bench-forwarding docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: install-run ## A real file as creator, a fan asks, watches, is billed and 
 
 prove: install-test ## The long proofs: kills in the middle of sessions, more seeds (SEED=)
 	@$(PYTHON) -m pytest --prove tests
+
+chaos: install-test ## Real processes under load, kill -9 of each and of both servers, then the audit (SECONDS=, SEED=)
+	@$(PYTHON) -m chaos
 
 bench: bench-forwarding bench-cut ## Every benchmark
 

@@ -16,8 +16,8 @@ import pytest
 
 from demo import PASSWORD
 from demo.media_file import FRAMES_PER_SECOND, media_file
-from demo.peer import ApiError, Peer
-from demo.seat import Refused, Seat
+from demo.peer import Peer
+from demo.side import PATIENCE_SECONDS, Side
 from models.timing import timers_for
 from ops.house import ROOT, House
 from ops.ports import free_port
@@ -27,7 +27,6 @@ from tests.conftest import MakeHouse
 MINUTE_SECONDS = 5
 MINUTES = 2
 VICTIMS = ("web", "worker", "clock", "media", "rabbitmq")
-PATIENCE_SECONDS = 60
 # A frame that was on its way when the node was killed, decoded late, and the clip's own jitter.
 STRAY_FRAMES = 15
 
@@ -43,42 +42,6 @@ def house(request: pytest.FixtureRequest, make_house: MakeHouse, servers_directo
     yield made
     broker.discard()
     made.stop()
-
-
-class Side:
-    """One side of a call, which rejoins whenever its seat is lost without a reason."""
-
-    def __init__(self, peer: Peer, room_id: str, clip: Path | None) -> None:
-        self.peer = peer
-        self.room_id = room_id
-        self.clip = clip
-        self.seats: list[Seat] = []
-        self.running = asyncio.Event()
-
-    async def stay(self) -> str:
-        """Sit in the room until told why to go."""
-        while True:
-            try:
-                seat = await self.peer.join(self.room_id, publish=self.clip)
-                self.seats.append(seat)
-            except (ApiError, Refused, OSError, TimeoutError) as refusal:
-                if getattr(refusal, "code", "") in ("NOT_FOUND", "FORBIDDEN"):
-                    return "GONE"
-                await asyncio.sleep(0.2)
-                continue
-            watch = asyncio.create_task(self._watch(seat))
-            ended = await seat.ended
-            watch.cancel()
-            if ended.reason is not None:
-                return ended.reason
-
-    async def _watch(self, seat: Seat) -> None:
-        await seat.wait_for_clock("running", PATIENCE_SECONDS)
-        self.running.set()
-
-    @property
-    def frames(self) -> int:
-        return sum(seat.seen.frames for seat in self.seats)
 
 
 async def a_call(house: House, clip: Path, victim: str) -> tuple[dict[str, Any], int, int]:

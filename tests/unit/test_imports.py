@@ -14,7 +14,8 @@ SHELF = {"models", *(f"models.{name}" for name in ("config", "errors", "ids", "c
 SHELF_FILES = [*(ROOT / "models").glob("messages/*.py")] + [
     ROOT / "models" / f"{name}.py" for name in ("config", "errors", "ids", "clock", "log", "timing", "grants")
 ]
-NOT_IN_MODELS = {"flask", "dramatiq", "pika", "aiortc", "av", "web", "workers", "media", "demo", "ops", "bench"}
+NOT_IN_MODELS = {"flask", "dramatiq", "pika", "aiortc", "av", "web", "workers", "media", "demo", "ops", "bench",
+                 "chaos", "simulation"}
 EDGES = {"web", "workers", "media"}
 
 
