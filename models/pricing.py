@@ -15,6 +15,10 @@ REQUESTED_MINUTES = range(1, 241)
 MINIMUM_MINUTES = range(1, 61)
 DISCOUNT_PERCENTS = range(91)
 COMMISSION_PERCENTS = range(101)
+SESSION_MINUTES = range(1, 481)
+"""What a session may come to with its extensions."""
+UNLOCK_PRICES = range(1_000_001)
+"""Tokens for being accepted at once; 0: not asked for."""
 # The largest amount that a signed 64-bit column holds.
 LARGEST_AMOUNT = 2**63 - 1
 
@@ -30,6 +34,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_minute: int
     """Tokens, after the discount."""
     discount_percent: int
+    included_minutes: int = 0
+    """Of ``paid_minutes``: paid by the subscription."""
+    unlock_price: int = 0
     total_cost: int
 
 
@@ -40,19 +47,34 @@ def session_rate(rate_per_minute: int, discount_percent: int) -> int:
     return max(1, -(-rate_per_minute * (100 - discount_percent) // 100))
 
 
-def price(*, rate_per_minute: int, min_minutes: int, minutes: int, discount_percent: int = 0) -> Price:
-    """The price of ``minutes`` at a creator's rate and minimum; raises Invalid, which names the field."""
+def price(
+    *,
+    rate_per_minute: int,
+    min_minutes: int,
+    minutes: int,
+    discount_percent: int = 0,
+    included_minutes: int = 0,
+    unlock_price: int = 0,
+) -> Price:
+    """The price of ``minutes`` at a creator's rate and minimum; raises Invalid, which names the field.
+
+    ``included_minutes`` is how many a subscription has left; no more are used than are needed.
+    """
     _within(minutes, REQUESTED_MINUTES, "minutes", "{} to {} minutes")
     _within(min_minutes, MINIMUM_MINUTES, "minMinutes", "a minimum of {} to {} minutes")
     rate = session_rate(rate_per_minute, discount_percent)
+    _within(unlock_price, UNLOCK_PRICES, "instantUnlock", "an unlock price of {} to {:,} tokens")
     paid_minutes = max(minutes, min_minutes)
+    included = min(max(0, included_minutes), paid_minutes)
     return Price(
         minutes=minutes,
         min_minutes=min_minutes,
         paid_minutes=paid_minutes,
         rate_per_minute=rate,
         discount_percent=discount_percent,
-        total_cost=checked_amount(rate * paid_minutes),
+        included_minutes=included,
+        unlock_price=unlock_price,
+        total_cost=checked_amount(rate * (paid_minutes - included) + unlock_price),
     )
 
 

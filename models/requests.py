@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -11,6 +12,7 @@ from models.db import UtcDateTime, one_of
 from models.machine import Machine, allowed
 
 PAYMENT_MODES = ("prepaid", "per_minute")
+PaymentMode = Literal["prepaid", "per_minute"]
 OPEN = ("queued", "pending")
 """While a request is in one of these, its hold stands."""
 

@@ -1,4 +1,4 @@
-"""What a creator asks for a private stream, and what that comes to for one fan."""
+"""What a creator asks for a private stream, in which ways it may be paid, and what that comes to for one fan."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from models import ledger, pricing
 from models.db import insert_into
 from models.errors import Invalid, NotFound
 from models.people import PersonRow, SubscriptionRow
-from models.streams import AUTO_ACCEPT, CreatorSettingsRow
+from models.streams import AUTO_ACCEPT, REQUEST_PRIORITIES, CreatorSettingsRow
 
 AutoAccept = Literal["manual", "all", "subscribers"]
+Priority = Literal["first_come", "subscribers_first", "highest_total"]
+
+DISCOUNTS = range(91)
+PRICES = range(1, 1_000_001)
+SUBSCRIPTION_MINUTES = range(601)
 
 
 class PrivateSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -25,6 +30,21 @@ class PrivateSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     rate_per_minute: int
     min_minutes: int
     auto_accept: AutoAccept
+    subscriber_discount_percent: int = 0
+
+
+class CreatorOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a creator offers beside the plain private stream. Prices in tokens; None: not offered."""
+
+    queue: bool = False
+    """Whether requests may wait while the creator is busy."""
+    request_priority: Priority = "first_come"
+    per_minute: bool = False
+    instant_unlock_price: int | None = None
+    subscription_price: int | None = None
+    """A month's."""
+    subscription_minutes: int = 0
+    """Private minutes that a month's subscription includes."""
     subscriber_discount_percent: int = 0
 
 
@@ -83,10 +103,64 @@ def put_settings(
     }
     tx.execute(
         insert_into(tx, CreatorSettingsRow)
-        .values(creator_id=creator_id, private_stream_queue=False, subscriber_discount_percent=0, **values)
+        .values(creator_id=creator_id, **values)
         .on_conflict_do_update(index_elements=["creator_id"], set_=values)
     )
     return get_settings(tx, creator_id)
+
+
+def get_options(tx: Session, creator_id: str) -> CreatorOptions:
+    """What the creator offers, or nothing beside the plain private stream; raises NotFound for no creator."""
+    get_settings(tx, creator_id)
+    row = tx.get(CreatorSettingsRow, creator_id)
+    if row is None:
+        return CreatorOptions()
+    return CreatorOptions(
+        queue=row.private_stream_queue,
+        request_priority=msgspec.convert(row.request_priority, Priority),
+        per_minute=row.per_minute_enabled,
+        instant_unlock_price=row.instant_unlock_price,
+        subscription_price=row.subscription_price,
+        subscription_minutes=row.subscription_minutes,
+        subscriber_discount_percent=row.subscriber_discount_percent,
+    )
+
+
+def put_options(tx: Session, creator_id: str, options: CreatorOptions) -> CreatorOptions:
+    """Save what the creator offers; requests and subscriptions that exist keep theirs.
+
+    Raises NotFound, Invalid (``field``).
+    """
+    get_settings(tx, creator_id)
+    _check_options(options)
+    values = {
+        "private_stream_queue": options.queue,
+        "request_priority": options.request_priority,
+        "per_minute_enabled": options.per_minute,
+        "instant_unlock_price": options.instant_unlock_price,
+        "subscription_price": options.subscription_price,
+        "subscription_minutes": options.subscription_minutes,
+        "subscriber_discount_percent": options.subscriber_discount_percent,
+    }
+    tx.execute(
+        insert_into(tx, CreatorSettingsRow)
+        .values(creator_id=creator_id, **values)
+        .on_conflict_do_update(index_elements=["creator_id"], set_=values)
+    )
+    return get_options(tx, creator_id)
+
+
+def _check_options(options: CreatorOptions) -> None:
+    if options.request_priority not in REQUEST_PRIORITIES:
+        raise Invalid("Choose first_come, subscribers_first or highest_total.", field="requestPriority")
+    for value, allowed, field, what in (
+        (options.instant_unlock_price, PRICES, "instantUnlockPrice", "tokens"),
+        (options.subscription_price, PRICES, "subscriptionPrice", "tokens"),
+        (options.subscription_minutes, SUBSCRIPTION_MINUTES, "subscriptionMinutes", "minutes"),
+        (options.subscriber_discount_percent, DISCOUNTS, "subscriberDiscountPercent", "percent"),
+    ):
+        if value is not None and value not in allowed:
+            raise Invalid(f"Choose {allowed[0]:,} to {allowed[-1]:,} {what}.", field=field)
 
 
 def is_subscriber(tx: Session, fan_id: str, creator_id: str) -> bool:

@@ -16,7 +16,7 @@ from models import ids, ledger, outbox, pricing
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound, RateLimited
 from models.people import BlockRow, PersonRow
-from models.requests import OPEN, RequestRow
+from models.requests import OPEN, PaymentMode, RequestRow
 from models.services import rooms
 from models.services.acceptance import AcceptedView, accept, apply_rule, in_session
 from models.services.accounts import Person
@@ -331,6 +331,7 @@ def _write(
     now: datetime,
     settings: Settings,
     cause_id: str,
+    payment_mode: PaymentMode = "prepaid",
 ) -> RequestRow:
     row = RequestRow(
         id=ids.new_id(ids.REQUEST),
@@ -344,6 +345,9 @@ def _write(
         discount_percent=price.discount_percent,
         commission_percent=settings.commission_percent,
         minute_ms=settings.minute_ms,
+        payment_mode=payment_mode,
+        included_minutes=price.included_minutes,
+        unlock_price=price.unlock_price,
         total_cost=price.total_cost,
         status="pending",
         cause_id=cause_id,

@@ -8,7 +8,8 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
-from models.services import accounts, private_streams, sessions, streams
+from models.services import accounts, offers, private_streams, sessions, streams
+from models.services.offers import CreatorOptions
 from models.services.private_streams import (
     AcceptedView,
     CreatorRequestView,
@@ -48,6 +49,18 @@ class SettingsAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     min_minutes: int
     auto_accept: str
     quote: Quote | None = None
+
+
+class OptionsBody(msgspec.Struct, frozen=True, rename="camel"):
+    """What a creator offers beside the plain private stream. Prices in tokens; null: not offered."""
+
+    queue: bool
+    request_priority: Literal["first_come", "subscribers_first", "highest_total"]
+    per_minute: bool
+    instant_unlock_price: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None
+    subscription_price: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None
+    subscription_minutes: Annotated[int, msgspec.Meta(ge=0, le=600)]
+    subscriber_discount_percent: Annotated[int, msgspec.Meta(ge=0, le=90)]
 
 
 class RequestBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -155,6 +168,19 @@ def put_private_settings(tx: Session, call: Call[SettingsBody]) -> SettingsAnswe
         now=call.now,
     )
     return _settings_answer(saved, None)
+
+
+@api.read("/api/streaming/creator-options", access=CREATOR, answer=CreatorOptions)
+def creator_options(tx: Session, call: Call[Nothing]) -> CreatorOptions:
+    """The ways to pay, the queue and the subscription that the caller offers."""
+    return offers.get_options(tx, call.person.user_id)
+
+
+@api.write("PUT", "/api/streaming/creator-options", access=CREATOR, body=OptionsBody, answer=CreatorOptions)
+def put_creator_options(tx: Session, call: Call[OptionsBody]) -> CreatorOptions:
+    """Save what the caller offers; open requests and running subscriptions keep what they were promised."""
+    options = msgspec.convert(call.body, CreatorOptions, from_attributes=True)
+    return offers.put_options(tx, call.person.user_id, options)
 
 
 @api.write("POST", "/api/streaming/private-request", access=FAN, body=RequestBody, answer=RequestView, status=201,
