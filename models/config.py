@@ -36,6 +36,12 @@ SETTING_NAMES = (
     "MEDIA_PORT",
     "MEDIA_ADDRESSES",
     "VAR_DIR",
+    "RECEIPT_KEY_FILE",
+    "CLEARING_DAYS",
+    "RESERVE_PERCENT",
+    "PAYOUT_MINIMUM_TOKENS",
+    "PAYOUT_MINOR_PER_TOKEN",
+    "PAYOUT_CURRENCY",
     "LOG_LEVEL",
 )
 
@@ -77,6 +83,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses that the media node gathers ICE candidates on; empty: all of this host's."""
     var_dir: Path
     log_level: str
+    receipt_key_file: Path | None
+    """PEM with the Ed25519 key that signs receipts; None: derived from ``secret_key``."""
+    clearing_days: int
+    """How long earnings stay pending, in case a payment turns out bad."""
+    reserve_percent: int
+    """Of what was cleared in the last 90 days: kept back from payouts."""
+    payout_minimum_tokens: int
+    payout_minor_per_token: int
+    """What a cleared token pays out, in minor units of ``payout_currency``."""
+    payout_currency: str
 
     @property
     def origin(self) -> str:
@@ -121,6 +137,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_addresses=read.words("MEDIA_ADDRESSES"),
         var_dir=var_dir,
         log_level=read.text("LOG_LEVEL", "INFO").upper(),
+        receipt_key_file=read.file("RECEIPT_KEY_FILE"),
+        clearing_days=read.integer("CLEARING_DAYS", 30, 0, 365),
+        reserve_percent=read.integer("RESERVE_PERCENT", 10, 0, 100),
+        payout_minimum_tokens=read.integer("PAYOUT_MINIMUM_TOKENS", 1_000, 1, 1_000_000),
+        payout_minor_per_token=read.integer("PAYOUT_MINOR_PER_TOKEN", 5, 1, 1_000),
+        payout_currency=read.currency("PAYOUT_CURRENCY", "USD"),
     )
     wrong = [*read.wrong, *(reason for rule in _RULES for reason in rule(settings))]
     if wrong:
@@ -202,6 +224,19 @@ class _Reader:
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())
+
+    def file(self, name: str) -> Path | None:
+        text = self.text(name, "")
+        if text and not Path(text).is_file():
+            self.wrong.append(f"{name} must name a file that is there")
+        return Path(text).resolve() if text else None
+
+    def currency(self, name: str, default: str) -> str:
+        text = self.text(name, default).upper()
+        if len(text) == 3 and text.isascii() and text.isalpha():
+            return text
+        self.wrong.append(f"{name} must be an ISO 4217 code such as USD")
+        return default
 
     def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
         text = self.text(name, str(default))

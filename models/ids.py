@@ -14,8 +14,13 @@ REQUEST = "req"
 SESSION = "ses"
 TRANSFER = "trf"
 PURCHASE = "pur"
+SUBSCRIPTION = "sub"
+TIP = "tip"
 MESSAGE = "msg"
 BOOT = "boot"
+PAYOUT = "pyt"
+COMPLAINT = "cpl"
+AMENDMENT = "amd"
 
 
 def new_id(prefix: str) -> str:

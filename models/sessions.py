@@ -16,6 +16,7 @@ RUNNING = ("connecting", "live", "paused")
 DEADLINE_KINDS = ("open", "silent", "settle")
 END_CAUSES = ("fan", "creator", "payment_failed", "moderation", "stream_deleted", "outside_cut")
 _UNENDED = text("status <> 'ended'")
+_NO_RECEIPT = text("status = 'ended' AND receipt_at IS NULL")
 
 
 class SessionRow(Machine):
@@ -73,6 +74,13 @@ class SessionRow(Machine):
         Index(None, "creator_id", "start_time"),
         Index(None, "status", "deadline_at"),
         Index(None, "node_id", "status"),
+        Index(
+            "ix_private_stream_sessions_no_receipt",
+            "creator_id",
+            "end_time",
+            sqlite_where=_NO_RECEIPT,
+            postgresql_where=_NO_RECEIPT,
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -156,3 +164,5 @@ class SessionRow(Machine):
     """The creator's, commission taken off."""
     commission: Mapped[int | None] = mapped_column(BigInteger)
     refunded: Mapped[int | None] = mapped_column(BigInteger)
+    receipt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its receipt was signed, soon after the end: from then on it stands in the creator's chain."""

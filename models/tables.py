@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
-from models import books, flags, operations, payments, people, plumbing, requests, sessions, streams
+from models import (
+    books,
+    earnings,
+    flags,
+    operations,
+    payments,
+    people,
+    plumbing,
+    receipts,
+    requests,
+    sessions,
+    streams,
+    subscriptions,
+)
 from models.db import Base
 
-TABLES = (people, streams, requests, sessions, payments, books, flags, plumbing, operations)
+TABLES = (
+    people,
+    streams,
+    requests,
+    sessions,
+    subscriptions,
+    payments,
+    books,
+    flags,
+    plumbing,
+    operations,
+    earnings,
+    receipts,
+)
 metadata = Base.metadata

@@ -26,6 +26,11 @@ Notification = Literal[
     "STREAM_ENDED",
     "STREAM_WENT_PRIVATE",
     "STREAM_WENT_PUBLIC",
+    "PAYOUT_CHANGED",
+    "COMPLAINT_CHANGED",
+    "RECEIPT_ISSUED",
+    "SUBSCRIPTION_CHANGED",
+    "TIP",
 ]
 
 
