@@ -1,10 +1,10 @@
-"""Tables of people: who they are, how they sign in, whom they block, to whom they subscribe."""
+"""Tables of people: who they are, how they sign in, whom they block."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import Base, UtcDateTime, one_of
@@ -19,6 +19,7 @@ class PersonRow(Base):
     __table_args__ = (
         CheckConstraint("is_fan OR is_creator OR is_admin", name="has_a_role"),
         CheckConstraint("daily_cap_tokens IS NULL OR daily_cap_tokens >= 0", name="daily_cap"),
+        CheckConstraint("next_daily_cap_tokens IS NULL OR next_daily_cap_tokens >= 0", name="next_daily_cap"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -38,6 +39,9 @@ class PersonRow(Base):
     """Set by an admin: nobody signs in as this person, and no token of theirs works."""
     daily_cap_tokens: Mapped[int | None]
     """The fan's own limit on what may be held in a UTC day."""
+    next_daily_cap_tokens: Mapped[int | None]
+    """What the limit becomes at ``next_daily_cap_at``: a raised one waits until the next day. None: no limit."""
+    next_daily_cap_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -77,16 +81,4 @@ class BlockRow(Base):
 
     creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
     fan_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-
-
-class SubscriptionRow(Base):
-    """A fan's subscription to a creator: yes or no for now."""
-
-    __tablename__ = "subscriptions"
-    __table_args__ = (Index(None, "creator_id"),)
-
-    fan_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
-    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
-    active: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

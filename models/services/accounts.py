@@ -22,7 +22,9 @@ from sqlalchemy.orm import Session
 from models import ids
 from models.db import insert_into
 from models.errors import Conflict, Invalid, NotFound
-from models.people import ApiTokenRow, BlockRow, PersonRow, SignInRow, SubscriptionRow
+from models.months import next_month
+from models.people import ApiTokenRow, BlockRow, PersonRow, SignInRow
+from models.subscriptions import SubscriptionRow
 
 Kind = Literal["browser", "token"]
 Role = Literal["fan", "creator"]
@@ -306,11 +308,35 @@ def blocked(tx: Session, creator_id: str) -> list[Person]:
 
 
 def set_subscription(tx: Session, fan_id: str, creator_id: str, active: bool, now: datetime) -> None:
-    """Whether the fan subscribes to the creator."""
-    row = insert_into(tx, SubscriptionRow).values(
-        fan_id=fan_id, creator_id=creator_id, active=active, created_at=now
+    """Give the fan a subscription to the creator that costs nothing, or end what there is: for demos and tests."""
+    theirs = (SubscriptionRow.fan_id == fan_id, SubscriptionRow.creator_id == creator_id)
+    if not active:
+        ended = {"status": "ended", "ended_at": now, "end_reason": "cancelled"}
+        tx.execute(update(SubscriptionRow).where(*theirs, SubscriptionRow.status == "active").values(ended))
+        return
+    if tx.scalar(select(SubscriptionRow.id).where(*theirs, SubscriptionRow.status == "active")) is not None:
+        return
+    end = next_month(now, now)
+    tx.add(
+        SubscriptionRow(
+            id=ids.new_id(ids.SUBSCRIPTION),
+            fan_id=fan_id,
+            creator_id=creator_id,
+            status="active",
+            price_tokens=0,
+            included_minutes=0,
+            commission_percent=0,
+            paid_by="tokens",
+            anchor_at=now,
+            period=1,
+            period_start=now,
+            period_end=end,
+            next_try_at=end,
+            cause_id="gift",
+            created_at=now,
+        )
     )
-    tx.execute(row.on_conflict_do_update(index_elements=["fan_id", "creator_id"], set_={"active": active}))
+    tx.flush()
 
 
 def _digest(token: str) -> str:

@@ -9,9 +9,11 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from models import ledger, pricing
+from models.clock import utc_now
 from models.db import insert_into
 from models.errors import Invalid, NotFound
-from models.people import PersonRow, SubscriptionRow
+from models.people import PersonRow
+from models.services import subscriptions
 from models.streams import AUTO_ACCEPT, REQUEST_PRIORITIES, CreatorSettingsRow
 
 AutoAccept = Literal["manual", "all", "subscribers"]
@@ -163,10 +165,9 @@ def _check_options(options: CreatorOptions) -> None:
             raise Invalid(f"Choose {allowed[0]:,} to {allowed[-1]:,} {what}.", field=field)
 
 
-def is_subscriber(tx: Session, fan_id: str, creator_id: str) -> bool:
-    """Whether the fan has an active subscription to the creator."""
-    row = tx.get(SubscriptionRow, (fan_id, creator_id), populate_existing=True)
-    return row is not None and row.active
+def is_subscriber(tx: Session, fan_id: str, creator_id: str, now: datetime | None = None) -> bool:
+    """Whether the fan has the benefits of a subscription to the creator, now."""
+    return subscriptions.is_active(tx, fan_id, creator_id, now or utc_now())
 
 
 def price_for(tx: Session, fan_id: str, settings: PrivateSettings, minutes: int) -> pricing.Price:

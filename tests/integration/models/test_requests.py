@@ -22,7 +22,6 @@ from models.errors import (
     Unavailable,
 )
 from models.messages.commands import CloseRoom, OpenRoom
-from models.people import SubscriptionRow
 from models.services import accounts, presence, private_streams, streams
 from models.services.accounts import Person
 from models.streams import MediaNodeRow
@@ -249,11 +248,7 @@ def test_a_shortened_minute_shortens_the_time_to_answer(stage: Stage) -> None:
 def test_what_the_creator_sees(stage: Stage) -> None:
     creator, stream = stage.live()
     fan, other = stage.fan(), stage.fan()
-    stage.run(
-        lambda tx: tx.add(
-            SubscriptionRow(fan_id=fan.user_id, creator_id=creator.user_id, active=True, created_at=stage.now)
-        )
-    )
+    stage.run(lambda tx: accounts.set_subscription(tx, fan.user_id, creator.user_id, True, stage.now))
     stage.ask(fan, stream, 10)
     stage.later(seconds=1)
     stage.ask(other, stream, 5)
@@ -454,8 +449,7 @@ def test_without_a_media_node_nothing_is_accepted(stage: Stage) -> None:
 def test_the_auto_accept_rule(stage: Stage, rule: str, subscribed: bool, accepted: bool) -> None:
     creator, stream = stage.live(auto_accept=rule)
     fan = stage.fan()
-    row = SubscriptionRow(fan_id=fan.user_id, creator_id=creator.user_id, active=subscribed, created_at=stage.now)
-    stage.run(lambda tx: tx.add(row))
+    stage.run(lambda tx: accounts.set_subscription(tx, fan.user_id, creator.user_id, subscribed, stage.now))
     request = stage.ask(fan, stream)
     assert stage.run(lambda tx: private_streams.apply_rule(tx, request.request_id, stage.now)) is accepted
     assert status_of(stage, request.request_id, fan) == ("accepted" if accepted else "pending")

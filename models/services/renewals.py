@@ -1,0 +1,121 @@
+"""Renewing subscriptions by the clock: each period paid once, whatever crashes or comes twice.
+
+The payment's key names the period, and the row moves on in the same transaction. What cannot be paid is
+tried again each day for three days, without benefits; then the subscription ends. One that is paid with a
+card is handed to a worker, since a gateway is never asked inside a transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import log, outbox
+from models.errors import Forbidden, PaymentRequired
+from models.months import next_month
+from models.people import BlockRow, PersonRow
+from models.services import subscriptions
+from models.services.locks import locked, one_by_one
+from models.services.subscriptions import EndReason
+from models.subscriptions import SubscriptionRow
+
+RETRY_EVERY = timedelta(days=1)
+RETRY_FOR = timedelta(days=3)
+PROMPT = timedelta(hours=1)
+"""Paid within this of the period's end, the next one begins where the last ended; later, when it is paid."""
+MOST_AT_ONCE = 100
+QUEUE, ACTOR = "payments", "renew_subscription"
+
+
+def renew_due(tx: Session, now: datetime) -> int:
+    """Renew, end or try again whatever is due; how many were looked at."""
+    due = tx.scalars(
+        select(SubscriptionRow)
+        .where(SubscriptionRow.status == "active", SubscriptionRow.next_try_at <= now)
+        .order_by(SubscriptionRow.next_try_at, SubscriptionRow.id)
+        .limit(MOST_AT_ONCE)
+        .with_for_update(skip_locked=True, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    return one_by_one(tx, due, lambda row: _look(tx, row, now))
+
+
+def charge_due(tx: Session, subscription_id: str, period: int) -> tuple[str, int] | None:
+    """Whose card is to be charged how many tokens for that period; None: there is nothing to do any more."""
+    row = tx.get(SubscriptionRow, subscription_id, populate_existing=True)
+    if row is None or row.status != "active" or row.period + 1 != period or row.cancel_at_period_end:
+        return None
+    return row.fan_id, row.price_tokens
+
+
+def renew(tx: Session, subscription_id: str, period: int, now: datetime) -> bool:
+    """Pay ``period`` from the wallet and begin it; False when it was begun before, cannot be paid or is over."""
+    row = locked(tx, SubscriptionRow, subscription_id)
+    if row is None or row.status != "active" or row.period + 1 != period or row.cancel_at_period_end:
+        return False
+    return _pay_next(tx, row, now)
+
+
+def _look(tx: Session, row: SubscriptionRow, now: datetime) -> None:
+    reason = _why_not(tx, row)
+    if reason is not None:
+        subscriptions.end(tx, row, reason, now)
+    elif row.paid_by == "gateway" and not _over(row, now):
+        message = (row.id, str(row.period + 1))
+        outbox.actor(tx, QUEUE, ACTOR, *message, cause_id=row.cause_id, now=now)
+        _again(tx, row, now, said=row.tries > 0)
+    elif row.paid_by == "gateway" or not _pay_next(tx, row, now):
+        if _over(row, now):
+            subscriptions.end(tx, row, "unpaid", now)
+        else:
+            _again(tx, row, now, said=True)
+
+
+def _why_not(tx: Session, row: SubscriptionRow) -> EndReason | None:
+    """Why it is not to be renewed, whether or not it could be paid."""
+    if row.cancel_at_period_end:
+        return "cancelled"
+    if tx.get(BlockRow, (row.creator_id, row.fan_id), populate_existing=True) is not None:
+        return "blocked"
+    creator = tx.get_one(PersonRow, row.creator_id, populate_existing=True)
+    given = row.price_tokens == 0
+    if not creator.is_creator or (subscriptions.offer_of(tx, row.creator_id) is None and not given):
+        return "not_offered"
+    return None
+
+
+def _over(row: SubscriptionRow, now: datetime) -> bool:
+    return row.tries > 0 and now >= row.period_end + RETRY_FOR
+
+
+def _pay_next(tx: Session, row: SubscriptionRow, now: datetime) -> bool:
+    """Pay the next period and move into it; False when the fan cannot pay it now."""
+    try:
+        with tx.begin_nested():
+            subscriptions.pay(tx, row, row.period + 1, now)
+    except (PaymentRequired, Forbidden) as error:
+        log.event("renewal_refused", subscription_id=row.id, code=error.code, cause_id=row.cause_id)
+        return False
+    prompt = now < row.period_end + PROMPT
+    row.period_start = row.period_end if prompt else now
+    row.anchor_at = row.anchor_at if prompt else now
+    row.period_end = next_month(row.anchor_at, row.period_start)
+    row.next_try_at = row.period_end
+    row.period += 1
+    row.tries = 0
+    tx.flush()
+    subscriptions.changed(tx, row, now)
+    log.event("subscription_renewed", subscription_id=row.id, period=row.period, cause_id=row.cause_id)
+    return True
+
+
+def _again(tx: Session, row: SubscriptionRow, now: datetime, *, said: bool) -> None:
+    """Look again in a day, and for the last time when the three days are over."""
+    row.tries += 1
+    last = row.period_end + RETRY_FOR
+    row.next_try_at = min(now + RETRY_EVERY, last) if now < last else now + RETRY_EVERY
+    tx.flush()
+    if said:
+        subscriptions.changed(tx, row, now)
