@@ -70,7 +70,7 @@ def apply_rule(tx: Session, request_id: str, now: datetime) -> bool:
     A request that the rule does not accept stays pending. Raises Unavailable when there is no media node.
     """
     request = tx.get(RequestRow, request_id)
-    if request is None or not _rule_says_yes(tx, request):
+    if request is None or not _rule_says_yes(tx, request, now):
         return False
     try:
         accept(tx, request_id, creator_id=request.creator_id, now=now, by="rule")
@@ -81,12 +81,12 @@ def apply_rule(tx: Session, request_id: str, now: datetime) -> bool:
     return True
 
 
-def _rule_says_yes(tx: Session, request: RequestRow) -> bool:
+def _rule_says_yes(tx: Session, request: RequestRow, now: datetime) -> bool:
     if tx.get(BlockRow, (request.creator_id, request.fan_id)) is not None:
         return False
     rule = offers.get_settings(tx, request.creator_id).auto_accept
     return rule == "all" or (
-        rule == "subscribers" and offers.is_subscriber(tx, request.fan_id, request.creator_id)
+        rule == "subscribers" and offers.is_subscriber(tx, request.fan_id, request.creator_id, now)
     )
 
 

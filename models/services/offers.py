@@ -170,9 +170,11 @@ def is_subscriber(tx: Session, fan_id: str, creator_id: str, now: datetime | Non
     return subscriptions.is_active(tx, fan_id, creator_id, now or utc_now())
 
 
-def price_for(tx: Session, fan_id: str, settings: PrivateSettings, minutes: int) -> pricing.Price:
+def price_for(
+    tx: Session, fan_id: str, settings: PrivateSettings, minutes: int, now: datetime | None = None
+) -> pricing.Price:
     """What the fan would pay; the discount is for subscribers. Raises Invalid for minutes outside 1–240."""
-    subscriber = settings.subscriber_discount_percent > 0 and is_subscriber(tx, fan_id, settings.creator_id)
+    subscriber = settings.subscriber_discount_percent > 0 and is_subscriber(tx, fan_id, settings.creator_id, now)
     return pricing.price(
         rate_per_minute=settings.rate_per_minute,
         min_minutes=settings.min_minutes,

@@ -125,7 +125,7 @@ def request(
     PRICE_CHANGED), RateLimited COOLDOWN, PaymentRequired.
     """
     offer = get_settings(tx, creator_id)
-    price = price_for(tx, fan.user_id, offer, minutes)
+    price = price_for(tx, fan.user_id, offer, minutes, now)
     _may_ask(tx, fan, creator_id)
     lock_people(tx, fan.user_id)
     _can_be_asked(tx, creator_id, stream_id, offer)
@@ -203,7 +203,7 @@ def requests_for(tx: Session, creator_id: str, now: datetime) -> tuple[CreatorRe
             fan=AskingFan(
                 handle=fan.handle,
                 avatar_url=fan.avatar_url,
-                subscriber=is_subscriber(tx, fan.id, creator_id),
+                subscriber=is_subscriber(tx, fan.id, creator_id, now),
                 is_mock=fan.is_mock,
             ),
             minutes=row.requested_minutes,
