@@ -1,45 +1,60 @@
-"""Are the payments behind a running session still good? Asked of the gateway, never inside a transaction."""
+"""What a gateway has to be asked: payments behind held tokens, webhooks' hints, lost answers, refunds.
+
+Asked here, never inside a transaction; what the answers mean is the services' part. An unreachable gateway
+is no failure of anything: polls ask again at the next round, the rest is tried again by the broker.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
-
-from sqlalchemy.orm import Session
 
 from models import log
 from models.db import Database
-from models.errors import Unavailable
+from models.errors import NotFound, Unavailable
 from models.gateways.base import PaymentGateway
-from models.services import payments, termination
-from models.services.payments import BadStatus
+from models.services import payments
+from models.services.purchases import find_purchase
 
 
 def poll_session_payments(db: Database, gateway: PaymentGateway, session_id: str, now: datetime) -> int:
     """Look at each payment that a session is paid from; how many were found bad.
 
-    An unreachable gateway is not a failure of the payment: the next poll asks again. Safe to repeat: a
-    purchase is marked once, and a session that is ending already goes on ending for its first cause.
+    Safe to repeat: a purchase is marked once, and a session that is ending already goes on ending for its
+    first cause.
     """
     with db.reading() as tx:
         behind = payments.payments_behind(tx, session_id)
-    bad = 0
-    for reference in behind:
-        try:
-            payment = gateway.status(reference)
-        except Unavailable:
-            log.event("gateway_unreachable", level=logging.WARNING, session_id=session_id)
-            continue
-        if payment.status == "succeeded":
-            continue
-        bad += 1
-        db.run(partial(_fail, reference=reference, status=payment.status, session_id=session_id, now=now))
-        log.event("payment_failed", session_id=session_id, cause_id=session_id, status=payment.status)
-    return bad
+    return _look_at(db, gateway, behind, session_id, now)
 
 
-def _fail(tx: Session, *, reference: str, status: BadStatus, session_id: str, now: datetime) -> None:
-    """Both or neither: once marked, the payment is no longer among those that a poll asks about."""
-    payments.mark_bad(tx, reference, now, status=status)
-    termination.payment_failed(tx, session_id, now)
+def poll_request_payments(db: Database, gateway: PaymentGateway, request_id: str, now: datetime) -> int:
+    """The same for an open request: nobody should accept what is going to be taken back."""
+    with db.reading() as tx:
+        behind = payments.paid_from(tx, request_id)
+    return _look_at(db, gateway, behind, request_id, now)
+
+
+def _look_at(
+    db: Database, gateway: PaymentGateway, references: Sequence[str], cause_id: str, now: datetime
+) -> int:
+    return sum(_is_bad(db, gateway, reference, cause_id, now) for reference in references)
+
+
+def _is_bad(db: Database, gateway: PaymentGateway, reference: str, cause_id: str, now: datetime) -> bool:
+    try:
+        payment = gateway.status(reference)
+    except (Unavailable, NotFound) as error:
+        # Not to be found is as little a verdict: another gateway's, from before the setting changed.
+        log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=cause_id)
+        return False
+    with db.reading() as tx:
+        purchase = find_purchase(tx, reference)
+    if purchase is None:
+        return False
+    purchase_id = purchase.id
+    applied = db.run(lambda tx: payments.apply(tx, purchase_id, payment, now))
+    if applied.turned_bad:
+        log.event("payment_failed", cause_id=cause_id, status=payment.status)
+    return applied.turned_bad

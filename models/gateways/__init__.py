@@ -13,4 +13,4 @@ from models.gateways.sandbox import SandboxGateway
 
 def gateway_for(settings: Settings, db: Database) -> PaymentGateway:
     """The gateway that the settings name; ``load_settings`` has refused every other name."""
-    return SandboxGateway(db, settings.minute_ms)
+    return SandboxGateway(db, settings.minute_ms, webhook_key=settings.key("sandbox-webhooks"))

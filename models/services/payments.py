@@ -1,64 +1,73 @@
-"""Buying tokens, and what follows when a payment turns out bad.
+"""Buying tokens: what is asked of a gateway, and what its answers change.
 
 A purchase is a row before the gateway is asked and is completed after, so no transaction waits for a
-network. Knows gateways by their protocol alone; a session that a bad payment was behind is ended by
-whoever found it (``termination.payment_failed``).
+network. Whatever tells us of a payment (an answer, a webhook, a poll) ends in ``apply``, which brings the
+purchase to what the gateway says is true now: late, twice and out of order are the same to it.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from models import ids, ledger
+from models import ledger
 from models.db import Database
-from models.errors import Conflict, DomainError, NotFound, PaymentRequired, Unavailable
-from models.gateways.base import PaymentGateway
-from models.machine import move
-from models.payments import BAD, PaymentAttemptRow, PurchaseRow
-from models.people import PersonRow
+from models.errors import DomainError, NotFound, PaymentRequired, Unavailable
+from models.gateways.base import Order, Payment, PaymentGateway
+from models.payments import PurchaseRow
 from models.requests import OPEN, RequestRow
-from models.services.announcements import balance_changed
-from models.services.closing import close_request
-from models.services.locks import lock_people
-from models.sessions import SessionRow
-
-BadStatus = Literal["failed", "disputed"]
-
-
-class Package(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Tokens at a price; ``price_minor`` in cents."""
-
-    package_id: str
-    tokens: int
-    price_minor: int
-    currency: str
-
-
-class Purchase(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One purchase, as its buyer sees it."""
-
-    purchase_id: str
-    package_id: str
-    tokens: int
-    price_minor: int
-    currency: str
-    status: str
-
-
-_PACKAGES = tuple(
-    Package(package_id=f"tokens-{tokens}", tokens=tokens, price_minor=price_minor, currency="USD")
-    for tokens, price_minor in ((200, 1_000), (500, 2_500), (1_000, 4_800), (2_500, 11_500))
+from models.services import disputes, purchases
+from models.services.disputes import BadStatus, mark_bad
+from models.services.purchases import (
+    BuyerLimits,
+    Package,
+    Purchase,
+    Wanted,
+    begin_purchase,
+    complete_purchase,
+    fail_purchase,
+    packages,
+    saved_customer,
 )
+from models.sessions import RUNNING, SessionRow
+
+__all__ = [
+    "BadStatus",
+    "BuyerLimits",
+    "Package",
+    "Purchase",
+    "apply",
+    "bad_tokens_in",
+    "begin_purchase",
+    "charge_saved",
+    "complete_purchase",
+    "fail_purchase",
+    "mark_bad",
+    "order_of",
+    "packages",
+    "paid_from",
+    "payments_behind",
+    "reconcile",
+    "saved_customer",
+    "top_up",
+    "unfinished",
+    "watched",
+]
+
+ABANDONED_AFTER = timedelta(hours=1)
+"""The provider never heard of it by then, so nobody ever can pay it: nobody was told where."""
+RECALL_AFTER = timedelta(minutes=1)
 
 
-def packages() -> tuple[Package, ...]:
-    """What is for sale, the smallest first."""
-    return _PACKAGES
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer changed. ``turned_bad``: a payment that had been good is bad now."""
+
+    purchase: Purchase
+    turned_bad: bool = False
 
 
 def top_up(
@@ -67,128 +76,198 @@ def top_up(
     *,
     user_id: str,
     package_id: str,
-    card: str,
+    card: str | None = None,
     key: str,
     cause_id: str,
     now: datetime,
+    return_url: Callable[[str], str] | None = None,
+    currency: str = "USD",
+    save_card: bool = False,
+    limits: BuyerLimits | None = None,
 ) -> Purchase:
     """Buy a package: recorded, charged, credited. Called again with the same ``key`` it goes on, and charges once.
 
-    Raises NotFound for no such package, PaymentRequired CARD_DECLINED, Invalid for a card that the gateway
-    does not know, Unavailable when the gateway cannot be reached: the purchase stays pending and the same
-    call tries it again.
+    A purchase that comes back ``pending`` has a ``checkout_url``: the buyer pays there, and is sent to
+    ``return_url(purchase id)`` afterwards. Raises NotFound for no such package, PaymentRequired
+    CARD_DECLINED, Invalid for a card that the gateway does not know, Forbidden PURCHASE_LIMIT, Unavailable
+    when the gateway cannot be reached: the purchase stays pending and the same call tries it again.
     """
-    purchase = db.run(
-        lambda tx: begin_purchase(
-            tx, user_id=user_id, package_id=package_id, gateway=gateway.name, key=key, cause_id=cause_id, now=now
-        )
+    wanted = Wanted(
+        user_id=user_id,
+        package_id=package_id,
+        gateway=gateway.name,
+        key=key,
+        currency=currency,
+        save_card=save_card,
     )
-    purchase_id = purchase.purchase_id
-    if purchase.status in ("created", "pending"):
+    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
+    if purchase.status in ("created", "pending") and purchase.checkout_url is None:
         try:
-            payment = gateway.checkout(
-                purchase_id, amount_minor=purchase.price_minor, currency=purchase.currency, card=card
+            checkout = gateway.create_checkout(
+                order, return_url=return_url(order.purchase_id) if return_url else "", card=card
             )
         except Unavailable:
-            db.run(lambda tx: _set_pending(tx, purchase_id))
+            _unknown(db, order, now)
             raise
         except DomainError:
-            db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="refused", now=now))
+            _refused(db, order, now)
             raise
-        if payment.good:
-            purchase = db.run(
-                lambda tx: complete_purchase(tx, purchase_id, gateway_ref=payment.reference, now=now)
-            )
+        if checkout.payment is not None:
+            purchase = _take(db, order, checkout.payment, now)
         else:
             purchase = db.run(
-                lambda tx: fail_purchase(
-                    tx, purchase_id, gateway_ref=payment.reference, detail=payment.status, now=now
+                lambda tx: purchases.await_payment(
+                    tx, order.purchase_id, reference=checkout.reference, url=checkout.url, now=now
                 )
             )
-    if purchase.status == "failed":
-        raise PaymentRequired("The card was declined.", code="CARD_DECLINED", purchaseId=purchase_id)
-    return purchase
+    return _or_declined(purchase)
 
 
-def begin_purchase(
-    tx: Session, *, user_id: str, package_id: str, gateway: str, key: str, cause_id: str, now: datetime
+def charge_saved(
+    db: Database,
+    gateway: PaymentGateway,
+    *,
+    user_id: str,
+    tokens: int,
+    key: str,
+    cause_id: str,
+    now: datetime,
+    currency: str = "USD",
 ) -> Purchase:
-    """The row that is there before any gateway is asked; the same one again for the same ``key``.
+    """Buy ``tokens`` tokens with the buyer's saved card, without the buyer; once a ``key``.
 
-    Raises NotFound for no such package, Conflict when the key was used for another one.
+    A few more when so few cost less than a card is charged at least. The answer is ``succeeded``, or
+    ``pending`` when the provider has not decided: the same call asks again. Raises PaymentRequired
+    CARD_DECLINED or NO_SAVED_CARD, Unavailable (outcome unknown: the same call asks again).
     """
-    package = next((package for package in _PACKAGES if package.package_id == package_id), None)
-    if package is None:
-        raise NotFound("There is no such package.")
-    lock_people(tx, user_id)
-    row = tx.scalar(select(PurchaseRow).where(PurchaseRow.user_id == user_id, PurchaseRow.idempotency_key == key))
-    if row is None:
-        row = PurchaseRow(
-            id=ids.new_id(ids.PURCHASE),
-            user_id=user_id,
-            idempotency_key=key,
-            package_id=package_id,
-            tokens=package.tokens,
-            price_minor=package.price_minor,
-            currency=package.currency,
-            gateway=gateway,
-            status="created",
-            cause_id=cause_id,
-            created_at=now,
-        )
-        tx.add(row)
-        tx.flush()
-    elif row.package_id != package_id:
-        raise Conflict("This key was used for another purchase.", code="IDEMPOTENCY_KEY_REUSED")
-    return _view(row)
-
-
-def complete_purchase(tx: Session, purchase_id: str, *, gateway_ref: str, now: datetime) -> Purchase:
-    """The gateway has the money: credit the tokens. Again is no harm. Raises NotFound, Conflict if it failed."""
-    row = _locked(tx, purchase_id)
-    if row.status == "succeeded":
-        return _view(row)
-    move(tx, PurchaseRow, row.id, row.status, "succeeded", gateway_ref=gateway_ref, succeeded_at=now)
-    ledger.top_up(
-        tx,
-        purchase_id=row.id,
-        user_id=row.user_id,
-        tokens=row.tokens,
-        gateway=row.gateway,
-        cause_id=row.cause_id,
-        now=now,
+    wanted = Wanted(
+        user_id=user_id,
+        package_id=purchases.EXACT,
+        tokens=tokens,
+        gateway=gateway.name,
+        key=key,
+        currency=currency,
+        way="saved",
     )
-    _note(tx, row.id, "succeeded", "", now)
-    balance_changed(tx, row.user_id, now)
-    return _view(row)
+    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, None))
+    if purchase.status in ("created", "pending"):
+        if order.customer_ref is None:
+            _refused(db, order, now)
+            raise _no_saved_card(order.purchase_id)
+        try:
+            payment = gateway.charge_saved(order)
+        except Unavailable:
+            _unknown(db, order, now)
+            raise
+        except NotFound as error:
+            _refused(db, order, now)
+            raise _no_saved_card(order.purchase_id) from error
+        purchase = _take(db, order, payment, now)
+    return _or_declined(purchase)
 
 
-def fail_purchase(
-    tx: Session, purchase_id: str, *, gateway_ref: str | None, detail: str, now: datetime
-) -> Purchase:
-    """The gateway refused. Again is no harm. Raises NotFound, Conflict if it had succeeded."""
-    row = _locked(tx, purchase_id)
-    if row.status == "failed":
-        return _view(row)
-    if row.status not in ("created", "pending"):
-        raise Conflict("The purchase has succeeded.", status=row.status)
-    move(tx, PurchaseRow, row.id, row.status, "failed", gateway_ref=gateway_ref, bad_at=now)
-    _note(tx, row.id, "failed", detail, now)
-    return _view(row)
+def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> Applied:
+    """Bring a purchase to what the gateway says is true. Raises NotFound.
+
+    A dispute that is heard of before the success it disputes credits the tokens first, so that the books
+    show both. A failure after a refusal, a success after a failure that nobody can pay any more: as it was.
+    """
+    disputes.lock_parties(tx, purchase_id)
+    row = purchases.locked_purchase(tx, purchase_id)
+    if payment.status == "pending":
+        view = purchases.await_payment(tx, row.id, reference=payment.reference, url=None, now=now)
+        return Applied(purchase=view)
+    if row.status in ("created", "pending"):
+        if payment.status == "failed":
+            view = purchases.fail_purchase(
+                tx, row.id, gateway_ref=payment.reference, detail=payment.detail or "failed", now=now
+            )
+            return Applied(purchase=view)
+        purchases.complete_purchase(tx, row.id, gateway_ref=payment.reference, now=now)
+    if row.succeeded_at is None:
+        return Applied(purchase=purchases.view(row))
+    if payment.customer_ref is not None and row.save_card:
+        purchases.remember_customer(tx, row, payment.customer_ref, now)
+    if payment.flagged and row.flagged_at is None:
+        row.flagged_at = now
+        purchases.note(tx, row.id, "flagged", "early_fraud_warning", now)
+    if payment.dispute is not None:
+        disputes.note_dispute(tx, row.id, payment.dispute, now)
+    turned_bad = False
+    if payment.status in ("failed", "disputed"):
+        turned_bad = mark_bad(tx, row.id, now, status=payment.status)
+    elif row.status == "disputed":
+        disputes.good_again(tx, row.id, now)
+    tx.refresh(row)
+    return Applied(purchase=purchases.view(row), turned_bad=turned_bad)
+
+
+def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: datetime) -> Purchase:
+    """Ask what became of a purchase whose outcome is not known here, and apply the answer.
+
+    Closes the gap of a crash between the charge and the credit. Raises NotFound, Unavailable.
+    """
+    with db.reading() as tx:
+        row = tx.get(PurchaseRow, purchase_id)
+        if row is None:
+            raise NotFound("There is no such purchase.")
+        order, view = order_of(tx, row), purchases.view(row)
+        reference, created_at = row.gateway_ref, row.created_at
+    if view.status not in ("created", "pending"):
+        return view
+    payment = gateway.status(reference) if reference is not None else gateway.recall(order)
+    if payment is not None:
+        answer = payment
+        return db.run(lambda tx: apply(tx, purchase_id, answer, now)).purchase
+    if now - created_at < ABANDONED_AFTER:
+        return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None, now=now))
+    return db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="abandoned", now=now))
+
+
+def unfinished(tx: Session, now: datetime, limit: int = 100) -> tuple[str, ...]:
+    """Purchases whose outcome has been unknown for a minute and was not asked about since, oldest first."""
+    query = select(PurchaseRow.id).where(
+        PurchaseRow.status.in_(("created", "pending")),
+        PurchaseRow.created_at <= now - RECALL_AFTER,
+        or_(PurchaseRow.asked_at.is_(None), PurchaseRow.asked_at <= now - RECALL_AFTER),
+    )
+    return tuple(tx.scalars(query.order_by(PurchaseRow.created_at, PurchaseRow.id).limit(limit)))
+
+
+def order_of(tx: Session, row: PurchaseRow) -> Order:
+    """What is put before the gateway for a purchase: the same each time."""
+    return Order(
+        purchase_id=row.id,
+        buyer_id=row.user_id,
+        title=f"{row.tokens:,} tokens",
+        amount_minor=row.price_minor,
+        currency=row.currency,
+        customer_ref=saved_customer(tx, row.user_id, row.gateway),
+        save_card=row.save_card,
+    )
 
 
 def payments_behind(tx: Session, session_id: str) -> tuple[str, ...]:
     """The gateway's references of the good payments whose tokens a session holds, oldest first."""
     request_id = tx.scalar(select(SessionRow.request_id).where(SessionRow.id == session_id))
-    if request_id is None:
-        return ()
-    lots = ledger.lots_behind(tx, request_id)
+    return paid_from(tx, request_id) if request_id is not None else ()
+
+
+def paid_from(tx: Session, reference: str) -> tuple[str, ...]:
+    """The gateway's references of the good payments whose tokens are held for ``reference``, oldest first."""
     good = tx.scalars(
         select(PurchaseRow)
-        .where(PurchaseRow.id.in_(lots), PurchaseRow.status == "succeeded")
+        .where(PurchaseRow.id.in_(ledger.lots_behind(tx, reference)), PurchaseRow.status == "succeeded")
         .order_by(PurchaseRow.created_at, PurchaseRow.id)
     )
     return tuple(row.gateway_ref for row in good if row.gateway_ref is not None)
+
+
+def watched(tx: Session) -> tuple[str, ...]:
+    """What tokens are held for right now: the references of running sessions and of open requests."""
+    sessions = select(SessionRow.request_id).where(SessionRow.status.in_(RUNNING))
+    requests = select(RequestRow.id).where(RequestRow.status.in_(OPEN))
+    return tuple(sorted({*tx.scalars(sessions), *tx.scalars(requests)}))
 
 
 def bad_tokens_in(tx: Session, reference: str) -> int:
@@ -196,68 +275,32 @@ def bad_tokens_in(tx: Session, reference: str) -> int:
     return ledger.bad_tokens_in(tx, reference)
 
 
-def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "failed") -> bool:
-    """A payment that had succeeded is bad: freeze its buyer's spending, take back what can be.
+def _begin(
+    tx: Session, wanted: Wanted, cause_id: str, now: datetime, limits: BuyerLimits | None
+) -> tuple[Order, Purchase]:
+    row = purchases.begin(tx, wanted, cause_id=cause_id, now=now, limits=limits)
+    return order_of(tx, row), purchases.view(row)
 
-    ``purchase`` is its id or the gateway's reference. Open requests are closed; free tokens go back now,
-    held ones when their session is settled, spent ones come from who was paid. False when that was done
-    before. Raises NotFound, Conflict for a purchase that never succeeded.
-    """
-    found = tx.execute(
-        select(PurchaseRow.id, PurchaseRow.user_id).where(
-            or_(PurchaseRow.id == purchase, PurchaseRow.gateway_ref == purchase)
+
+def _take(db: Database, order: Order, payment: Payment, now: datetime) -> Purchase:
+    return db.run(lambda tx: apply(tx, order.purchase_id, payment, now)).purchase
+
+
+def _unknown(db: Database, order: Order, now: datetime) -> None:
+    db.run(lambda tx: purchases.await_payment(tx, order.purchase_id, reference=None, url=None, now=now))
+
+
+def _refused(db: Database, order: Order, now: datetime) -> None:
+    db.run(lambda tx: fail_purchase(tx, order.purchase_id, gateway_ref=None, detail="refused", now=now))
+
+
+def _or_declined(purchase: Purchase) -> Purchase:
+    if purchase.status == "failed":
+        raise PaymentRequired(
+            "The card was declined.", code="CARD_DECLINED", purchaseId=purchase.purchase_id
         )
-    ).one_or_none()
-    if found is None:
-        raise NotFound("There is no such purchase.")
-    purchase_id, user_id = found
-    lock_people(tx, user_id)
-    row = _locked(tx, purchase_id)
-    if row.status in BAD and row.succeeded_at is not None:
-        return False
-    move(tx, PurchaseRow, row.id, "succeeded", status, bad_at=now)
-    _note(tx, row.id, status, "", now)
-    person = tx.get_one(PersonRow, user_id, populate_existing=True)
-    person.spending_frozen_at = person.spending_frozen_at or now
-    tx.flush()
-    _close_requests(tx, user_id, now)
-    ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
-    balance_changed(tx, user_id, now)
-    return True
+    return purchase
 
 
-def _close_requests(tx: Session, fan_id: str, now: datetime) -> None:
-    """Nothing may be accepted on a frozen account, whichever tokens are behind it."""
-    query = select(RequestRow).where(RequestRow.fan_id == fan_id, RequestRow.status.in_(OPEN))
-    rows = tx.scalars(query.order_by(RequestRow.id).with_for_update().execution_options(populate_existing=True))
-    for row in rows.all():
-        close_request(tx, row, "cancelled", now, "payment_failed")
-
-
-def _set_pending(tx: Session, purchase_id: str) -> None:
-    row = _locked(tx, purchase_id)
-    if row.status == "created":
-        move(tx, PurchaseRow, purchase_id, "created", "pending")
-
-
-def _locked(tx: Session, purchase_id: str) -> PurchaseRow:
-    row = tx.get(PurchaseRow, purchase_id, with_for_update=True, populate_existing=True)
-    if row is None:
-        raise NotFound("There is no such purchase.")
-    return row
-
-
-def _note(tx: Session, purchase_id: str, outcome: str, detail: str, now: datetime) -> None:
-    tx.add(PaymentAttemptRow(purchase_id=purchase_id, outcome=outcome, detail=detail, at=now))
-    tx.flush()
-
-
-def _view(row: PurchaseRow) -> Purchase:
-    return Purchase(
-        purchase_id=row.id,
-        package_id=row.package_id,
-        tokens=row.tokens,
-        price_minor=row.price_minor,
-        currency=row.currency,
-        status=row.status,
-    )
+def _no_saved_card(purchase_id: str) -> PaymentRequired:
+    return PaymentRequired("There is no saved card.", code="NO_SAVED_CARD", purchaseId=purchase_id)

@@ -24,7 +24,7 @@ class TopUp(msgspec.Struct, frozen=True, rename="camel"):
     """Which package, paid with which of the gateway's cards."""
 
     package_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    card: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    card: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
 class Statement(msgspec.Struct, frozen=True):

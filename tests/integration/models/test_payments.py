@@ -15,7 +15,7 @@ from models import ledger
 from models.audit import books_problems
 from models.db import Database
 from models.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired, Unavailable
-from models.gateways.base import Payment
+from models.gateways.base import Checkout, Order
 from models.gateways.sandbox import SandboxGateway
 from models.payments import PaymentAttemptRow, PurchaseRow
 from models.services import payments, wallet
@@ -23,26 +23,21 @@ from models.services import payments, wallet
 T = TypeVar("T")
 
 
-class Shop:
-    """A sandbox whose clock the test moves, and one buyer."""
-
-    name = "sandbox"
+class Shop(SandboxGateway):
+    """A sandbox whose clock the test moves, whose answers can get lost, and one buyer."""
 
     def __init__(self, database: Database, buyer: str, now: datetime) -> None:
+        super().__init__(database, 60_000, now=lambda: self.now)
         self.database, self.buyer, self.now = database, buyer, now
-        self.sandbox = SandboxGateway(database, 60_000, now=lambda: self.now)
         self.away = False
         self.charged: list[str] = []
 
-    def checkout(self, purchase_id: str, *, amount_minor: int, currency: str, card: str) -> Payment:
-        self.charged.append(purchase_id)
-        payment = self.sandbox.checkout(purchase_id, amount_minor=amount_minor, currency=currency, card=card)
+    def create_checkout(self, order: Order, *, return_url: str, card: str | None = None) -> Checkout:
+        self.charged.append(order.purchase_id)
+        checkout = super().create_checkout(order, return_url=return_url, card=card)
         if self.away:
             raise Unavailable("The answer was lost.")
-        return payment
-
-    def status(self, reference: str) -> Payment:
-        return self.sandbox.status(reference)
+        return checkout
 
     def buy(self, card: str = "succeeds", key: str = "key", package: str = "tokens-1000") -> payments.Purchase:
         return payments.top_up(

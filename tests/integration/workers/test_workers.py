@@ -99,13 +99,8 @@ def test_a_rule_for_a_request_that_was_taken_back_does_nothing(stage: Stage) -> 
 # --- polling ----------------------------------------------------------------------------------------
 
 
-class Away:
+class Away(SandboxGateway):
     """A gateway that cannot be reached."""
-
-    name = "sandbox"
-
-    def checkout(self, purchase_id: str, *, amount_minor: int, currency: str, card: str) -> Payment:
-        raise Unavailable("away")
 
     def status(self, reference: str) -> Payment:
         raise Unavailable("away")
@@ -162,5 +157,5 @@ def test_a_good_payment_changes_nothing(stage: Stage) -> None:
 def test_a_gateway_that_is_away_is_no_failure_of_the_payment(stage: Stage) -> None:
     call, _ = paid_by(stage, "fails-later")
     stage.now += timedelta(seconds=40)
-    assert poll_session_payments(stage.database, Away(), call.session_id, stage.now) == 0
+    assert poll_session_payments(stage.database, Away(stage.database, 60_000), call.session_id, stage.now) == 0
     assert stage.session(call.session_id).status == "live"
