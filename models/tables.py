@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models import (
+    bookings,
     books,
     earnings,
     flags,
@@ -23,6 +24,7 @@ TABLES = (
     streams,
     requests,
     sessions,
+    bookings,
     subscriptions,
     payments,
     books,

@@ -31,6 +31,11 @@ Notification = Literal[
     "RECEIPT_ISSUED",
     "SUBSCRIPTION_CHANGED",
     "TIP",
+    "PRIVATE_TURN",
+    "PRIVATE_QUEUE",
+    "BOOKING_CHANGED",
+    "BOOKING_REMINDER",
+    "BOOKING_STARTED",
 ]
 
 

@@ -6,6 +6,7 @@ for a while: it may have been killed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, or_, select, update
@@ -61,10 +62,17 @@ def feed_closed(tx: Session, connection_id: str, now: datetime) -> None:
 
 def feed_present(tx: Session, user_id: str, now: datetime, gone_ms: int) -> bool:
     """Whether the person has a feed open, or had one within the last ``gone_ms``."""
+    return user_id in present_among(tx, {user_id}, now, gone_ms)
+
+
+def present_among(tx: Session, user_ids: Collection[str], now: datetime, gone_ms: int) -> set[str]:
+    """Those of ``user_ids`` who have a feed open, or had one within the last ``gone_ms``."""
     heard = select(WebProcessRow.boot_id).where(
         WebProcessRow.seen_at > now - timedelta(seconds=PROCESS_GONE_SECONDS)
     )
     here = FeedConnectionRow.lost_at.is_(None) & FeedConnectionRow.boot_id.in_(heard)
     just_lost = FeedConnectionRow.lost_at > now - timedelta(milliseconds=gone_ms)
-    found = select(FeedConnectionRow.id).where(FeedConnectionRow.user_id == user_id, or_(here, just_lost)).limit(1)
-    return tx.scalar(found) is not None
+    found = select(FeedConnectionRow.user_id).where(
+        FeedConnectionRow.user_id.in_(user_ids), or_(here, just_lost)
+    )
+    return set(tx.scalars(found.distinct()))
