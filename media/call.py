@@ -16,7 +16,7 @@ from media.plane import PublishedTrack
 from media.reports import Reporter
 from models.clock import monotonic_ms
 from models.messages import events
-from models.messages.commands import Budget, Reason
+from models.messages.commands import Budget, Reason, SpentReason
 from models.messages.signaling import SessionClock, SessionInfo
 
 TICK_MS = 50
@@ -32,7 +32,8 @@ REASON_OF: dict[events.EndFact, Reason] = {
     "node_pause_used_up": "MEDIA_FAILURE",
     "closed": "MEDIA_FAILURE",
 }
-"""What the clients are told; for ``closed`` the command's own reason goes instead."""
+"""What the clients are told; for ``closed`` the command's own reason goes instead, for ``time_expired`` the
+reason that came with the last grant."""
 
 
 class Call:
@@ -50,6 +51,7 @@ class Call:
     ) -> None:
         now_ms = monotonic_ms()
         self.budget = budget
+        self._spent_reason = budget.spent_reason
         self.meter = SessionMeter(budget, now_ms)
         self._room_id = room_id
         self._creator_id = creator_id
@@ -127,18 +129,28 @@ class Call:
             self.meter.declare_camera(monotonic_ms(), off=off)
             self.look()
 
-    def grant(self, paid_ms: int) -> bool:
-        """More paid time; False when it is over."""
+    def grant(self, paid_ms: int, spent_reason: SpentReason = "TIME_EXPIRED") -> bool:
+        """More paid time, or why there will be none; False when it is over.
+
+        Grants may come in any order: the highest counts, and of two alike the one that names a failure.
+        """
+        news = self._is_news(paid_ms, spent_reason)
         granted = self.meter.grant(paid_ms, monotonic_ms())
+        if granted and news:
+            self._spent_reason = spent_reason
         self.look()
         if granted:
             self._say(self.meter.figures)
         return granted
 
+    def _is_news(self, paid_ms: int, spent_reason: SpentReason) -> bool:
+        known_ms = self.meter.figures.paid_ms
+        return paid_ms > known_ms or (paid_ms == known_ms and spent_reason != "TIME_EXPIRED")
+
     def update(self, budget: Budget) -> None:
         """A newer wish for a call that is open already: more paid time, figures not lower than these."""
-        if budget.paid_ms > self.meter.figures.paid_ms:
-            self.grant(budget.paid_ms)
+        if self._is_news(budget.paid_ms, budget.spent_reason):
+            self.grant(budget.paid_ms, budget.spent_reason)
         self.meter.catch_up(budget, monotonic_ms())
         self.look()
 
@@ -231,6 +243,8 @@ class Call:
         if self._cut is not None:
             self._cut.cancel()
         reason = REASON_OF[ending.fact]
+        if ending.fact == "time_expired":
+            reason = self._spent_reason
         if ending.fact == "closed" and self._close_reason is not None:
             reason = self._close_reason
         self._on_end(reason)

@@ -195,7 +195,7 @@ class Node:
         room = self.rooms.get(command.room_id)
         if room is None or room.call is None or room.call.budget.session_id != command.session_id:
             return NOT_HERE
-        return DONE if room.call.grant(command.paid_ms) else NOT_HERE
+        return DONE if room.call.grant(command.paid_ms, command.spent_reason) else NOT_HERE
 
     def _terminate(self, command: commands.TerminateCall) -> Reply:
         room = self.rooms.get(command.room_id)

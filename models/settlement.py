@@ -1,7 +1,7 @@
 """docs/money.md's end table as data, and the arithmetic that turns a row of it into a bill.
 
 Pure: facts in, tokens out. It must not know of databases, ledgers or messages on the wire. The same
-rows give the words that a fan reads before paying and the words on the receipt.
+rows give the words that a fan reads before paying and the words on the receipt (``models.end_words``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import msgspec
 from models import pricing
 from models.messages.commands import Reason
 from models.messages.events import EndFact, PauseCause
-from models.timing import timers_for
 
 Wish = Literal["fan", "creator", "payment_failed", "moderation", "stream_deleted", "outside_cut"]
 """Why the control plane asked for an end; says nothing as long as media has a fact of its own."""
@@ -47,13 +46,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     creator_receipt: str
 
 
-class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """A row in the fan's words: "What you pay if …"."""
-
-    cause: str
-    pays: str
-
-
 TIME_EXPIRED = Row(
     key="time_expired",
     paid_for=PaidFor.ACKNOWLEDGED,
@@ -61,6 +53,14 @@ TIME_EXPIRED = Row(
     cause="The time runs out",
     fan_receipt="The paid time ran out, so all of it counts.",
     creator_receipt="The paid time ran out, so all of it counts.",
+)
+PAYMENT_REFUSED = Row(
+    key="payment_refused",
+    paid_for=PaidFor.ACKNOWLEDGED,
+    reason="PAYMENT_FAILED",
+    cause="Your tokens run out",
+    fan_receipt="The next minute could not be held, so the minutes that were paid for count.",
+    creator_receipt="The fan's next minute could not be held, so the minutes that were paid for count.",
 )
 FAN_LEFT = Row(
     key="fan_left",
@@ -139,6 +139,7 @@ ROWS = {
     row.key: row
     for row in (
         TIME_EXPIRED,
+        PAYMENT_REFUSED,
         FAN_LEFT,
         FAN_NO_SHOW,
         CREATOR_LEFT,
@@ -168,6 +169,8 @@ _BY_FACT: dict[EndFact, Row] = {
     "creator_never_connected": CREATOR_NO_SHOW,
 }
 _BY_PAUSE: dict[PauseCause, Row] = {"creator": CREATOR_LEFT, "node": OUR_FAULT}
+RETURN_EXTRAS = (PaidFor.WHOLE, PaidFor.NOTHING)
+"""Rows that are not the fan's: all included minutes and the unlock price return to the fan."""
 _FANS_OWN = (FAN_LEFT, FAN_NO_SHOW, MODERATION_FAN)
 
 
@@ -184,12 +187,22 @@ class EndFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def resolve_row(
-    facts: EndFacts | None, *, wish: Wish | None, at_fault: AtFault | None = None, pause_leave_ms: int
+    facts: EndFacts | None,
+    *,
+    wish: Wish | None,
+    at_fault: AtFault | None = None,
+    pause_leave_ms: int,
+    hold_refused: bool = False,
 ) -> Row:
-    """The row that applies. ``facts`` None: there was no final report, which is our fault whoever wished what."""
+    """The row that applies. ``facts`` None: there was no final report, which is our fault whoever wished what.
+
+    ``hold_refused``: the minute after the last paid one could not be held.
+    """
     if facts is None:
         return OUR_FAULT
     row = _row_said(facts, wish, at_fault or "none")
+    if row is TIME_EXPIRED and hold_refused:
+        return PAYMENT_REFUSED
     # The creator's absence outranks the fan's, also when the fan gives up first.
     if row in _FANS_OWN and not facts.creator_connected:
         return CREATOR_NO_SHOW
@@ -219,6 +232,10 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 
     total_held: int
     billed_minutes: int
+    included_used: int
+    """Of a subscription's minutes; the others of those reserved return."""
+    unlock_earned: int
+    """Of the unlock price, commission included."""
     earnings: int
     commission: int
     refunded: int
@@ -241,23 +258,35 @@ def bill(
     rate: int,
     commission_percent: int,
     minute_ms: int,
+    included_minutes: int = 0,
+    unlock_price: int = 0,
+    live: bool = False,
     bad_tokens: int = 0,
 ) -> Bill:
     """The bill of a session that ended by ``row``.
 
-    ``paid_ms`` is what media has acknowledged, ``delivered_ms`` what it forwarded, ``total_held`` and
-    ``bad_tokens`` are tokens, ``rate`` is tokens per minute after the discount.
+    ``paid_ms`` is what media has acknowledged, ``delivered_ms`` what it forwarded, ``total_held`` (the unlock
+    price in it) and ``bad_tokens`` are tokens, ``rate`` is tokens per minute after the discount. The first
+    ``included_minutes`` cost nothing; the unlock price is earned only by a session that was ``live``.
     """
-    _checked(total_held, min_minutes, paid_ms, delivered_ms, rate, minute_ms, bad_tokens)
-    acknowledged = min(paid_ms // minute_ms, total_held // rate)
+    _checked(total_held, min_minutes, paid_ms, delivered_ms, rate, minute_ms, included_minutes, unlock_price,
+             bad_tokens)  # fmt: skip
+    acknowledged = min(paid_ms // minute_ms, included_minutes + (total_held - unlock_price) // rate)
     minutes = min(_minutes_earned(row, acknowledged, min_minutes, delivered_ms, minute_ms), acknowledged)
-    if row.paid_for is PaidFor.WHOLE_FROM_GOOD_TOKENS:
-        minutes = min(minutes, (total_held - bad_tokens) // rate)
-    earnings, commission = pricing.split(minutes * rate, commission_percent)
+    good = total_held - bad_tokens if row.paid_for is PaidFor.WHOLE_FROM_GOOD_TOKENS else total_held
+    minutes = min(minutes, included_minutes + good // rate)
+    for_minutes = max(0, minutes - included_minutes) * rate
+    returns = row.paid_for in RETURN_EXTRAS
+    unlock_earned = min(unlock_price, good - for_minutes) if live and not returns else 0
+    if row.paid_for is PaidFor.MINIMUM:
+        unlock_earned = 0
+    earnings, commission = pricing.split(for_minutes + unlock_earned, commission_percent)
     refunded = total_held - earnings - commission
     return Bill(
         total_held=total_held,
         billed_minutes=minutes,
+        included_used=0 if returns else min(minutes, included_minutes),
+        unlock_earned=unlock_earned,
         earnings=earnings,
         commission=commission,
         refunded=refunded,
@@ -281,37 +310,9 @@ def _minutes_earned(row: Row, acknowledged: int, min_minutes: int, delivered_ms:
 
 
 def _checked(total_held: int, min_minutes: int, paid_ms: int, delivered_ms: int, rate: int, minute_ms: int,
-             bad_tokens: int) -> None:  # fmt: skip
-    if min(total_held, min_minutes, paid_ms, delivered_ms, bad_tokens) < 0 or min(rate, minute_ms) < 1:
+             included_minutes: int, unlock_price: int, bad_tokens: int) -> None:  # fmt: skip
+    amounts = (total_held, min_minutes, paid_ms, delivered_ms, included_minutes, unlock_price, bad_tokens)
+    if min(amounts) < 0 or min(rate, minute_ms) < 1:
         raise ValueError("a bill is made from amounts that are not negative, a rate and a minute above zero")
-    if bad_tokens > total_held:
-        raise ValueError("no more tokens can be bad than were held")
-
-
-_IN_WORDS = {
-    PaidFor.ACKNOWLEDGED: "All of it.",
-    PaidFor.STARTED_OR_MINIMUM: "Minutes delivered, rounded up, at least {minimum}. The rest comes back.",
-    PaidFor.MINIMUM: "The minimum, {minimum_cost:,} tokens. The rest comes back.",
-    PaidFor.WHOLE: "Whole minutes delivered, no minimum. The rest comes back.",
-    PaidFor.WHOLE_FROM_GOOD_TOKENS: "Whole minutes delivered, from good tokens. The good rest comes back.",
-    PaidFor.NOTHING: "Nothing. All of it comes back.",
-}
-
-
-def terms(*, min_minutes: int, rate_per_minute: int, minute_ms: int = 60_000) -> tuple[Term, ...]:
-    """The table in the fan's words, for the dialog before paying; ``rate_per_minute`` after the discount."""
-    away = timers_for(minute_ms).fan_absent_ms / 1000
-    minimum_cost = min_minutes * rate_per_minute
-    return tuple(
-        Term(
-            cause=row.cause.format(away=away),
-            pays=_IN_WORDS[row.paid_for].format(minimum=min_minutes, minimum_cost=minimum_cost),
-        )
-        for row in ROWS.values()
-    )
-
-
-def in_words(row: Row, *, for_creator: bool, min_minutes: int) -> str:
-    """Why the bill is what it is, for the reader of the receipt."""
-    sentence = row.creator_receipt if for_creator else row.fan_receipt
-    return sentence.format(minimum=min_minutes)
+    if max(bad_tokens, unlock_price) > total_held:
+        raise ValueError("no more tokens can be bad, or be the unlock price, than were held")

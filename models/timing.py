@@ -41,6 +41,8 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """A public stream whose creator's seat has been empty for this long ends."""
     warn_first_ms: int
     warn_last_ms: int
+    next_minute_ms: int
+    """Minute by minute: the next one is held when this much is left of the paid ones."""
 
 
 def timers_for(minute_ms: int) -> Timers:
@@ -66,4 +68,5 @@ def timers_for(minute_ms: int) -> Timers:
         creator_absent_ms=scaled(60_000),
         warn_first_ms=scaled(60_000),
         warn_last_ms=scaled(15_000),
+        next_minute_ms=scaled(20_000),
     )

@@ -28,6 +28,9 @@ Reason = Literal[
     "MEDIA_FAILURE",
 ]
 
+SpentReason = Literal["TIME_EXPIRED", "PAYMENT_FAILED"]
+"""What both sides are told when the paid time is used up: ``PAYMENT_FAILED`` if more could not be held."""
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every command carries. ``deadline_at`` is Unix seconds."""
@@ -56,6 +59,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """The session was live on an earlier boot: begin paused, by our cause."""
     paused_for_ms: int = 0
     """How long that pause has lasted already; ``node_pause_ms`` includes it."""
+    spent_reason: SpentReason = "TIME_EXPIRED"
 
 
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +79,15 @@ class OpenRoom(Command, frozen=True, kw_only=True, tag="OpenRoom"):
 
 
 class GrantBudget(Command, frozen=True, kw_only=True, tag="GrantBudget"):
-    """Raise a session's paid time to ``paid_ms`` in all. Answered by ``MediaDelivered`` with the new figure."""
+    """Raise a session's paid time to ``paid_ms`` in all. Answered by ``MediaDelivered`` with the new figure.
+
+    ``spent_reason`` belongs to exactly that ``paid_ms``: with a higher one it may be another.
+    """
 
     room_id: str
     session_id: str
     paid_ms: int
+    spent_reason: SpentReason = "TIME_EXPIRED"
 
 
 class TerminateCall(Command, frozen=True, kw_only=True, tag="TerminateCall"):

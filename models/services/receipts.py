@@ -1,4 +1,8 @@
-"""Receipts: the bill of an ended session with every figure that it follows from, public ids only."""
+"""Receipts: the bill of an ended session with every figure that it follows from, public ids only.
+
+Until the clock has signed it (``receipt_chain``), a receipt is read from the session; from then on it is
+the signed document itself.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,12 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
 from models import ledger
+from models.end_words import in_words
 from models.people import PersonRow
+from models.receipt_seal import Seal
+from models.receipts import ReceiptRow
 from models.sessions import SessionRow
-from models.settlement import ROWS, in_words
+from models.settlement import ROWS
 
 T = TypeVar("T")
 
@@ -34,17 +41,25 @@ class ReceiptTransfer(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     entries: tuple[ReceiptEntry, ...]
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """docs/contract.md section 3: ``totalHeld = earnings + commission + refunded``."""
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """docs/contract.md section 3: ``totalHeld = earnings + commission + refunded``.
+
+    ``earnings + commission = max(0, billedMinutes − includedMinutes) × ratePerMinute + unlockEarned``.
+    Of the included minutes, ``includedUsed`` are used up; the others returned to the subscription.
+    """
 
     session_id: str
     request_id: str
     creator_id: str
     fan_id: str
-    status: Literal["ended"] = "ended"
+    status: Literal["ended"]
     started_at: datetime
     ended_at: datetime
     end_reason: str
+    end_row: str
+    """The row of the end table that it was billed by: ``models.settlement.ROWS``."""
+    live_at: datetime | None = None
+    """When the meter first ran; left out when it never did."""
     requested_minutes: int
     min_minutes: int
     minute_ms: int
@@ -54,11 +69,18 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     rate_per_minute: int
     discount_percent: int
     commission_percent: int
+    payment_mode: str = "prepaid"
+    included_minutes: int = 0
+    included_used: int = 0
+    unlock_price: int = 0
+    unlock_earned: int = 0
     total_held: int
     earnings: int
     commission: int
     refunded: int
     transfers: tuple[ReceiptTransfer, ...]
+    signature: Seal | None = None
+    """There from soon after the end: the clock signs."""
 
 
 class ReceiptSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -81,15 +103,34 @@ class ReceiptSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def receipt_of(tx: Session, session: SessionRow) -> Receipt:
-    """The receipt of a session that has ended."""
+    """The receipt of a session that has ended: the signed document, or what will be signed."""
+    text = document_of(tx, session.id)
+    return draft_of(tx, session) if text is None else msgspec.json.decode(text, type=Receipt)
+
+
+def document_of(tx: Session, session_id: str) -> str | None:
+    """The signed receipt as it is given out, canonical JSON; None until the clock has signed it."""
+    return tx.scalar(select(ReceiptRow.document).where(ReceiptRow.subject == subject_of(session_id)))
+
+
+def subject_of(session_id: str) -> str:
+    """What a session's receipt is about, among all links of all chains."""
+    return f"session:{session_id}"
+
+
+def draft_of(tx: Session, session: SessionRow) -> Receipt:
+    """The receipt without its signature, from the rows. What changes it later is an amendment, never here."""
     return Receipt(
         session_id=session.id,
         request_id=session.request_id,
         creator_id=session.creator_id,
         fan_id=session.fan_id,
+        status="ended",
         started_at=session.start_time,
         ended_at=_there(session.end_time),
         end_reason=_there(session.end_reason),
+        end_row=_there(session.end_row),
+        live_at=session.live_at,
         requested_minutes=session.requested_minutes,
         min_minutes=session.minimum_minutes,
         minute_ms=session.minute_ms,
@@ -99,11 +140,20 @@ def receipt_of(tx: Session, session: SessionRow) -> Receipt:
         rate_per_minute=session.rate_per_minute,
         discount_percent=session.discount_percent,
         commission_percent=session.commission_percent,
+        payment_mode=session.payment_mode,
+        included_minutes=session.included_minutes,
+        included_used=session.included_used or 0,
+        unlock_price=session.unlock_price,
+        unlock_earned=session.unlock_earned or 0,
         total_held=session.total_held,
         earnings=_there(session.total_earnings),
         commission=_there(session.commission),
         refunded=_there(session.refunded),
-        transfers=tuple(_transfer(transfer) for transfer in ledger.transfers_of(tx, session.request_id)),
+        transfers=tuple(
+            receipt_transfer(transfer)
+            for transfer in ledger.transfers_of(tx, session.request_id)
+            if transfer.kind in ("hold", "release", "settle")
+        ),
     )
 
 
@@ -113,6 +163,10 @@ def why(session: SessionRow, person_id: str) -> str:
         ROWS[_there(session.end_row)],
         for_creator=person_id == session.creator_id,
         min_minutes=session.minimum_minutes,
+        included_minutes=session.included_minutes,
+        included_used=session.included_used or 0,
+        unlock_price=session.unlock_price,
+        unlock_earned=session.unlock_earned or 0,
     )
 
 
@@ -159,7 +213,8 @@ def _summary(session: SessionRow, person_id: str, fan: PersonRow, creator: Perso
     )
 
 
-def _transfer(transfer: ledger.Transfer) -> ReceiptTransfer:
+def receipt_transfer(transfer: ledger.Transfer) -> ReceiptTransfer:
+    """A transfer as receipts and amendments show it."""
     return ReceiptTransfer(
         transfer_id=transfer.transfer_id,
         kind=transfer.kind,

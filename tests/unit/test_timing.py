@@ -23,6 +23,7 @@ MONEY = {
     "creator_absent_ms": 60_000,
     "warn_first_ms": 60_000,
     "warn_last_ms": 15_000,
+    "next_minute_ms": 20_000,
 }
 
 

@@ -9,7 +9,7 @@ import msgspec
 from flask import redirect, render_template
 from werkzeug.wrappers import Response
 
-from models import settlement
+from models import end_words
 from models.services import sessions, wallet
 from web.auth import current_person, login_required
 from web.pages import blueprint
@@ -35,7 +35,7 @@ def call(session_id: str) -> str | Response:
         purse = wallet.wallet(tx, person.user_id)
     if not isinstance(view, sessions.SessionView) or view.status == "settling":
         return redirect(f"/history/{session_id}")
-    terms = settlement.terms(
+    terms = end_words.terms(
         min_minutes=view.min_minutes, rate_per_minute=view.rate_per_minute, minute_ms=view.minute_ms
     )
     data = CallData(user_id=person.user_id, available=purse.available, session=view)

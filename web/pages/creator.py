@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from flask import abort, render_template, request
 
-from models import settlement
+from models import end_words
 from models.clock import utc_now
 from models.services import accounts, private_streams, streams
 from models.services.accounts import Person
@@ -56,7 +56,7 @@ def creator(handle: str) -> str:
         offer = private_streams.get_settings(tx, person.user_id)
         kind = _kind(viewer, person)
         waiting = private_streams.open_request_of(tx, viewer.user_id, person.user_id) if viewer else None
-    terms = settlement.terms(
+    terms = end_words.terms(
         min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=timers().minute_ms
     )
     if request.args.get("part") == "terms":

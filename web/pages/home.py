@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flask import render_template
 
-from models import settlement
+from models import end_words
 from web.pages import blueprint
 from web.pages.creators import cards
 from web.pages.deps import database, settings, timers
@@ -25,7 +25,7 @@ def home() -> str:
     with database().reading() as tx:
         live, _ = cards(tx)
     example = Example()
-    terms = settlement.terms(
+    terms = end_words.terms(
         min_minutes=example.min_minutes, rate_per_minute=example.rate_per_minute, minute_ms=timers().minute_ms
     )
     return render_template(

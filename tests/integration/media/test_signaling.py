@@ -75,6 +75,23 @@ async def test_more_paid_time_moves_the_cut(stage: Stage) -> None:
 
 
 @plays
+async def test_paid_time_that_could_not_be_followed_ends_with_payment_failed(stage: Stage) -> None:
+    creator, fan = await call(stage, "unpaid", paid_ms=3_000)
+    last = GrantBudget(
+        room_id="private-ses_unpaid",
+        session_id="ses_unpaid",
+        paid_ms=3_000,
+        spent_reason="PAYMENT_FAILED",
+        **fields(),
+    )
+    assert stage.order(last).ok
+    assert await fan.closed() == await creator.closed() == 4001
+    assert (fan.terminated, creator.terminated) == ("PAYMENT_FAILED", "PAYMENT_FAILED")
+    end = stage.of_type(events.CallEnded)[0]
+    assert (end.fact, end.delivered_ms, end.paid_ms) == ("time_expired", 3_000, 3_000)
+
+
+@plays
 async def test_the_clock_waits_for_the_creator_and_an_offer_never_answered_stops_nothing(stage: Stage) -> None:
     room_id = stage.open(private_spec("silent"))
     fan = await stage.join(room_id, FAN)

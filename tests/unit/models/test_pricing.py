@@ -33,6 +33,52 @@ def test_the_total_is_for_the_larger_of_requested_and_minimum() -> None:
     assert (long.total_cost, long.paid_minutes, long.minutes) == (1000, 10, 10)
 
 
+@pytest.mark.parametrize(
+    ("minutes", "left", "unlock", "included", "total"),
+    [
+        (10, 0, 0, 0, 850),
+        (10, 4, 0, 4, 510),
+        (10, 10, 0, 10, 0),
+        (10, 99, 0, 10, 0),
+        (3, 4, 0, 4, 85),
+        (10, 4, 250, 4, 760),
+        (10, 99, 250, 10, 250),
+        (10, -1, 0, 0, 850),
+    ],
+)
+def test_included_minutes_come_off_and_the_unlock_goes_on(
+    minutes: int, left: int, unlock: int, included: int, total: int
+) -> None:
+    """A discount of 15 % on 100 tokens, minimum 5; the unlock price is not discounted."""
+    price = pricing.price(
+        rate_per_minute=100,
+        min_minutes=5,
+        minutes=minutes,
+        discount_percent=15,
+        included_minutes=left,
+        unlock_price=unlock,
+    )
+    assert (price.included_minutes, price.unlock_price, price.total_cost) == (included, unlock, total)
+
+
+@given(rates, minimums, minutes, discounts, st.integers(0, 600), st.integers(0, 1_000_000))
+def test_the_total_is_what_is_not_included_and_the_unlock(
+    rate: int, minimum: int, asked: int, discount: int, left: int, unlock: int
+) -> None:
+    price = pricing.price(
+        rate_per_minute=rate,
+        min_minutes=minimum,
+        minutes=asked,
+        discount_percent=discount,
+        included_minutes=left,
+        unlock_price=unlock,
+    )
+    assert price.paid_minutes == max(asked, minimum)
+    assert 0 <= price.included_minutes <= min(left, price.paid_minutes)
+    assert price.total_cost - unlock == (price.paid_minutes - price.included_minutes) * price.rate_per_minute
+    assert price.included_minutes == left or price.total_cost == unlock
+
+
 @given(rates, discounts)
 def test_a_sessions_rate_is_never_zero_and_less_than_one_token_above_the_exact_one(
     rate: int, discount: int
@@ -77,6 +123,8 @@ def test_minutes_outside_1_to_240_are_refused_and_the_field_is_named(asked: int)
         ({"min_minutes": 61}, "minMinutes"),
         ({"discount_percent": 91}, "discountPercent"),
         ({"discount_percent": -1}, "discountPercent"),
+        ({"unlock_price": -1}, "instantUnlock"),
+        ({"unlock_price": 1_000_001}, "instantUnlock"),
     ],
 )
 def test_what_a_creator_cannot_have_set_is_refused(changed: dict[str, int], field: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models import settlement
+from models.end_words import PER_MINUTE_ALONE, in_words, terms
 from models.messages.events import EndFact
-from models.settlement import Bill, EndFacts, PaidFor, Row, bill, in_words, resolve_row, terms
+from models.settlement import Bill, EndFacts, PaidFor, Row, bill, resolve_row
 
 MINUTE = 60_000
 LEAVE_MS = 10_000
@@ -30,7 +33,7 @@ def billed(
     given = {"paid_ms": minutes * MINUTE, "rate": 100, "commission_percent": 20, "minute_ms": MINUTE} | changed
     return bill(
         row,
-        total_held=minutes * given["rate"],
+        total_held=(minutes - changed.get("included_minutes", 0)) * given["rate"] + changed.get("unlock_price", 0),
         min_minutes=minimum,
         delivered_ms=delivered_ms,
         bad_tokens=bad,
@@ -74,6 +77,13 @@ def test_a_fact_of_medias_own_decides_whatever_was_wished(fact: EndFact, row: st
 )
 def test_a_closed_room_ended_by_what_was_wished(wish: str | None, at_fault: str | None, row: str) -> None:
     assert row_of(ended("closed"), wish, at_fault) == row
+
+
+@pytest.mark.parametrize("fact", ["time_expired", "fan_left", "creator_left", "creator_never_connected", "closed"])
+@pytest.mark.parametrize("refused", [True, False])
+def test_time_that_ran_out_for_want_of_tokens_is_a_payment_refused(fact: EndFact, refused: bool) -> None:
+    row = resolve_row(ended(fact), wish=None, pause_leave_ms=LEAVE_MS, hold_refused=refused)
+    assert (row.key == "payment_refused") == (refused and fact == "time_expired")
 
 
 @pytest.mark.parametrize("wish", [None, "fan", "creator", "payment_failed", "moderation", "stream_deleted"])
@@ -147,6 +157,8 @@ CELLS = [
     # row, delivered ms -> minutes the creator is paid for (10 acknowledged, minimum 5)
     ("time_expired", 10 * MINUTE, 10),
     ("time_expired", 0, 10),
+    ("payment_refused", 10 * MINUTE, 10),
+    ("payment_refused", 9 * MINUTE, 10),
     ("fan_left", 0, 5),
     ("fan_left", 1, 5),
     ("fan_left", 5 * MINUTE, 5),
@@ -181,6 +193,97 @@ def test_every_row_has_a_cell() -> None:
     assert {key for key, _, _ in CELLS} == set(settlement.ROWS)
 
 
+# What each row bills of 10 acknowledged minutes at 5:22, minimum 5, and whether it is somebody else's fault.
+AT_5_22 = {
+    "time_expired": (10, False),
+    "payment_refused": (10, False),
+    "fan_left": (6, False),
+    "fan_no_show": (5, False),
+    "creator_left": (5, True),
+    "creator_no_show": (0, True),
+    "our_fault": (5, True),
+    "payment_bad": (5, False),
+    "moderation_fan": (6, False),
+    "moderation_creator": (5, True),
+    "moderation_none": (5, True),
+}
+
+
+@pytest.mark.parametrize("key", settlement.ROWS)
+@pytest.mark.parametrize("included", [0, 1, 5, 6, 10])
+@pytest.mark.parametrize("unlock", [0, 1, 250])
+@pytest.mark.parametrize("live", [True, False])
+def test_every_cell_with_included_minutes_and_unlock(key: str, included: int, unlock: int, live: bool) -> None:
+    minutes, others_fault = AT_5_22[key]
+    result = billed(
+        settlement.ROWS[key], 322 * SECOND, included_minutes=included, unlock_price=unlock, live=live
+    )
+    earned = unlock if live and not others_fault and key != "fan_no_show" else 0
+    charged = (minutes - included) * 100 + earned if minutes > included else earned
+    assert (result.billed_minutes, result.unlock_earned, result.charged) == (minutes, earned, charged)
+    assert result.commission == charged * 20 // 100
+    assert result.refunded == (10 - included) * 100 + unlock - charged
+    assert result.included_used == (0 if others_fault else min(minutes, included))
+
+
+# 5 whole minutes delivered, 2 of them included: 3 to pay from good tokens, then 250 for the unlock.
+# bad tokens of the 1,050 held -> minutes billed, included used, unlock earned
+BAD = [
+    (0, 5, 2, 250),
+    (500, 5, 2, 250),
+    (501, 5, 2, 249),
+    (750, 5, 2, 0),
+    (751, 4, 2, 99),
+    (850, 4, 2, 0),
+    (851, 3, 2, 99),
+    (1049, 2, 2, 1),
+    (1050, 2, 2, 0),
+]
+
+
+@pytest.mark.parametrize(("bad", "minutes", "used", "unlock"), BAD)
+def test_good_tokens_pay_minutes_first_then_the_unlock(bad: int, minutes: int, used: int, unlock: int) -> None:
+    result = billed(
+        settlement.PAYMENT_BAD, 322 * SECOND, bad=bad, included_minutes=2, unlock_price=250, live=True
+    )
+    assert (result.billed_minutes, result.included_used, result.unlock_earned) == (minutes, used, unlock)
+    assert result.charged == max(0, minutes - 2) * 100 + unlock
+    assert result.refunded >= result.bad_tokens
+
+
+@pytest.mark.parametrize("key", sorted(set(settlement.ROWS) - {"payment_bad"}))
+@pytest.mark.parametrize("bad", [1, 500, 1_000])
+def test_bad_tokens_change_no_other_row(key: str, bad: int) -> None:
+    row = settlement.ROWS[key]
+    good, worse = billed(row, 322 * SECOND), billed(row, 322 * SECOND, bad=bad)
+    assert (worse.charged, worse.refunded) == (good.charged, good.refunded)
+
+
+def test_a_session_of_included_minutes_alone_moves_no_token() -> None:
+    for row in settlement.ROWS.values():
+        result = billed(row, 322 * SECOND, included_minutes=10)
+        assert (result.total_held, result.charged, result.refunded) == (0, 0, 0)
+
+
+def test_an_extension_that_media_never_acknowledged_is_not_billed() -> None:
+    """10 minutes acknowledged, 15 held for: by whatever row, the 5 come back."""
+    for row in settlement.ROWS.values():
+        result = billed(row, 10 * MINUTE, minutes=15, paid_ms=10 * MINUTE)
+        assert result.billed_minutes <= 10
+        assert result.refunded >= 500
+
+
+@pytest.mark.parametrize(
+    ("delivered_ms", "billed_minutes"),
+    [(4 * MINUTE, 5), (5 * MINUTE - 1, 5), (5 * MINUTE, 5), (5 * MINUTE + 1, 6)],
+)
+def test_by_the_minute_the_minute_held_ahead_is_not_billed_before_it_starts(
+    delivered_ms: int, billed_minutes: int
+) -> None:
+    """The sixth minute was held and acknowledged 20 s before the fifth ended."""
+    assert billed(settlement.FAN_LEFT, delivered_ms, minutes=6).billed_minutes == billed_minutes
+
+
 @pytest.mark.parametrize(("bad", "minutes"), [(0, 6), (400, 6), (401, 5), (950, 0), (1000, 0)])
 def test_bad_payments_pay_for_nothing(bad: int, minutes: int) -> None:
     result = billed(settlement.PAYMENT_BAD, 6 * MINUTE, bad=bad)
@@ -201,7 +304,16 @@ def test_a_shortened_minute_bills_in_its_own_minutes() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"paid_ms": -1}, {"rate": 0}, {"minute_ms": 0}, {"bad": 1001}, {"minimum": -1}]
+    "changed",
+    [
+        {"paid_ms": -1},
+        {"rate": 0},
+        {"minute_ms": 0},
+        {"bad": 1001},
+        {"minimum": -1},
+        {"included_minutes": -1},
+        {"included_minutes": 20, "unlock_price": 1_000},
+    ],
 )
 def test_impossible_amounts_are_a_mistake_in_the_program(changed: dict[str, int]) -> None:
     with pytest.raises(ValueError):
@@ -220,19 +332,43 @@ figures = st.fixed_dictionaries(
 )
 
 
-@given(rows, figures, st.integers(0, 480 * MINUTE), st.integers(0, 480), st.floats(0, 1))
+extras = st.fixed_dictionaries(
+    {"unlock_price": st.integers(0, 1_000_000), "included_minutes": st.integers(0, 240), "live": st.booleans()}
+)
+
+
+@given(rows, figures, extras, st.integers(0, 480 * MINUTE), st.integers(0, 480), st.floats(0, 1))
 def test_held_is_earnings_commission_and_refund_and_none_is_negative(
-    row: Row, figures: dict[str, int], delivered_ms: int, acknowledged: int, bad: float
+    row: Row, figures: dict[str, int], extras: dict[str, int], delivered_ms: int, acknowledged: int, bad: float
 ) -> None:
-    held = figures["minutes"] * figures["rate"]
+    included = min(extras["included_minutes"], figures["minutes"])
+    figures = figures | extras | {"included_minutes": included}
+    held = (figures["minutes"] - included) * figures["rate"] + figures["unlock_price"]
     result = billed(
         row, delivered_ms, **figures, paid_ms=acknowledged * figures["minute_ms"], bad=min(held, int(held * bad))
     )
     assert result.total_held == held == result.earnings + result.commission + result.refunded
     assert min(result.earnings, result.commission, result.refunded, result.billed_minutes) >= 0
-    assert result.billed_minutes * figures["rate"] == result.charged
+    assert result.charged == max(0, result.billed_minutes - included) * figures["rate"] + result.unlock_earned
     assert result.billed_minutes <= min(acknowledged, figures["minutes"])
     assert 0 <= result.bad_tokens <= result.refunded
+    assert 0 <= result.included_used <= min(included, result.billed_minutes)
+    assert 0 <= result.unlock_earned <= figures["unlock_price"] * figures["live"]
+    if row.paid_for in settlement.RETURN_EXTRAS:
+        assert result.included_used == result.unlock_earned == 0
+
+
+@given(rows, figures, extras, st.integers(0, 480 * MINUTE))
+def test_a_subscription_or_no_unlock_never_costs_more(
+    row: Row, figures: dict[str, int], extras: dict[str, int], delivered_ms: int
+) -> None:
+    paid_ms = figures["minutes"] * figures["minute_ms"]
+    included = min(extras["included_minutes"], figures["minutes"])
+    plain = billed(row, delivered_ms, **figures, paid_ms=paid_ms)
+    both = billed(row, delivered_ms, **figures | extras | {"included_minutes": included}, paid_ms=paid_ms)
+    assert both.billed_minutes == plain.billed_minutes
+    assert both.charged - both.unlock_earned <= plain.charged
+    assert plain.charged <= both.charged + included * figures["rate"]
 
 
 @given(rows, figures, st.integers(0, 480 * MINUTE), st.integers(0, 5 * MINUTE), st.integers(0, 479))
@@ -260,19 +396,70 @@ def test_nobody_pays_more_for_an_end_by_somebody_else_than_for_leaving(
 # --- in words ----------------------------------------------------------------------------------------
 
 
+ALL_WAYS = [
+    {"per_minute": per_minute, "included_minutes": included, "unlock_price": unlock}
+    for per_minute in (False, True)
+    for included in (0, 2, 7)
+    for unlock in (0, 250)
+]
+
+
+def said(**changed: Any) -> dict[str, str]:
+    """Row's key → what the fan is told to pay."""
+    shown = terms(**{"min_minutes": 5, "rate_per_minute": 100} | changed)
+    keys = [
+        key for key, row in settlement.ROWS.items() if changed.get("per_minute") or row not in PER_MINUTE_ALONE
+    ]
+    return dict(zip(keys, (term.pays for term in shown), strict=True))
+
+
 def test_the_dialog_shows_every_row_with_its_price() -> None:
     shown = {term.cause: term.pays for term in terms(min_minutes=5, rate_per_minute=100)}
-    assert len(shown) == len(settlement.ROWS)
+    assert len(shown) == len(settlement.ROWS) - len(PER_MINUTE_ALONE)
     assert shown["The time runs out"] == "All of it."
     assert shown["You never connect"] == "The minimum, 500 tokens. The rest comes back."
     assert shown["You leave, or are away over 60 s"].startswith("Minutes delivered, rounded up, at least 5.")
-    assert "{" not in "".join([*shown, *shown.values()])
 
 
-def test_rows_that_pay_the_same_are_described_the_same() -> None:
-    shown = dict(zip(settlement.ROWS, terms(min_minutes=5, rate_per_minute=100), strict=True))
+@pytest.mark.parametrize("way", ALL_WAYS, ids=str)
+def test_every_way_to_pay_has_whole_sentences_for_every_row(way: dict[str, Any]) -> None:
+    for words in said(**way).values():
+        assert words.endswith(".")
+        assert not set("{}") & set(words)
+        assert "  " not in words
+
+
+def test_by_the_minute_the_dialog_says_how_it_ends_without_tokens() -> None:
+    shown = {term.cause: term.pays for term in terms(min_minutes=5, rate_per_minute=100, per_minute=True)}
+    assert len(shown) == len(settlement.ROWS)
+    assert shown["Your tokens run out"] == "The minutes paid so far."
+    assert shown["The next minute is not held in time"] == "The minutes paid so far."
+    assert "The time runs out" not in shown
+
+
+def test_the_dialog_says_where_the_unlock_price_goes() -> None:
+    shown = said(unlock_price=250)
+    for key, row in settlement.ROWS.items():
+        if key == "payment_refused" or row.paid_for is PaidFor.NOTHING or key == "time_expired":
+            continue
+        assert "unlock price" in shown[key]
+        live = billed(row, 322 * SECOND, unlock_price=250, live=True).unlock_earned
+        assert (live == 0) == ("no unlock price" in shown[key] or "unlock price too" in shown[key])
+
+
+def test_the_dialog_says_what_a_subscription_takes_off() -> None:
+    assert said(included_minutes=2)["fan_no_show"] == "The minimum, 300 tokens. The rest comes back."
+    assert said(included_minutes=5)["fan_no_show"].startswith("The minimum, which your subscription includes.")
+    for key, words in said(included_minutes=2).items():
+        returns = settlement.ROWS[key].paid_for in settlement.RETURN_EXTRAS
+        assert returns == words.endswith("So do all included minutes.")
+
+
+@pytest.mark.parametrize("way", ALL_WAYS, ids=str)
+def test_rows_that_pay_the_same_are_described_the_same(way: dict[str, Any]) -> None:
+    shown = said(**way)
     for paid_for in PaidFor:
-        assert len({shown[key].pays for key, row in settlement.ROWS.items() if row.paid_for is paid_for}) == 1
+        assert len({words for key, words in shown.items() if settlement.ROWS[key].paid_for is paid_for}) == 1
 
 
 def test_a_shortened_minute_is_said_in_the_dialog() -> None:
@@ -285,3 +472,20 @@ def test_each_receipt_says_why(key: str, for_creator: bool) -> None:
     words = in_words(settlement.ROWS[key], for_creator=for_creator, min_minutes=5)
     assert words.endswith(".")
     assert "{" not in words
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"included_minutes": 5, "included_used": 1}, "subscription 1 included minute was used, 4 came back."),
+        ({"included_minutes": 5, "included_used": 5}, "subscription 5 included minutes were used."),
+        ({"unlock_price": 250, "unlock_earned": 250}, "The unlock price of 250 tokens was paid."),
+        ({"unlock_price": 250}, "The unlock price of 250 tokens came back."),
+        (
+            {"unlock_price": 250, "unlock_earned": 99},
+            "The unlock price of 250 tokens was paid as far as good tokens went, 99.",
+        ),
+    ],
+)
+def test_a_receipt_says_what_became_of_included_minutes_and_unlock(figures: dict[str, int], words: str) -> None:
+    assert in_words(settlement.FAN_LEFT, for_creator=False, min_minutes=5, **figures).endswith(words)
