@@ -42,6 +42,8 @@ EVENTS = Limit("events", 120, 60, "address")
 PRIVATE_REQUEST = Limit("private-request", 60, 60, "caller")
 GRANTS = Limit("grants", 60, 60, "caller")
 TOP_UP = Limit("top-up", 20, 60, "caller")
+TIP = Limit("tip", 30, 60, "caller")
+SUBSCRIBE = Limit("subscribe", 20, 60, "caller")
 
 
 def enforce(*hits: tuple[Limit, str]) -> None:

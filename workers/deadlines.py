@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models import log
 from models.clock import utc_now
 from models.db import Database
-from models.services import private_streams, sessions, streams
+from models.services import private_streams, renewals, sessions, spending, streams
 from models.timing import Timers
 from workers.jobs import Job, jobs_for, run_due
 
@@ -27,6 +27,8 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
         ("requests_expired", private_streams.expire_due),
         ("sessions_never_opened", sessions.open_overdue),
         ("sessions_overdue", sessions.settle_overdue),
+        ("subscriptions_due", renewals.renew_due),
+        ("caps_raised", spending.raise_caps_due),
         ("streams_abandoned", partial(streams.end_absent, absent_ms=timers.creator_absent_ms)),
     )
 

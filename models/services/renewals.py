@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import log, outbox
 from models.errors import Forbidden, PaymentRequired
 from models.months import next_month
+from models.payments import PurchaseRow
 from models.people import BlockRow, PersonRow
 from models.services import subscriptions
 from models.services.locks import locked, one_by_one
@@ -42,20 +44,53 @@ def renew_due(tx: Session, now: datetime) -> int:
     return one_by_one(tx, due, lambda row: _look(tx, row, now))
 
 
-def charge_due(tx: Session, subscription_id: str, period: int) -> tuple[str, int] | None:
-    """Whose card is to be charged how many tokens for that period; None: there is nothing to do any more."""
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a saved card is to be charged for: ``tokens`` for ``user_id``, once a ``key``."""
+
+    user_id: str
+    tokens: int
+    key: str
+    cause_id: str
+
+
+def charge_due(tx: Session, subscription_id: str, period: int) -> Charge | None:
+    """What to charge for that period; None: there is nothing to do any more.
+
+    Each day's try has a key of its own, but an earlier one that did not fail is taken up again: it may have
+    charged the card.
+    """
     row = tx.get(SubscriptionRow, subscription_id, populate_existing=True)
-    if row is None or row.status != "active" or row.period + 1 != period or row.cancel_at_period_end:
+    if row is None or not _is_next(row, period):
         return None
-    return row.fan_id, row.price_tokens
+    keys = [f"{row.id}:{period}:{number}" for number in range(1, row.tries + 1)]
+    begun = tx.scalar(
+        select(PurchaseRow.idempotency_key)
+        .where(
+            PurchaseRow.user_id == row.fan_id,
+            PurchaseRow.idempotency_key.in_(keys),
+            PurchaseRow.status.in_(("created", "pending", "succeeded")),
+        )
+        .limit(1)
+    )
+    key = begun or f"{row.id}:{period}:{max(1, row.tries)}"
+    return Charge(user_id=row.fan_id, tokens=row.price_tokens, key=key, cause_id=row.cause_id)
 
 
 def renew(tx: Session, subscription_id: str, period: int, now: datetime) -> bool:
     """Pay ``period`` from the wallet and begin it; False when it was begun before, cannot be paid or is over."""
     row = locked(tx, SubscriptionRow, subscription_id)
-    if row is None or row.status != "active" or row.period + 1 != period or row.cancel_at_period_end:
-        return False
-    return _pay_next(tx, row, now)
+    return row is not None and _is_next(row, period) and _pay_next(tx, row, now)
+
+
+def tell_unpaid(tx: Session, subscription_id: str, now: datetime) -> None:
+    """A card was declined: its fan is told, once for each try."""
+    row = locked(tx, SubscriptionRow, subscription_id)
+    if row is not None and row.status == "active" and row.period_end <= now:
+        subscriptions.changed(tx, row, now)
+
+
+def _is_next(row: SubscriptionRow, period: int) -> bool:
+    return row.status == "active" and row.period + 1 == period and not row.cancel_at_period_end
 
 
 def _look(tx: Session, row: SubscriptionRow, now: datetime) -> None:
@@ -65,12 +100,13 @@ def _look(tx: Session, row: SubscriptionRow, now: datetime) -> None:
     elif row.paid_by == "gateway" and not _over(row, now):
         message = (row.id, str(row.period + 1))
         outbox.actor(tx, QUEUE, ACTOR, *message, cause_id=row.cause_id, now=now)
-        _again(tx, row, now, said=row.tries > 0)
+        _again(tx, row, now)
     elif row.paid_by == "gateway" or not _pay_next(tx, row, now):
         if _over(row, now):
             subscriptions.end(tx, row, "unpaid", now)
         else:
-            _again(tx, row, now, said=True)
+            _again(tx, row, now)
+            subscriptions.changed(tx, row, now)
 
 
 def _why_not(tx: Session, row: SubscriptionRow) -> EndReason | None:
@@ -111,11 +147,9 @@ def _pay_next(tx: Session, row: SubscriptionRow, now: datetime) -> bool:
     return True
 
 
-def _again(tx: Session, row: SubscriptionRow, now: datetime, *, said: bool) -> None:
+def _again(tx: Session, row: SubscriptionRow, now: datetime) -> None:
     """Look again in a day, and for the last time when the three days are over."""
     row.tries += 1
     last = row.period_end + RETRY_FOR
     row.next_try_at = min(now + RETRY_EVERY, last) if now < last else now + RETRY_EVERY
     tx.flush()
-    if said:
-        subscriptions.changed(tx, row, now)

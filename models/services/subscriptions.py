@@ -88,6 +88,13 @@ def offer_of(tx: Session, creator_id: str) -> SubscriptionOffer | None:
     )
 
 
+def check_creator(tx: Session, creator_id: str) -> None:
+    """Raises NotFound when that is no creator."""
+    creator = tx.get(PersonRow, creator_id, populate_existing=True)
+    if creator is None or not creator.is_creator:
+        raise NotFound("There is no such creator.")
+
+
 def subscriber_count(tx: Session, creator_id: str, now: datetime) -> int:
     """How many have the benefits now."""
     query = select(func.count()).where(
@@ -173,9 +180,7 @@ def check_offer(
     Raises NotFound, Forbidden (OWN_STREAM, NOT_A_FAN, BLOCKED), Conflict (SUBSCRIPTION_NOT_OFFERED,
     ALREADY_SUBSCRIBED, PRICE_CHANGED when it costs more than ``max_price`` or gives less than ``min_minutes``).
     """
-    creator = tx.get(PersonRow, creator_id)
-    if creator is None or not creator.is_creator:
-        raise NotFound("There is no such creator.")
+    check_creator(tx, creator_id)
     if fan.user_id == creator_id:
         raise Forbidden("This is yourself.", code="OWN_STREAM")
     if "fan" not in fan.roles:

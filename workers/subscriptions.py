@@ -1,0 +1,37 @@
+"""Renewing subscriptions that are paid with a saved card: the card first, outside any transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from models import log
+from models.db import Database
+from models.errors import PaymentRequired, Unavailable
+from models.gateways.base import PaymentGateway
+from models.services import payments, renewals
+
+
+def renew_subscription(
+    db: Database, gateway: PaymentGateway, subscription_id: str, period: int, now: datetime
+) -> bool:
+    """Charge the card for that period, once, then pay and begin it; whether it began.
+
+    Repeated, it goes on where it was. A declined card leaves it to the clock's next try. Raises Unavailable
+    when nobody knows yet whether the card was charged: the same message is tried again.
+    """
+    with db.reading() as tx:
+        charge = renewals.charge_due(tx, subscription_id, period)
+    if charge is None:
+        return False
+    try:
+        purchase = payments.charge_saved(
+            db, gateway, user_id=charge.user_id, tokens=charge.tokens, key=charge.key,
+            cause_id=charge.cause_id, now=now,
+        )  # fmt: skip
+    except PaymentRequired as error:
+        log.event("renewal_refused", subscription_id=subscription_id, code=error.code, cause_id=charge.cause_id)
+        db.run(lambda tx: renewals.tell_unpaid(tx, subscription_id, now))
+        return False
+    if purchase.status != "succeeded":
+        raise Unavailable("The gateway has not decided yet.")
+    return db.run(lambda tx: renewals.renew(tx, subscription_id, period, now))
