@@ -19,6 +19,7 @@ import msgspec
 SETTING_NAMES = (
     "DATABASE_URL",
     "AMQP_URL",
+    "RABBITMQ_MANAGEMENT_URL",
     "PUBLIC_URL",
     "SECRET_KEY",
     "HOST",
@@ -46,6 +47,11 @@ SETTING_NAMES = (
 )
 
 
+# The node that `make run` starts; its management API is 1000 above.
+PRIVATE_AMQP_URL = "amqp://guest:guest@127.0.0.1:5872/"
+PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
+
+
 class SettingsError(Exception):
     """The environment does not describe a service that may start; the text names each reason."""
 
@@ -63,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     amqp_url: str
+    rabbitmq_management_url: str
+    """Where /admin sees what only RabbitMQ's management API knows; empty: it does without."""
     public_url: str
     secret_key: str
     host: str
@@ -118,7 +126,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     demo, testing = read.boolean("DEMO"), read.boolean("TESTING")
     settings = Settings(
         database_url=read.text("DATABASE_URL", f"sqlite:///{var_dir / 'greenroom.db'}"),
-        amqp_url=read.text("AMQP_URL", "amqp://guest:guest@127.0.0.1:5872/"),
+        amqp_url=read.text("AMQP_URL", PRIVATE_AMQP_URL),
+        rabbitmq_management_url=read.text(
+            "RABBITMQ_MANAGEMENT_URL", "" if read.text("AMQP_URL", "") else PRIVATE_MANAGEMENT_URL
+        ),
         public_url=read.text("PUBLIC_URL", f"http://localhost:{port}").rstrip("/"),
         secret_key=read.text("SECRET_KEY", ""),
         host=read.text("HOST", "127.0.0.1"),
@@ -172,6 +183,9 @@ def _address_rule(settings: Settings) -> list[str]:
         wrong.append("PUBLIC_URL must be an http(s) address such as https://stream.example")
     if urlsplit(settings.amqp_url).scheme not in ("amqp", "amqps"):
         wrong.append("AMQP_URL must begin with amqp:// or amqps://")
+    management = urlsplit(settings.rabbitmq_management_url)
+    if settings.rabbitmq_management_url and (management.scheme not in ("http", "https") or not management.netloc):
+        wrong.append("RABBITMQ_MANAGEMENT_URL must be an http(s) address, or empty for none")
     if not settings.database_url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
         wrong.append("DATABASE_URL must begin with sqlite: or postgresql:")
     return wrong

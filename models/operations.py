@@ -156,10 +156,14 @@ def append_only_ddl(dialect: str) -> tuple[str, ...]:
             for verb in ("UPDATE", "DELETE")
         )
     return (
-        "CREATE OR REPLACE FUNCTION refuse_act_change() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'admin_acts is append-only'; END $$",
-        "CREATE OR REPLACE TRIGGER admin_acts_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON admin_acts "
-        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_act_change()",
+        (
+            "CREATE OR REPLACE FUNCTION refuse_act_change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'admin_acts is append-only'; END $$"
+        ),
+        (
+            "CREATE OR REPLACE TRIGGER admin_acts_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON admin_acts "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_act_change()"
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -34,6 +34,26 @@ def actor(tx: Session, queue: str, actor: str, *args: str, cause_id: str, now: d
     message_id = ids.new_id(ids.MESSAGE)
     _write(tx, message_id, "actor", queue, actor, msgspec.json.encode(args).decode(), cause_id, now)
     return message_id
+
+
+def again(
+    tx: Session,
+    message_id: str,
+    queue: str,
+    actor: str,
+    arguments: str,
+    *,
+    cause_id: str,
+    now: datetime,
+) -> None:
+    """Send a message that was delivered before once more, under its own id. ``arguments`` are JSON.
+
+    One that still waits here is going to be sent anyway.
+    """
+    tx.execute(
+        delete(OutboxRow).where(OutboxRow.message_id == message_id, OutboxRow.published_at.is_not(None))
+    )
+    _write(tx, message_id, "actor", queue, actor, arguments, cause_id, now)
 
 
 def notify(

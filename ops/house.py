@@ -122,6 +122,7 @@ class House:
         self.environment.setdefault("PYTHONUNBUFFERED", "1")
         if broker is not None:
             self.environment["AMQP_URL"] = broker.url
+            self.environment["RABBITMQ_MANAGEMENT_URL"] = broker.management_url
         (self.var / "log").mkdir(parents=True, exist_ok=True)
         wanted = names if names is not None else tuple(procfile())
         self.children = {

@@ -40,6 +40,11 @@ class RabbitNode:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def management_url(self) -> str:
+        """What RABBITMQ_MANAGEMENT_URL has to be to see into this node."""
+        return f"http://guest:guest@127.0.0.1:{self.port + 1000}"
+
+    @property
     def process(self) -> subprocess.Popen[bytes] | None:
         """The running server, if this object started one."""
         return self._process

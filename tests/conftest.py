@@ -160,6 +160,7 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
         house = House(
             {
                 **({} if broker else {"AMQP_URL": rabbit.virtual_host(f"house{number}")}),
+                "RABBITMQ_MANAGEMENT_URL": rabbit.management_url,
                 "HOST": "127.0.0.1",
                 "PORT": str(port),
                 "PUBLIC_URL": f"http://localhost:{port}",

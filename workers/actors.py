@@ -9,11 +9,15 @@ from models import log
 from models.config import load_settings
 from models.db import Database
 from models.gateways import gateway_for
-from workers.broker import configure
+from workers.broker import SafeRetries, configure
+from workers.failures import Failures
+from workers.heartbeat import WorkerHeartbeat
 from workers.registry import declare_actors
 
 settings = load_settings()
 log.configure("worker", settings.log_level)
 broker = configure(settings)
 _database = Database(settings.database_url)
+broker.add_middleware(Failures(_database), before=SafeRetries)
+broker.add_middleware(WorkerHeartbeat(_database))
 declare_actors(broker, _database, gateway_for(settings, _database))

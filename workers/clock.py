@@ -1,7 +1,7 @@
 """The clock process: delivers the outbox, reads the deadlines, starts periodic work. ``python -m workers.clock``
 
-Two threads that share nothing. Any number of clocks may run; one is enough. Killed at any instant it loses
-nothing: all it knows is in rows.
+It also takes in dead letters, watches the queues and runs audits: a thread each, which share nothing. Any
+number of clocks may run; one is enough. Killed at any instant it loses nothing: all it knows is in rows.
 """
 
 from __future__ import annotations
@@ -9,14 +9,24 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from types import FrameType
+
+from sqlalchemy.exc import OperationalError
 
 from models import log
 from models.config import Settings, SettingsError, load_settings
 from models.db import Database
+from models.errors import Unavailable
 from models.timing import timers_for
+from workers.auditor import Auditor
+from workers.broker import parameters
+from workers.dead_letters import Collector
 from workers.deadlines import Deadlines
+from workers.heartbeat import Heartbeat
 from workers.loop import Loop
+from workers.management import Management
+from workers.observer import Observer
 from workers.relay import Relay
 
 STOP_SECONDS = 2.0
@@ -42,19 +52,33 @@ def main() -> int:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Both loops, until ``stop`` is set and at most STOP_SECONDS longer."""
+    """All loops, until ``stop`` is set and at most STOP_SECONDS longer."""
     db = Database(settings.database_url)
     relay = Relay(db, settings.amqp_url)
     deadlines = Deadlines(db, timers_for(settings.minute_ms))
-    threads = [
-        threading.Thread(target=Loop("relay", relay.step, stop, relay.close).run, name="relay", daemon=True),
-        threading.Thread(target=Loop("deadlines", deadlines.step, stop).run, name="deadlines", daemon=True),
+    heartbeat = Heartbeat(db, "clock")
+    collector = Collector(db, settings.amqp_url)
+    management = Management(settings.rabbitmq_management_url, parameters(settings.amqp_url).virtual_host)
+    observer = Observer(db, settings.amqp_url, management)
+    loops = [
+        Loop("relay", relay.step, stop, relay.close),
+        Loop("deadlines", deadlines.step, stop),
+        Loop("dead_letters", collector.step, stop, collector.close),
+        Loop("observer", observer.step, stop, observer.close),
+        Loop("auditor", Auditor(db).step, stop),
+        Loop("heartbeat", heartbeat.step, stop),
     ]
+    threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
     for thread in threads:
         thread.start()
     stop.wait()
+    until = time.monotonic() + STOP_SECONDS
     for thread in threads:
-        thread.join(timeout=STOP_SECONDS / len(threads))
+        thread.join(timeout=max(0.0, until - time.monotonic()))
+    try:
+        heartbeat.end()
+    except (OperationalError, Unavailable) as error:
+        log.event("heartbeat_not_ended", error=type(error).__name__)
     db.close()
 
 

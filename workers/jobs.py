@@ -15,16 +15,18 @@ from sqlalchemy.orm import Session
 
 from models import outbox
 from models.db import Database, insert_into
+from models.operations import DeadLetterRow
 from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
-from models.services import presence, sessions
+from models.services import audits, dead_letters, presence, processes, sessions
 from models.timing import Timers
 
 KEEP_INBOX = timedelta(days=30)
-"""A dead letter may be sent again for this long without anything being done twice."""
+"""A message may come again for this long without anything being done twice; a dead letter for ever."""
 KEEP_IDEMPOTENCY_KEYS = timedelta(days=1)
 KEEP_RATE_LIMITS = timedelta(days=1)
 KEEP_PUBLISHED = timedelta(hours=1)
 HOUSEKEEPING_MS = 600_000
+AUDIT_MS = 3_600_000
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ def jobs_for(timers: Timers) -> tuple[Job, ...]:
     return (
         Job("poll_payments", timers.poll_ms, poll_payments),
         Job("housekeeping", HOUSEKEEPING_MS, housekeeping),
+        Job("audit_books", AUDIT_MS, audit_books),
     )
 
 
@@ -60,13 +63,26 @@ def poll_payments(tx: Session, now: datetime) -> None:
         outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id, now=now)
 
 
+def audit_books(tx: Session, now: datetime) -> None:
+    """Have the books audited without anybody asking; the clock's auditor does it."""
+    audits.ask(tx, asked_by=None, now=now)
+
+
 def housekeeping(tx: Session, now: datetime) -> None:
     """Forget what can no longer matter: old repeats, old answers, old windows, messages long delivered."""
-    tx.execute(delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX))
+    # Who died and was done after all (another copy) must not be done again, however late it is sent again.
+    dead = select(DeadLetterRow.id)
+    tx.execute(
+        delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX, InboxRow.message_id.not_in(dead)),
+        execution_options={"synchronize_session": False},
+    )
     tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
     tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
     tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))
     presence.forget_gone(tx, now)
+    processes.forget_gone(tx, now)
+    audits.forget_old(tx, now)
+    dead_letters.forget_failures(tx, now - KEEP_INBOX)
 
 
 def _claim_and_run(tx: Session, job: Job, seen: datetime | None, now: datetime) -> bool:

@@ -29,7 +29,7 @@ class Loop:
     def __init__(
         self, name: str, step: Step, stop: threading.Event, recover: Callable[[], None] = lambda: None
     ) -> None:
-        self._name = name
+        self.name = name
         self._step = step
         self._stop = stop
         self._recover = recover
@@ -38,12 +38,12 @@ class Loop:
 
     def run(self) -> None:
         """The whole life of the thread."""
-        log.event("loop_started", loop=self._name)
+        log.event("loop_started", loop=self.name)
         while not self._stop.is_set():
             pause = self._round()
             if pause > 0:
                 self._stop.wait(pause)
-        log.event("loop_stopped", loop=self._name)
+        log.event("loop_stopped", loop=self.name)
 
     def _round(self) -> float:
         try:
@@ -53,22 +53,22 @@ class Loop:
         except (OperationalError, InterfaceError, Unavailable) as error:
             return self._failed("database", error)
         except Exception as error:
-            log.failure("loop_failed", loop=self._name)
+            log.failure("loop_failed", loop=self.name)
             return self._failed(None, error)
         if self._outage is not None:
-            log.event("outage_over", loop=self._name, of=self._outage)
+            log.event("outage_over", loop=self.name, of=self._outage)
         self._outage = None
         self._backoff = FIRST_BACKOFF_SECONDS
         return pause
 
     def _failed(self, outage: str | None, error: Exception) -> float:
         if outage is not None and outage != self._outage:
-            log.event("outage", level=logging.WARNING, loop=self._name, of=outage, error=type(error).__name__)
+            log.event("outage", level=logging.WARNING, loop=self.name, of=outage, error=type(error).__name__)
         self._outage = outage or self._outage
         try:
             self._recover()
         except Exception:
-            log.failure("loop_recovery_failed", loop=self._name)
+            log.failure("loop_recovery_failed", loop=self.name)
         pause = self._backoff
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
         return pause
