@@ -91,7 +91,7 @@ class BookingRow(Machine):
     """What is held, in tokens; 0 when the subscription includes every minute."""
     status: Mapped[str]
     close_reason: Mapped[str | None]
-    """Why it was cancelled or released: fan, creator, blocked, payment_failed, busy, no_media_node."""
+    """Why it was cancelled or released: fan, creator, blocked, payment_failed, busy, unavailable."""
     reminders: Mapped[int] = mapped_column(default=0)
     """How many of the two reminders are over: sent, or too late to be sent."""
     stream_id: Mapped[str | None] = mapped_column(ForeignKey("streams.id"), index=True)

@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from models import log
 from models.clock import utc_now
+from models.config import Settings
 from models.db import Database
-from models.services import private_streams, renewals, sessions, spending, streams
+from models.services import booking_clock, private_streams, queueing, renewals, sessions, spending, streams
 from models.timing import Timers
+from workers.earnings import earnings_jobs, receipts_check
 from workers.jobs import Job, jobs_for, run_due
 
 ROUND_SECONDS = 0.25
@@ -25,8 +27,14 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
     """All deadlines of the house."""
     return (
         ("requests_expired", private_streams.expire_due),
+        ("requests_let_go", queueing.release_impossible),
+        ("bookings_let_go", booking_clock.release_impossible),
+        ("bookings_reminded", partial(booking_clock.remind_due, minute_ms=timers.minute_ms)),
+        ("bookings_started", booking_clock.start_due),
         ("sessions_never_opened", sessions.open_overdue),
         ("sessions_overdue", sessions.settle_overdue),
+        ("booked_streams_ended", booking_clock.end_streams),
+        ("queues_called", queueing.call_waiting),
         ("subscriptions_due", renewals.renew_due),
         ("caps_raised", spending.raise_caps_due),
         ("streams_abandoned", partial(streams.end_absent, absent_ms=timers.creator_absent_ms)),
@@ -34,13 +42,17 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
 
 
 class Deadlines:
-    """One round looks at every kind of deadline and every periodic job, each in its own transaction."""
+    """One round looks at every kind of deadline and every periodic job, each in its own transaction.
+
+    With ``settings`` also at those that depend on them: receipts need their key, clearing its period.
+    """
 
     def __init__(
         self,
         db: Database,
         timers: Timers,
         *,
+        settings: Settings | None = None,
         checks: Sequence[tuple[str, Check]] | None = None,
         jobs: Sequence[Job] | None = None,
         now: Callable[[], datetime] = utc_now,
@@ -48,6 +60,9 @@ class Deadlines:
         self._db = db
         self._checks = checks_for(timers) if checks is None else checks
         self._jobs = jobs_for(timers) if jobs is None else jobs
+        if settings is not None:
+            self._checks = (*self._checks, receipts_check(settings))
+            self._jobs = (*self._jobs, *earnings_jobs(settings))
         self._now = now
 
     def step(self) -> float:

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from models import ids, log
@@ -18,10 +17,11 @@ from models.errors import Conflict, NotFound
 from models.machine import move
 from models.people import BlockRow
 from models.requests import RequestRow
-from models.services import offers, presence, rooms, streams
+from models.services import engaged, offers, presence, queueing, rooms, streams
 from models.services.announcements import session_changed, tell
 from models.services.closing import close_request, open_requests
 from models.services.ending import open_by
+from models.services.engaged import in_session
 from models.services.locks import lock_people, locked
 from models.sessions import SessionRow
 from models.streams import StreamRow
@@ -41,15 +41,13 @@ def accept(
 ) -> AcceptedView:
     """Accept a pending request: the hold becomes the session's budget, the stream goes private.
 
-    Raises NotFound, Conflict (REQUEST_NOT_PENDING, CREATOR_BUSY, STREAM_NOT_LIVE, FAN_BUSY, FAN_AWAY),
-    Unavailable when there is no media node.
+    Also from one private stream to the next. Raises NotFound, Conflict (REQUEST_NOT_PENDING, CREATOR_BUSY,
+    STREAM_NOT_LIVE, FAN_BUSY, FAN_AWAY, CREATOR_UNAVAILABLE, FAN_BOOKED), Unavailable without a media node.
     """
     request, stream = _acceptable(tx, request_id, creator_id, now)
     node_id = rooms.pick_node(tx)
     move(tx, RequestRow, request.id, "pending", "accepted", answered_at=now, accepted_by=by)
-    _release_others(tx, request, now)
-    streams.go_private(tx, stream, now)
-    session = _open_session(tx, request, node_id, now)
+    session = begin(tx, request, stream, node_id, now)
     tell(
         tx,
         request.fan_id,
@@ -59,7 +57,6 @@ def accept(
         sessionId=session.id,
         roomId=session.room_id,
     )
-    session_changed(tx, session, now)
     log.event("request_accepted", request_id=request.id, session_id=session.id, by=by, cause_id=session.cause_id)
     return AcceptedView(session_id=session.id, room_id=session.room_id, status=session.status)
 
@@ -90,10 +87,24 @@ def _rule_says_yes(tx: Session, request: RequestRow, now: datetime) -> bool:
     )
 
 
-def in_session(tx: Session, user_id: str) -> bool:
-    """Whether the person is in a session that has not ended, settling included."""
-    mine = or_(SessionRow.fan_id == user_id, SessionRow.creator_id == user_id)
-    return tx.scalar(select(SessionRow.id).where(mine, SessionRow.status != "ended").limit(1)) is not None
+def begin(
+    tx: Session,
+    request: RequestRow,
+    stream: StreamRow,
+    node_id: str,
+    now: datetime,
+    connecting_ms: int | None = None,
+) -> SessionRow:
+    """The session of a request that is accepted now, and everything that follows from it.
+
+    The caller has locked both people and the stream, and found both free. ``connecting_ms``: how long both
+    have to connect, where that is not the usual time.
+    """
+    _release_others(tx, request, now)
+    streams.go_private(tx, stream, now)
+    session = _open_session(tx, request, node_id, now, connecting_ms)
+    session_changed(tx, session, now)
+    return session
 
 
 def _acceptable(tx: Session, request_id: str, creator_id: str, now: datetime) -> tuple[RequestRow, StreamRow]:
@@ -108,25 +119,34 @@ def _acceptable(tx: Session, request_id: str, creator_id: str, now: datetime) ->
         raise Conflict("The request is not pending any more.", code="REQUEST_NOT_PENDING", status=status)
     if in_session(tx, creator_id):
         raise Conflict("You are in a private stream.", code="CREATOR_BUSY")
-    if stream is None or stream.status != "live":
-        raise Conflict("Your public stream is not live.", code="STREAM_NOT_LIVE")
+    if stream is None or stream.status == "ended":
+        raise Conflict("Your public stream has ended.", code="STREAM_NOT_LIVE")
     if in_session(tx, request.fan_id):
         raise Conflict("The fan is in another private stream.", code="FAN_BUSY")
     gone_ms = timers_for(request.minute_ms).feed_gone_ms
     if not presence.feed_present(tx, request.fan_id, now, gone_ms):
         raise Conflict("The fan is away.", code="FAN_AWAY")
+    engaged.require_unbooked(
+        tx,
+        creator_id=creator_id,
+        fan_id=request.fan_id,
+        now=now,
+        minutes=max(request.requested_minutes, request.minimum_minutes),
+        minute_ms=request.minute_ms,
+    )
     return request, stream
 
 
 def _release_others(tx: Session, accepted: RequestRow, now: datetime) -> None:
-    """Neither of the two can keep another promise now."""
+    """Neither of the two can keep another promise now; the creator's others wait, if there is a queue."""
     for other in open_requests(tx, fan_id=accepted.fan_id):
         close_request(tx, other, "cancelled", now, because="fan_busy")
-    for other in open_requests(tx, creator_id=accepted.creator_id):
-        close_request(tx, other, "declined", now, because="creator_busy")
+    queueing.send_back(tx, accepted.creator_id, now)
 
 
-def _open_session(tx: Session, request: RequestRow, node_id: str, now: datetime) -> SessionRow:
+def _open_session(
+    tx: Session, request: RequestRow, node_id: str, now: datetime, connecting_ms: int | None
+) -> SessionRow:
     session_id = ids.new_id(ids.SESSION)
     paid_minutes = max(request.requested_minutes, request.minimum_minutes)
     session = SessionRow(
@@ -148,6 +168,7 @@ def _open_session(tx: Session, request: RequestRow, node_id: str, now: datetime)
         payment_mode=request.payment_mode,
         included_minutes=request.included_minutes,
         unlock_price=request.unlock_price,
+        connecting_ms=connecting_ms,
         paid_minutes=paid_minutes,
         paid_ms=paid_minutes * request.minute_ms,
         acknowledged_ms=0,

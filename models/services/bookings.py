@@ -50,7 +50,7 @@ BOOKINGS_PER_FAN = 10
 SHOWN_AFTERWARDS = timedelta(days=7)
 
 Ending = Literal["cancelled", "released"]
-Because = Literal["fan", "creator", "blocked", "payment_failed", "busy", "no_media_node"]
+Because = Literal["fan", "creator", "blocked", "payment_failed", "busy", "unavailable"]
 
 
 class NewSlot(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,31 +11,34 @@ from sqlalchemy.orm import Session
 from models import ledger
 from models.machine import move
 from models.requests import OPEN, RequestRow
+from models.services import subscriptions
 from models.services.announcements import balance_changed, tell
 
 Ending = Literal["declined", "cancelled", "expired"]
-Because = Literal["stream_ended", "fan_busy", "creator_busy", "payment_failed"]
+Because = Literal["stream_ended", "fan_busy", "creator_busy", "payment_failed", "turn_missed", "wait_over"]
 
 
 def close_request(
     tx: Session, request: RequestRow, to: Ending, now: datetime, because: Because | None = None
 ) -> None:
-    """Move a request out of ``queued`` or ``pending`` and give its tokens back; raises Conflict if it moved on.
+    """Move a request out of ``queued`` or ``pending``: tokens and included minutes come back.
 
-    ``because`` tells endings by circumstances from those by somebody's choice: they are not held against
-    the fan.
+    Raises Conflict if it moved on. ``because`` tells endings by circumstances from those by somebody's choice:
+    they are not held against the fan.
     """
     move(tx, RequestRow, request.id, request.status, to, answered_at=now, close_reason=because)
-    ledger.release(tx, request.id, key=f"release:{request.id}", cause_id=request.cause_id, now=now)
+    if request.total_cost:
+        ledger.release(tx, request.id, key=f"release:{request.id}", cause_id=request.cause_id, now=now)
+    subscriptions.return_minutes(tx, request.id, 0, now)
     balance_changed(tx, request.fan_id, now)
+    reason = because.upper() if because else None
     if to == "cancelled":
         tell(tx, request.creator_id, "PRIVATE_REQUEST_CANCELLED", now, requestId=request.id)
-    elif to == "expired" and because is None:
-        tell(tx, request.creator_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
-        tell(tx, request.fan_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id)
+    elif to == "expired" and because != "stream_ended":
+        for user_id in (request.creator_id, request.fan_id):
+            tell(tx, user_id, "PRIVATE_REQUEST_EXPIRED", now, requestId=request.id, reason=reason)
         return
     if to != "cancelled" or because == "payment_failed":
-        reason = because.upper() if because else None
         tell(tx, request.fan_id, "PRIVATE_DECLINED", now, requestId=request.id, reason=reason)
 
 

@@ -87,7 +87,7 @@ def silent_by(session: SessionRow, now: datetime) -> datetime:
     timers = timers_for(session.minute_ms)
     paused_ms = session.creator_pause_ms + session.node_pause_ms
     left = session.paid_ms - session.delivered_ms + timers.pause_ms - paused_ms
-    connecting = 0 if session.live_at else timers.connecting_ms
+    connecting = 0 if session.live_at else session.connecting_ms or timers.connecting_ms
     return now + timedelta(milliseconds=max(0, left) + connecting + timers.report_ms + MESSAGES_MS)
 
 

@@ -12,13 +12,14 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import ids, ledger, outbox, pricing
+from models import ids, ledger, pricing
+from models.clock import utc_now
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound, RateLimited
 from models.people import BlockRow, PersonRow
 from models.requests import OPEN, PaymentMode, RequestRow
-from models.services import rooms
-from models.services.acceptance import AcceptedView, accept, apply_rule, in_session
+from models.services import engaged, queueing, rooms
+from models.services.acceptance import AcceptedView, accept, apply_rule
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.closing import close_request, open_requests
@@ -34,7 +35,7 @@ from models.services.offers import (
 )
 from models.sessions import SessionRow
 from models.streams import StreamRow
-from models.timing import MINUTE_MS, timers_for
+from models.timing import MINUTE_MS
 
 __all__ = [
     "AcceptedView",
@@ -61,8 +62,6 @@ OPEN_PER_FAN = 3
 IN_A_ROW = 2
 COOLDOWN_MS = 300_000
 MOST_AT_ONCE = 100
-RULES_QUEUE = "rules"
-RULES_ACTOR = "apply_auto_accept"
 
 
 class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -76,6 +75,9 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     balance: int
     expires_at: datetime
     position: int | None = None
+    """Its place in the creator's queue, from 1, while it waits there."""
+    turn: bool = False
+    """Its turn has come: ``private-reconfirm`` until ``expiresAt``."""
     close_reason: str | None = None
     session_id: str | None = None
     room_id: str | None = None
@@ -103,6 +105,8 @@ class CreatorRequestView(msgspec.Struct, frozen=True, kw_only=True, rename="came
     created_at: datetime
     expires_at: datetime
     position: int
+    turn: bool
+    """Its fan was called and has not confirmed yet; ``expiresAt`` says until when."""
     viewers: int
 
 
@@ -128,8 +132,17 @@ def request(
     price = price_for(tx, fan.user_id, offer, minutes, now)
     _may_ask(tx, fan, creator_id)
     lock_people(tx, fan.user_id)
-    _can_be_asked(tx, creator_id, stream_id, offer)
+    place = _place(tx, creator_id, stream_id, offer, now, settings.minute_ms)
     _is_free(tx, fan.user_id, creator_id, now, settings.minute_ms)
+    if place.status == "pending":
+        engaged.require_unbooked(
+            tx,
+            creator_id=creator_id,
+            fan_id=fan.user_id,
+            now=now,
+            minutes=price.paid_minutes,
+            minute_ms=settings.minute_ms,
+        )
     if max_total_cost is not None and price.total_cost > max_total_cost:
         raise Conflict(
             "The price has changed.",
@@ -137,11 +150,12 @@ def request(
             total_cost=price.total_cost,
             rate_per_minute=price.rate_per_minute,
         )
-    row = _write(tx, fan.user_id, offer, stream_id, price, now, settings, cause_id)
+    row = _write(tx, fan.user_id, offer, stream_id, price, place, now, settings, cause_id)
     ledger.hold(
         tx, fan.user_id, row.total_cost, key=f"hold:{row.id}", reference=row.id, cause_id=cause_id, now=now
     )
-    outbox.actor(tx, RULES_QUEUE, RULES_ACTOR, row.id, cause_id=cause_id, now=now)
+    if place.status == "pending":
+        queueing.ask_rules(tx, row, now)
     tell(
         tx,
         creator_id,
@@ -153,7 +167,7 @@ def request(
         totalCost=row.total_cost,
     )
     balance_changed(tx, fan.user_id, now)
-    return _view(tx, row)
+    return _view(tx, row, now)
 
 
 def decline(tx: Session, request_id: str, *, creator_id: str, now: datetime) -> None:
@@ -162,6 +176,7 @@ def decline(tx: Session, request_id: str, *, creator_id: str, now: datetime) -> 
     if row.creator_id != creator_id:
         raise _no_such_request()
     close_request(tx, _still_open(row, now), "declined", now)
+    queueing.tell_positions(tx, row.creator_id, now)
 
 
 def cancel(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> None:
@@ -170,6 +185,7 @@ def cancel(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> None:
     if row.fan_id != fan_id:
         raise _no_such_request()
     close_request(tx, _still_open(row, now), "cancelled", now)
+    queueing.tell_positions(tx, row.creator_id, now)
 
 
 def expire_due(tx: Session, now: datetime) -> int:
@@ -182,64 +198,75 @@ def expire_due(tx: Session, now: datetime) -> int:
         .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     ).all()
-    return one_by_one(tx, due, lambda row: close_request(tx, row, "expired", now))
+    return one_by_one(tx, due, lambda row: close_request(tx, row, "expired", now, queueing.why_expired(row)))
 
 
 # --- views -------------------------------------------------------------------------------------------
 
 
 def requests_for(tx: Session, creator_id: str, now: datetime) -> tuple[CreatorRequestView, ...]:
-    """A creator's open requests that can still be answered, oldest first."""
+    """A creator's open requests: those that can be answered now, then the queue, each in the creator's order."""
     found = tx.execute(
         select(RequestRow, PersonRow, StreamRow.room_id)
         .join(PersonRow, PersonRow.id == RequestRow.fan_id)
         .join(StreamRow, StreamRow.id == RequestRow.stream_id)
         .where(RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN), RequestRow.expires_at > now)
-        .order_by(RequestRow.created_at, RequestRow.id)
     ).all()
+    asking = {row.id: (fan, rooms.viewers(tx, room_id)) for row, fan, room_id in found}
+    ordered = queueing.ahead_first(tx, creator_id, [row for row, _, _ in found], now)
     return tuple(
-        CreatorRequestView(
-            request_id=row.id,
-            fan=AskingFan(
-                handle=fan.handle,
-                avatar_url=fan.avatar_url,
-                subscriber=is_subscriber(tx, fan.id, creator_id, now),
-                is_mock=fan.is_mock,
-            ),
-            minutes=row.requested_minutes,
-            rate_per_minute=row.rate_per_minute,
-            total_cost=row.total_cost,
-            earnings=pricing.split(row.total_cost, row.commission_percent)[0],
-            status=row.status,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            position=position,
-            viewers=rooms.viewers(tx, room_id),
-        )
-        for position, (row, fan, room_id) in enumerate(found, start=1)
+        _creator_view(tx, row, *asking[row.id], position, now)
+        for status in ("pending", "queued")
+        for position, row in enumerate((row for row in ordered if row.status == status), start=1)
     )
 
 
-def open_request_of(tx: Session, fan_id: str, creator_id: str) -> RequestView | None:
+def _creator_view(
+    tx: Session, row: RequestRow, fan: PersonRow, viewers: int, position: int, now: datetime
+) -> CreatorRequestView:
+    return CreatorRequestView(
+        request_id=row.id,
+        fan=AskingFan(
+            handle=fan.handle,
+            avatar_url=fan.avatar_url,
+            subscriber=is_subscriber(tx, fan.id, row.creator_id, now),
+            is_mock=fan.is_mock,
+        ),
+        minutes=row.requested_minutes,
+        rate_per_minute=row.rate_per_minute,
+        total_cost=row.total_cost,
+        earnings=pricing.split(row.total_cost, row.commission_percent)[0],
+        status=row.status,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        position=position,
+        turn=row.status == "queued" and row.turn_at is not None,
+        viewers=viewers,
+    )
+
+
+def open_request_of(
+    tx: Session, fan_id: str, creator_id: str, now: datetime | None = None
+) -> RequestView | None:
     """The fan's open request to that creator, if any."""
     row = tx.scalar(
         select(RequestRow).where(
             RequestRow.fan_id == fan_id, RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN)
         )
     )
-    return None if row is None else _view(tx, row)
+    return None if row is None else _view(tx, row, now or utc_now())
 
 
-def request_view(tx: Session, request_id: str, person: Person) -> RequestView:
+def request_view(tx: Session, request_id: str, person: Person, now: datetime | None = None) -> RequestView:
     """One request for its fan or its creator; the balance is the fan's own. Raises NotFound."""
     row = tx.get(RequestRow, request_id, populate_existing=True)
     if row is None or person.user_id not in (row.fan_id, row.creator_id):
         raise _no_such_request()
-    view = _view(tx, row)
+    view = _view(tx, row, now or utc_now())
     return view if person.user_id == row.fan_id else msgspec.structs.replace(view, balance=0)
 
 
-def _view(tx: Session, row: RequestRow) -> RequestView:
+def _view(tx: Session, row: RequestRow, now: datetime) -> RequestView:
     session = None
     if row.status == "accepted":
         session = tx.scalar(select(SessionRow).where(SessionRow.request_id == row.id))
@@ -251,6 +278,8 @@ def _view(tx: Session, row: RequestRow) -> RequestView:
         total_cost=row.total_cost,
         balance=ledger.balance(tx, ledger.account_id("wallet", row.fan_id)),
         expires_at=row.expires_at,
+        position=queueing.position(tx, row, now),
+        turn=row.status == "queued" and row.turn_at is not None,
         close_reason=row.close_reason,
         session_id=session.id if session else None,
         room_id=session.room_id if session else None,
@@ -269,7 +298,9 @@ def _may_ask(tx: Session, fan: Person, creator_id: str) -> None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
 
 
-def _can_be_asked(tx: Session, creator_id: str, stream_id: str, offer: PrivateSettings) -> None:
+def _place(
+    tx: Session, creator_id: str, stream_id: str, offer: PrivateSettings, now: datetime, minute_ms: int
+) -> queueing.Place:
     # Shared: requests do not wait for one another, an acceptance waits for them and they for it.
     stream = tx.scalar(
         select(StreamRow)
@@ -279,16 +310,14 @@ def _can_be_asked(tx: Session, creator_id: str, stream_id: str, offer: PrivateSe
     )
     if stream is None:
         raise NotFound("There is no such stream.")
-    if stream.status != "ended" and in_session(tx, creator_id):
-        raise Conflict("The creator is in a private stream.", code="CREATOR_BUSY")
-    if stream.status != "live":
-        raise Conflict("The creator is not live.", code="STREAM_NOT_LIVE")
+    place = queueing.place(tx, stream, now=now, minute_ms=minute_ms)
     if not offer.enabled:
         raise Conflict("The creator takes no private streams now.", code="PRIVATE_DISABLED")
+    return place
 
 
 def _is_free(tx: Session, fan_id: str, creator_id: str, now: datetime, minute_ms: int) -> None:
-    if in_session(tx, fan_id):
+    if engaged.in_session(tx, fan_id):
         raise Conflict("You are in a private stream.", code="FAN_BUSY")
     mine = open_requests(tx, fan_id=fan_id)
     for row in mine:
@@ -328,6 +357,7 @@ def _write(
     offer: PrivateSettings,
     stream_id: str,
     price: pricing.Price,
+    place: queueing.Place,
     now: datetime,
     settings: Settings,
     cause_id: str,
@@ -349,10 +379,10 @@ def _write(
         included_minutes=price.included_minutes,
         unlock_price=price.unlock_price,
         total_cost=price.total_cost,
-        status="pending",
+        status=place.status,
         cause_id=cause_id,
         created_at=now,
-        expires_at=now + timedelta(milliseconds=timers_for(settings.minute_ms).answer_ms),
+        expires_at=place.expires_at,
     )
     tx.add(row)
     tx.flush()

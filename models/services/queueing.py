@@ -25,7 +25,7 @@ from models.people import BlockRow, PersonRow
 from models.requests import OPEN, RequestRow
 from models.services import engaged, offers, presence
 from models.services.announcements import tell
-from models.services.closing import close_request, open_requests
+from models.services.closing import Because, close_request, open_requests
 from models.services.locks import lock_people, locked, one_by_one
 from models.sessions import SessionRow
 from models.streams import CreatorSettingsRow, StreamRow
@@ -145,7 +145,7 @@ def reconfirm(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> Re
         raise Conflict("It is not your turn yet.", code="NOT_YOUR_TURN")
     expires_at = now + _ms(timers_for(row.minute_ms).answer_ms)
     move(tx, RequestRow, row.id, "queued", "pending", expires_at=expires_at)
-    outbox.actor(tx, RULES_QUEUE, RULES_ACTOR, row.id, cause_id=row.cause_id, now=now)
+    ask_rules(tx, row, now)
     handle = tx.get_one(PersonRow, fan_id).handle
     tell(
         tx,
@@ -161,6 +161,18 @@ def reconfirm(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> Re
     return row
 
 
+def why_expired(row: RequestRow) -> Because | None:
+    """Why the time of an open request is up; None: its creator did not answer."""
+    if row.status != "queued":
+        return None
+    return "wait_over" if row.turn_at is None else "turn_missed"
+
+
+def ask_rules(tx: Session, row: RequestRow, now: datetime) -> None:
+    """Have the creator's auto-accept rule look at a request that is pending from now on."""
+    outbox.actor(tx, RULES_QUEUE, RULES_ACTOR, row.id, cause_id=row.cause_id, now=now)
+
+
 def send_back(tx: Session, creator_id: str, now: datetime) -> None:
     """The creator is busy from now on: whoever asks waits in the queue, or is let go where there is none.
 
@@ -172,7 +184,7 @@ def send_back(tx: Session, creator_id: str, now: datetime) -> None:
         if not queue:
             close_request(tx, row, "declined", now, because="creator_busy")
         elif until <= now:
-            close_request(tx, row, "expired", now)
+            close_request(tx, row, "expired", now, because="wait_over")
         elif row.status == "pending":
             move(tx, RequestRow, row.id, "pending", "queued", turn_at=None, expires_at=until)
         else:
@@ -186,6 +198,7 @@ def tell_positions(tx: Session, creator_id: str, now: datetime) -> None:
     for request_id, at in positions(tx, creator_id, now).items():
         row = tx.get_one(RequestRow, request_id)
         tell(tx, row.fan_id, "PRIVATE_QUEUE", now, requestId=request_id, position=at)
+    tell(tx, creator_id, "PRIVATE_QUEUE", now)
 
 
 # --- the clock's part --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from models.services.accounts import Person
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
-from models.timing import timers_for
+from models.timing import Timers, timers_for
 
 Role = Literal["participant", "spectator"]
 
@@ -138,7 +138,7 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             session_id=session.id,
             paid_ms=session.paid_ms,
             rate_per_minute=session.rate_per_minute,
-            timers=timers_for(session.minute_ms),
+            timers=_timers_of(session),
             delivered_ms=session.delivered_ms,
             creator_pause_ms=session.creator_pause_ms,
             node_pause_ms=session.node_pause_ms,
@@ -146,6 +146,13 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             paused_for_ms=paused_for_ms,
         ),
     )
+
+
+def _timers_of(session: SessionRow) -> Timers:
+    timers = timers_for(session.minute_ms)
+    if session.connecting_ms is None or session.live_at is not None:
+        return timers
+    return msgspec.structs.replace(timers, connecting_ms=session.connecting_ms)
 
 
 def _barred(tx: Session, room_id: str) -> tuple[str, ...]:

@@ -181,7 +181,11 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
 
 
 def go_private(tx: Session, stream: StreamRow, now: datetime) -> None:
-    """A request was accepted: everybody leaves the public room."""
+    """A request was accepted: everybody leaves the public room. One that is private already stays so."""
+    if stream.status == "private":
+        stream.creator_gone_at = None
+        tx.flush()
+        return
     move(tx, StreamRow, stream.id, "live", "private", creator_gone_at=None)
     rooms.close_room(tx, stream.room_id, "STREAM_PRIVATE", cause_id=stream.id, now=now)
     _announce(tx, "STREAM_WENT_PRIVATE", _view_of(tx, stream), now)
