@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from models import canonical
 from models.config import Settings, SettingsError
 
-ALGORITHM = "EdDSA"
+ALGORITHM: Literal["EdDSA"] = "EdDSA"
 """RFC 8037, section 3.1: the name of Ed25519 signatures in JOSE."""
 PURPOSE = "receipt-signing"
 

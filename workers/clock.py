@@ -18,6 +18,7 @@ from models import log
 from models.config import Settings, SettingsError, load_settings
 from models.db import Database
 from models.errors import Unavailable
+from models.receipt_keys import signing_key
 from models.timing import timers_for
 from workers.auditor import Auditor
 from workers.broker import parameters
@@ -36,6 +37,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; 2 when the settings do not fit."""
     try:
         settings = load_settings()
+        signing_key(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -55,7 +57,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """All loops, until ``stop`` is set and at most STOP_SECONDS longer."""
     db = Database(settings.database_url)
     relay = Relay(db, settings.amqp_url)
-    deadlines = Deadlines(db, timers_for(settings.minute_ms))
+    deadlines = Deadlines(db, timers_for(settings.minute_ms), settings=settings)
     heartbeat = Heartbeat(db, "clock")
     collector = Collector(db, settings.amqp_url)
     management = Management(settings.rabbitmq_management_url, parameters(settings.amqp_url).virtual_host)

@@ -10,6 +10,7 @@ from models.db import Database
 from models.gateways.base import PaymentGateway
 from models.messages.codec import UnknownMessage
 from models.messages.routing import MEDIA_EVENTS_ACTOR, MEDIA_EVENTS_QUEUE
+from models.services import payouts
 from workers import events, payments, rules, subscriptions
 from workers.broker import Broker
 
@@ -38,6 +39,10 @@ def declare_actors(broker: Broker, db: Database, gateway: PaymentGateway) -> Non
     @dramatiq.actor(broker=broker, actor_name="renew_subscription", queue_name="payments")
     def renew_subscription(subscription_id: str, period: str) -> None:
         subscriptions.renew_subscription(db, gateway, subscription_id, int(period), utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="send_payout", queue_name="payments")
+    def send_payout(payout_id: str) -> None:
+        payouts.send(db, gateway, payout_id, utc_now())
 
 
 def _message_id() -> str:

@@ -28,6 +28,7 @@ Notification = Literal[
     "STREAM_WENT_PUBLIC",
     "PAYOUT_CHANGED",
     "COMPLAINT_CHANGED",
+    "REFUND_GIVEN",
     "RECEIPT_ISSUED",
     "SUBSCRIPTION_CHANGED",
     "TIP",
