@@ -28,6 +28,12 @@ SETTING_NAMES = (
     "TESTING",
     "MINUTE_SECONDS",
     "GATEWAY",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_API_BASE",
+    "CURRENCY",
+    "NEW_BUYER_DAYS",
+    "NEW_BUYER_DAILY_MINOR",
     "COMMISSION_PERCENT",
     "CORS_ORIGINS",
     "TRUSTED_PROXIES",
@@ -50,6 +56,10 @@ SETTING_NAMES = (
 # The node that `make run` starts; its management API is 1000 above.
 PRIVATE_AMQP_URL = "amqp://guest:guest@127.0.0.1:5872/"
 PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
+
+STRIPE_API_BASE = "https://api.stripe.com"
+CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
+"""What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
 
 
 class SettingsError(Exception):
@@ -79,6 +89,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     testing: bool
     minute_ms: int
     gateway: str
+    stripe_secret_key: str
+    stripe_webhook_secrets: tuple[str, ...]
+    """Any of them signs a webhook, so that one can be exchanged for another without a gap."""
+    stripe_api_base: str
+    currency: str
+    """ISO 4217; one whose minor unit is a hundredth."""
+    new_buyer_days: int
+    new_buyer_daily_minor: int
+    """What a new buyer may spend in 24 hours, in the minor unit."""
     commission_percent: int
     cors_origins: tuple[str, ...]
     trusted_proxies: int
@@ -138,6 +157,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         testing=testing,
         minute_ms=read.integer("MINUTE_SECONDS", 60, 1, 60) * 1000,
         gateway=read.text("GATEWAY", "sandbox"),
+        stripe_secret_key=read.text("STRIPE_SECRET_KEY", ""),
+        stripe_webhook_secrets=read.words("STRIPE_WEBHOOK_SECRET"),
+        stripe_api_base=read.text("STRIPE_API_BASE", STRIPE_API_BASE).rstrip("/"),
+        currency=read.text("CURRENCY", "USD").upper(),
+        new_buyer_days=read.integer("NEW_BUYER_DAYS", 7, 0, 365),
+        new_buyer_daily_minor=read.integer("NEW_BUYER_DAILY_MINOR", 30_000, 0, 100_000_000),
         commission_percent=read.integer("COMMISSION_PERCENT", 20, 0, 100),
         cors_origins=read.words("CORS_ORIGINS"),
         trusted_proxies=read.integer("TRUSTED_PROXIES", 0, 0, 10),
@@ -192,7 +217,27 @@ def _address_rule(settings: Settings) -> list[str]:
 
 
 def _gateway_rule(settings: Settings) -> list[str]:
-    return [] if settings.gateway == "sandbox" else ["GATEWAY must be sandbox: there is no other yet"]
+    wrong = []
+    if settings.currency not in CURRENCIES:
+        wrong.append(f"CURRENCY must be one of {', '.join(CURRENCIES)}")
+    if settings.gateway not in ("sandbox", "stripe"):
+        wrong.append("GATEWAY must be sandbox or stripe")
+    if settings.gateway != "stripe":
+        return wrong
+    if settings.demo:
+        wrong.append("DEMO=1 needs GATEWAY=sandbox: its tokens are gifts")
+    if not settings.stripe_secret_key.startswith(("sk_", "rk_")):
+        wrong.append("GATEWAY=stripe needs STRIPE_SECRET_KEY, which begins with sk_ or rk_")
+    if not settings.stripe_webhook_secrets or not all(
+        secret.startswith("whsec_") for secret in settings.stripe_webhook_secrets
+    ):
+        wrong.append("GATEWAY=stripe needs STRIPE_WEBHOOK_SECRET, which begins with whsec_ (several: with commas)")
+    base = urlsplit(settings.stripe_api_base)
+    if settings.stripe_api_base != STRIPE_API_BASE and not (
+        settings.testing and base.scheme == "http" and is_loopback(base.hostname or "")
+    ):
+        wrong.append("STRIPE_API_BASE may be another one on this machine in tests only: it is sent the key")
+    return wrong
 
 
 def _minute_rule(settings: Settings) -> list[str]:

@@ -24,7 +24,7 @@ class PurchaseRow(Machine):
         created=("pending", "succeeded", "failed"),
         pending=("succeeded", "failed"),
         succeeded=("failed", "disputed"),
-        failed=(),
+        failed=("succeeded",),
         disputed=("succeeded",),
     )
     __table_args__ = (

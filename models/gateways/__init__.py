@@ -13,4 +13,11 @@ from models.gateways.sandbox import SandboxGateway
 
 def gateway_for(settings: Settings, db: Database) -> PaymentGateway:
     """The gateway that the settings name; ``load_settings`` has refused every other name."""
+    if settings.gateway == "stripe":
+        # Here, because the SDK is large and most installations of tests and demos never need it.
+        from models.gateways.stripe import StripeGateway
+
+        return StripeGateway(
+            settings.stripe_secret_key, settings.stripe_webhook_secrets, settings.stripe_api_base
+        )
     return SandboxGateway(db, settings.minute_ms, webhook_key=settings.key("sandbox-webhooks"))

@@ -11,7 +11,7 @@ nothing about a payment; asking again, or asking for the truth, is the way to fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 import msgspec
@@ -21,6 +21,8 @@ PaymentStatus = Literal["pending", "succeeded", "failed", "disputed"]
 DisputeStatus = Literal["opened", "won", "lost"]
 RefundStatus = Literal["pending", "succeeded", "failed"]
 PayoutStatus = Literal["pending", "paid", "failed"]
+PAY_WITHIN = timedelta(hours=1)
+"""A checkout that is not paid by then cannot be paid any more."""
 EventKind = Literal["payment", "refund", "payout", "account", "other"]
 
 
@@ -67,6 +69,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
     currency: str
     """ISO 4217, upper case."""
+    created_at: datetime
     customer_ref: str | None = None
     """Known from an earlier payment of this buyer."""
     save_card: bool = False

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from models import ledger
 from models.db import Database
 from models.errors import DomainError, NotFound, PaymentRequired, Unavailable
-from models.gateways.base import Order, Payment, PaymentGateway
+from models.gateways.base import PAY_WITHIN, Order, Payment, PaymentGateway
 from models.payments import PurchaseRow
 from models.requests import OPEN, RequestRow
 from models.services import disputes, purchases
@@ -58,8 +58,8 @@ __all__ = [
     "watched",
 ]
 
-ABANDONED_AFTER = timedelta(hours=1)
-"""The provider never heard of it by then, so nobody ever can pay it: nobody was told where."""
+ABANDONED_AFTER = 2 * PAY_WITHIN
+"""The provider never heard of it by then, so nobody can pay it any more."""
 RECALL_AFTER = timedelta(minutes=1)
 
 
@@ -170,22 +170,21 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> App
     """Bring a purchase to what the gateway says is true. Raises NotFound.
 
     A dispute that is heard of before the success it disputes credits the tokens first, so that the books
-    show both. A failure after a refusal, a success after a failure that nobody can pay any more: as it was.
+    show both. Money that came although we had given the purchase up is credited too.
     """
     disputes.lock_parties(tx, purchase_id)
     row = purchases.locked_purchase(tx, purchase_id)
     if payment.status == "pending":
         view = purchases.await_payment(tx, row.id, reference=payment.reference, url=None, now=now)
         return Applied(purchase=view)
-    if row.status in ("created", "pending"):
+    if row.succeeded_at is None:
         if payment.status == "failed":
             view = purchases.fail_purchase(
                 tx, row.id, gateway_ref=payment.reference, detail=payment.detail or "failed", now=now
             )
             return Applied(purchase=view)
         purchases.complete_purchase(tx, row.id, gateway_ref=payment.reference, now=now)
-    if row.succeeded_at is None:
-        return Applied(purchase=purchases.view(row))
+        tx.refresh(row)
     if payment.customer_ref is not None and row.save_card:
         purchases.remember_customer(tx, row, payment.customer_ref, now)
     if payment.flagged and row.flagged_at is None:
@@ -242,6 +241,7 @@ def order_of(tx: Session, row: PurchaseRow) -> Order:
         title=f"{row.tokens:,} tokens",
         amount_minor=row.price_minor,
         currency=row.currency,
+        created_at=row.created_at,
         customer_ref=saved_customer(tx, row.user_id, row.gateway),
         save_card=row.save_card,
     )

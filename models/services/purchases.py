@@ -139,10 +139,15 @@ def begin_purchase(
 
 
 def complete_purchase(tx: Session, purchase_id: str, *, gateway_ref: str, now: datetime) -> Purchase:
-    """The gateway has the money: credit the tokens. Again is no harm. Raises NotFound, Conflict if it failed."""
+    """The gateway has the money: credit the tokens. Again is no harm, nor after we had given it up.
+
+    Raises NotFound, Conflict when it had succeeded before and has turned bad since.
+    """
     row = locked_purchase(tx, purchase_id)
     if row.status == "succeeded":
         return view(row)
+    if row.succeeded_at is not None:
+        raise Conflict("The payment has turned bad.", status=row.status)
     move(tx, PurchaseRow, row.id, row.status, "succeeded", gateway_ref=gateway_ref, succeeded_at=now)
     ledger.top_up(
         tx,
@@ -184,7 +189,7 @@ def await_payment(
         move(tx, PurchaseRow, purchase_id, "created", "pending")
         tx.refresh(row)
     if row.status == "pending":
-        row.gateway_ref = reference or row.gateway_ref
+        row.gateway_ref = row.gateway_ref or reference
         row.checkout_url = url or row.checkout_url
         row.asked_at = now
         tx.flush()

@@ -14,7 +14,14 @@ from models.gateways.sandbox import SandboxGateway
 
 def charged(gateway: SandboxGateway, card: str) -> Payment:
     """What the sandbox answers when a card is charged."""
-    order = Order(purchase_id="pur_1", buyer_id="usr_1", title="Tokens", amount_minor=999, currency="EUR")
+    order = Order(
+        purchase_id="pur_1",
+        buyer_id="usr_1",
+        title="Tokens",
+        amount_minor=999,
+        currency="EUR",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
     payment = gateway.create_checkout(order, return_url="", card=card).payment
     assert payment is not None
     return payment
