@@ -16,6 +16,8 @@ from models.db import Base, UtcDateTime, one_of
 
 PERSONAL = ("wallet", "held", "earnings_pending", "earnings", "debt")
 PLATFORM = ("fees", "gateway", "payouts", "chargeback_loss", "promo")
+MANY = ("gateway", "chargeback_loss")
+"""Platform accounts of which there are several: one a gateway, one a creator whose debt was written off."""
 TRANSFER_KINDS = (
     "top_up",
     "gift",
@@ -26,7 +28,9 @@ TRANSFER_KINDS = (
     "subscription",
     "reverse",
     "payment_reversal",
+    "payment_good",
     "purchase_refund",
+    "purchase_refund_return",
     "clear",
     "payout",
     "payout_return",
@@ -34,6 +38,7 @@ TRANSFER_KINDS = (
 )
 LOT_SOURCES = ("purchase", "promo")
 HOLD_STATES = ("open", "released", "settled")
+_PENDING = text("pending > 0")
 
 
 class AccountRow(Base):
@@ -72,6 +77,8 @@ class TransferRow(Base):
     reference: Mapped[str]
     """What it is about: a request's id for hold, release and settle; a purchase's id for the others."""
     reverses: Mapped[str | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
+    lot_id: Mapped[str | None] = mapped_column(ForeignKey("token_lots.id"))
+    """Which lot unspent tokens were taken out of, where that is what it is."""
     cause_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -94,8 +101,15 @@ class HoldRow(Base):
     __table_args__ = (
         one_of("status", HOLD_STATES),
         CheckConstraint("amount >= 0 AND (status = 'open') = (amount > 0)", name="amount"),
-        CheckConstraint("earnings >= 0 AND commission >= 0 AND recovered >= 0", name="settled"),
+        CheckConstraint("earnings >= 0 AND commission >= 0", name="paid"),
+        CheckConstraint(
+            "recovered >= 0 AND refunded >= 0 AND recovered + refunded <= earnings + commission", name="taken_back"
+        ),
+        CheckConstraint("0 <= pending AND pending <= earnings AND promo >= 0", name="pending"),
+        CheckConstraint("status = 'settled' OR (creator_id IS NULL AND NOT contested)", name="settled"),
         Index(None, "fan_id", "created_at"),
+        Index("ix_holds_pending", "clears_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+        Index("ix_holds_pending_of", "creator_id", sqlite_where=_PENDING, postgresql_where=_PENDING),
     )
 
     reference: Mapped[str] = mapped_column(primary_key=True)
@@ -106,24 +120,39 @@ class HoldRow(Base):
     amount: Mapped[int] = mapped_column(BigInteger)
     """Held now."""
     earnings: Mapped[int] = mapped_column(BigInteger, default=0)
+    """What the settlement paid the creator, and below the platform; never changed afterwards."""
     commission: Mapped[int] = mapped_column(BigInteger, default=0)
     recovered: Mapped[int] = mapped_column(BigInteger, default=0)
     """Of earnings and commission together: taken back because a payment was bad."""
+    refunded: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of earnings and commission together: given back to the fan."""
+    pending: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of the creator's pending earnings: what came from here. What a creator has pending is their sum."""
+    promo: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of the earnings: went back to promo when they cleared, because gift tokens never pay out."""
+    contested: Mapped[bool] = mapped_column(default=False)
+    """A complaint is open: the earnings stay pending."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    clears_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the earnings may leave the clearing period."""
+    cleared_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class LotRow(Base):
     """Tokens that came in together, spent first in, first out.
 
-    ``tokens`` = ``free`` + held and spent (see LotUseRow) + ``reversed`` (taken back to where they came from).
-    Promo lots never pay out.
+    ``tokens`` = ``free`` + held and spent (see LotUseRow) + ``reversed`` (taken back to where they came from
+    because the payment was bad) + ``withdrawn`` (given back unspent). Promo lots never pay out.
     """
 
     __tablename__ = "token_lots"
     __table_args__ = (
         one_of("source", LOT_SOURCES),
-        CheckConstraint("free >= 0 AND reversed >= 0 AND free + reversed <= tokens", name="amounts"),
+        CheckConstraint(
+            "free >= 0 AND reversed >= 0 AND withdrawn >= 0 AND free + reversed + withdrawn <= tokens",
+            name="amounts",
+        ),
         Index(None, "owner_id", "created_at", "id"),
     )
 
@@ -136,6 +165,9 @@ class LotRow(Base):
     tokens: Mapped[int] = mapped_column(BigInteger)
     free: Mapped[int] = mapped_column(BigInteger)
     reversed: Mapped[int] = mapped_column(BigInteger, default=0)
+    withdrawn: Mapped[int] = mapped_column(BigInteger, default=0)
+    bites: Mapped[int] = mapped_column(default=0)
+    """How often something was taken back or returned because of its payment: part of those transfers' keys."""
     bad_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When its payment was found bad."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

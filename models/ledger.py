@@ -11,15 +11,18 @@ last (creators, then the platform's).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
+from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import lots
 from models.audit import AuditReport, audit
-from models.books import PERSONAL, AccountRow, EntryRow, HoldRow, LotRow, TransferRow
+from models.books import MANY, PERSONAL, AccountRow, EntryRow, HoldRow, LotRow, TransferRow
+from models.clearing import CLEARING_DAYS, clear_due, contest, payout, payout_return, uncontest
 from models.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired
+from models.holds import HoldView, hold_of, locked_hold
 from models.lots import bad_tokens_in, lots_behind, references_behind
 from models.people import PersonRow
 from models.postings import (
@@ -33,33 +36,53 @@ from models.postings import (
     post,
     transfers_of,
 )
+from models.recovery import lot_good_again, mark_lot_bad, recover, write_off
+from models.refunds import put_back, refund, withdraw
 
 __all__ = [
+    "CLEARING_DAYS",
     "MAX_TOKENS",
     "AuditReport",
     "Entry",
+    "HoldView",
     "Transfer",
     "account_id",
     "audit",
     "bad_tokens_in",
     "balance",
     "balances",
+    "clear_due",
+    "contest",
     "gift",
     "hold",
+    "hold_of",
+    "lot_good_again",
     "lots_behind",
     "mark_lot_bad",
+    "pay",
+    "payout",
+    "payout_return",
+    "put_back",
     "references_behind",
+    "refund",
     "release",
-    "reverse",
     "settle",
+    "spent_today",
     "top_up",
     "transfers_of",
+    "uncontest",
+    "withdraw",
+    "write_off",
 ]
 
 
 def balance(tx: Session, account: str) -> int:
-    """The cached balance in tokens; 0 for an account that nothing has moved through yet."""
-    return tx.scalar(select(AccountRow.balance).where(AccountRow.id == account)) or 0
+    """The cached balance in tokens; 0 for an account that nothing has moved through yet.
+
+    ``chargeback_loss`` and ``gateway`` without a name are all of their kind together.
+    """
+    one = AccountRow.kind == account if account in MANY else AccountRow.id == account
+    return int(tx.scalar(select(func.coalesce(func.sum(AccountRow.balance), 0)).where(one)) or 0)
 
 
 def balances(tx: Session, owner_id: str) -> dict[str, int]:
@@ -86,7 +109,7 @@ def hold(
     _check_may_spend(tx, fan_id, amount, now)
     if available < amount:
         raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    row = _hold_row(tx, reference)
+    row = tx.get(HoldRow, reference, populate_existing=True, with_for_update=True)
     if row is None:
         row = HoldRow(reference=reference, fan_id=fan_id, status="open", amount=0, created_at=now)
         tx.add(row)
@@ -106,7 +129,7 @@ def release(
 
     Raises NotFound without a hold, Conflict HOLD_CLOSED when it is closed, Invalid when less is held.
     """
-    row = _locked_hold(tx, reference)
+    row = locked_hold(tx, reference)
     if (first := first_transfer(tx, key, "release", reference)) is not None:
         return first
     _require_open(row)
@@ -120,7 +143,7 @@ def release(
     lots.give_back(tx, reference, amount)
     entries = {account_id("held", row.fan_id): -amount, account_id("wallet", row.fan_id): amount}
     transfer = post(tx, "release", entries, key=key, reference=reference, cause_id=cause_id, now=now)
-    lots.take_back(tx, row.fan_id, cause_id, now)
+    recover(tx, row.fan_id, cause_id, now)
     return transfer
 
 
@@ -134,6 +157,7 @@ def settle(
     key: str,
     cause_id: str,
     now: datetime,
+    clearing_days: int = CLEARING_DAYS,
 ) -> Transfer:
     """Close the hold for good: ``earnings`` to the creator (pending), ``commission`` to fees, the rest back.
 
@@ -141,7 +165,7 @@ def settle(
     first; what comes back of a bad payment goes on to its gateway. Raises NotFound, Invalid when more is
     charged than held.
     """
-    row = _locked_hold(tx, reference)
+    row = locked_hold(tx, reference)
     if (first := first_transfer(tx, key, "settle", reference)) is not None:
         return first
     _require_open(row)
@@ -150,7 +174,8 @@ def settle(
         raise Invalid("No more can be charged than is held.")
     held, fan_id = row.amount, row.fan_id
     row.amount, row.status, row.closed_at = 0, "settled", now
-    row.creator_id, row.earnings, row.commission = creator_id, earnings, commission
+    row.creator_id, row.earnings, row.commission, row.pending = creator_id, earnings, commission, earnings
+    row.clears_at = now + timedelta(days=clearing_days)
     lots.spend(tx, reference, paid)
     entries = {
         account_id("held", fan_id): -held,
@@ -159,8 +184,63 @@ def settle(
         account_id("fees"): commission,
     }
     transfer = post(tx, "settle", entries, key=key, reference=reference, cause_id=cause_id, now=now)
-    lots.recover(tx, fan_id, cause_id, now)
+    recover(tx, fan_id, cause_id, now)
     return transfer
+
+
+def pay(
+    tx: Session,
+    fan_id: str,
+    *,
+    creator_id: str,
+    amount: int,
+    commission_percent: int,
+    kind: Literal["tip", "subscription"],
+    key: str,
+    reference: str,
+    cause_id: str,
+    now: datetime,
+    clearing_days: int = CLEARING_DAYS,
+) -> Transfer:
+    """Pay a creator at once, wallet → pending earnings and fees; once a reference.
+
+    The commission is rounded down. It leaves a settled hold, so that disputes, refunds and clearing treat it
+    like a settlement. Raises what ``hold`` raises.
+    """
+    check_amount(amount)
+    wallet = account_id("wallet", fan_id)
+    available = lock_balance(tx, wallet)
+    if (first := first_transfer(tx, key, kind, reference)) is not None:
+        return first
+    _check_may_spend(tx, fan_id, amount, now)
+    if available < amount:
+        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
+    if tx.get(HoldRow, reference) is not None:
+        raise Conflict("This was paid already.", code="HOLD_CLOSED")
+    commission = amount * commission_percent // 100
+    row = HoldRow(
+        reference=reference,
+        fan_id=fan_id,
+        creator_id=creator_id,
+        status="settled",
+        amount=0,
+        earnings=amount - commission,
+        commission=commission,
+        pending=amount - commission,
+        created_at=now,
+        closed_at=now,
+        clears_at=now + timedelta(days=clearing_days),
+    )
+    tx.add(row)
+    tx.flush()
+    lots.draw(tx, fan_id, reference, amount)
+    lots.spend(tx, reference, amount)
+    entries = {
+        wallet: -amount,
+        account_id("earnings_pending", creator_id): amount - commission,
+        account_id("fees"): commission,
+    }
+    return post(tx, kind, entries, key=key, reference=reference, cause_id=cause_id, now=now)
 
 
 def top_up(
@@ -192,61 +272,6 @@ def gift(tx: Session, user_id: str, tokens: int, *, key: str, cause_id: str, now
     return post(tx, "gift", {"promo": -tokens, wallet: tokens}, key=key, reference=key, cause_id=cause_id, now=now)
 
 
-def reverse(tx: Session, transfer_id: str, *, cause_id: str, now: datetime) -> Transfer:
-    """Refund a settlement: creator (pending) and fees → the fan's wallet and lots; once.
-
-    A hold is undone by ``release``, a purchase by ``mark_lot_bad``. Raises NotFound, Invalid for those,
-    Conflict NOT_REVERSIBLE when nothing was paid, a part was already taken back, or the creator's pending
-    earnings do not have it any more.
-    """
-    original = tx.get(TransferRow, transfer_id)
-    if original is None:
-        raise NotFound("There is no such transfer.")
-    if original.kind != "settle":
-        raise Invalid(f"A {original.kind} is not undone this way.")
-    reference = original.reference
-    row = _locked_hold(tx, reference)
-    key = f"reverse:{transfer_id}"
-    if (first := first_transfer(tx, key, "reverse", reference)) is not None:
-        return first
-    if row.creator_id is None or row.recovered:
-        raise Conflict("The payment behind it was already taken back.", code="NOT_REVERSIBLE")
-    if row.earnings + row.commission == 0:
-        raise Conflict("Nothing was paid.", code="NOT_REVERSIBLE")
-    lots.unspend(tx, reference)
-    entries = {
-        account_id("wallet", row.fan_id): row.earnings + row.commission,
-        account_id("earnings_pending", row.creator_id): -row.earnings,
-        account_id("fees"): -row.commission,
-    }
-    row.earnings = row.commission = 0
-    try:
-        transfer = post(
-            tx, "reverse", entries, key=key, reference=reference, cause_id=cause_id, now=now, reverses=transfer_id
-        )
-    except PaymentRequired as error:
-        raise Conflict("The creator's pending earnings do not have it.", code="NOT_REVERSIBLE") from error
-    lots.recover(tx, row.fan_id, cause_id, now)
-    return transfer
-
-
-def mark_lot_bad(tx: Session, lot_id: str, *, cause_id: str, now: datetime) -> int:
-    """The payment behind a lot is bad: take back what can be, in docs/money.md's order; how much that was.
-
-    Free tokens go back at once, held ones when their hold is settled or released, spent ones come from who
-    was paid. A repeat takes nothing more. Raises NotFound.
-    """
-    lot = tx.get(LotRow, lot_id)
-    if lot is None:
-        raise NotFound("There is no such lot.")
-    lock_balance(tx, account_id("wallet", lot.owner_id))
-    tx.refresh(lot)
-    if lot.bad_at is None:
-        lot.bad_at = now
-        tx.flush()
-    return lots.recover(tx, lot.owner_id, cause_id, now)
-
-
 def _add_lot(
     tx: Session, lot_id: str, owner_id: str, source: str, origin: str, tokens: int, now: datetime
 ) -> None:
@@ -267,40 +292,24 @@ def _check_may_spend(tx: Session, fan_id: str, amount: int, now: datetime) -> No
         raise Forbidden("Spending is frozen until a payment is cleared up.", code="SPENDING_FROZEN")
     if cap is None:
         return
-    spent = _spent_today(tx, fan_id, now)
+    spent = spent_today(tx, fan_id, now)
     if spent + amount > cap:
         raise Forbidden("That is over your own daily cap.", code="SPENDING_CAP", cap=cap, spent=spent)
 
 
-def _spent_today(tx: Session, fan_id: str, now: datetime) -> int:
-    """What has left the wallet for holds since midnight UTC and has not come back."""
+def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
+    """What has left the wallet to be held or paid since midnight UTC and has not come back."""
     midnight = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
     out = (
         select(func.coalesce(func.sum(EntryRow.amount), 0))
         .join(TransferRow, TransferRow.id == EntryRow.transfer_id)
         .where(
             EntryRow.account_id == account_id("wallet", fan_id),
-            TransferRow.kind.in_(("hold", "release", "settle")),
+            TransferRow.kind.in_(("hold", "release", "settle", "tip", "subscription")),
             TransferRow.created_at >= midnight,
         )
     )
     return max(0, -int(tx.scalar(out) or 0))
-
-
-def _hold_row(tx: Session, reference: str) -> HoldRow | None:
-    return tx.get(HoldRow, reference, populate_existing=True, with_for_update=True)
-
-
-def _locked_hold(tx: Session, reference: str) -> HoldRow:
-    """The hold, with its fan's wallet locked before it: the same order as ``hold`` itself."""
-    fan_id = tx.scalar(select(HoldRow.fan_id).where(HoldRow.reference == reference))
-    if fan_id is None:
-        raise NotFound("Nothing is held for that.")
-    lock_balance(tx, account_id("wallet", fan_id))
-    row = _hold_row(tx, reference)
-    if row is None:
-        raise RuntimeError("a hold is never deleted")
-    return row
 
 
 def _require_open(row: HoldRow) -> None:

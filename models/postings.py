@@ -94,6 +94,7 @@ def post(
     cause_id: str,
     now: datetime,
     reverses: str | None = None,
+    lot_id: str | None = None,
 ) -> Transfer:
     """Write one transfer: account id → tokens, zero in sum, zeros left out.
 
@@ -108,6 +109,7 @@ def post(
         idempotency_key=key,
         reference=reference,
         reverses=reverses,
+        lot_id=lot_id,
         cause_id=cause_id,
         created_at=now,
     )
@@ -118,6 +120,12 @@ def post(
         tx.execute(insert_into(tx, EntryRow).values(transfer_id=row.id, account_id=account, amount=amount))
     written = tuple(Entry(account=account, amount=amount) for account, amount in moved.items())
     return Transfer(transfer_id=row.id, kind=kind, reference=reference, at=rfc3339(now), entries=written)
+
+
+def entries_of(tx: Session, transfer_id: str) -> tuple[Entry, ...]:
+    """What a transfer did to each account; empty when there is no such transfer."""
+    row = tx.get(TransferRow, transfer_id)
+    return () if row is None else _views(tx, [row])[0].entries
 
 
 def transfers_of(tx: Session, *references: str) -> tuple[Transfer, ...]:

@@ -18,10 +18,27 @@ _WORDS = {
     "hold": "Held for a private stream",
     "release": "Hold given back",
     "settle": "Private stream paid",
+    "tip": "Tip",
+    "subscription": "Subscription paid",
     "reverse": "Refund",
     "payment_reversal": "Payment taken back",
+    "payment_good": "Payment restored",
+    "purchase_refund": "Unused tokens refunded",
+    "purchase_refund_return": "Refund of unused tokens failed, tokens returned",
+    "clear": "Earnings cleared",
+    "payout": "Paid out",
+    "payout_return": "Payout failed, earnings returned",
+    "write_off": "Debt written off",
 }
-_EARNED = {"settle": "Private stream earned", "reverse": "Refund given"}
+# What the same transfer is to the one who was paid.
+_EARNED = {
+    "settle": "Private stream earned",
+    "tip": "Tip received",
+    "subscription": "Subscription earned",
+    "reverse": "Refund given",
+    "payment_reversal": "Earnings taken back: the payment was bad",
+    "payment_good": "Earnings restored: the payment was good",
+}
 
 
 class WalletView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -273,60 +273,10 @@ def test_gift_tokens_come_from_promo_and_are_marked(book: Book, creator: str, no
     book.check()
 
 
-def test_a_refund_takes_a_settlement_back_once(book: Book, fan: str, creator: str, now: datetime) -> None:
-    book.hold(fan, 500)
-    settled = book.settle(creator, 240, 60)
-
-    def refund(tx: Session) -> ledger.Transfer:
-        return ledger.reverse(tx, settled.transfer_id, cause_id="test", now=now)
-
-    first = book.database.run(refund)
-    assert book.database.run(refund) == first
-    assert book.balances(fan) == {"wallet": 1_000}
-    assert book.balances(creator) == {}
-    assert book.platform("fees") == 0
-    with book.database.reading() as tx:
-        kinds = {transfer.kind for transfer in ledger.transfers_of(tx, "req_1")}
-    assert kinds == {"hold", "settle", "reverse"}
-    book.check()
-
-
-def test_a_settlement_that_paid_nothing_has_nothing_to_refund(
-    book: Book, fan: str, creator: str, now: datetime
-) -> None:
-    book.hold(fan, 500)
-    settled = book.settle(creator, 0, 0)
-    with pytest.raises(Conflict) as refusal:
-        book.database.run(lambda tx: ledger.reverse(tx, settled.transfer_id, cause_id="test", now=now))
-    assert refusal.value.code == "NOT_REVERSIBLE"
-    book.check()
-
-
-def test_what_the_creators_pending_earnings_no_longer_have_is_not_refunded(
-    book: Book, fan: str, creator: str, now: datetime
-) -> None:
-    book.hold(fan, 500)
-    settled = book.settle(creator, 400, 100)
-    _move(book, "clear", {f"earnings_pending:{creator}": -1, f"earnings:{creator}": 1})
-    with pytest.raises(Conflict) as refusal:
-        book.database.run(lambda tx: ledger.reverse(tx, settled.transfer_id, cause_id="test", now=now))
-    assert refusal.value.code == "NOT_REVERSIBLE"
-    assert book.balances(fan) == {"wallet": 500}
-    book.check()
-
-
 def test_a_transfer_that_does_not_balance_is_a_mistake_of_the_program(book: Book, fan: str) -> None:
     with pytest.raises(ValueError, match="zero"):
         _move(book, "from nothing", {f"wallet:{fan}": 1})
     book.check()
-
-
-def test_only_a_settlement_is_refunded(book: Book, fan: str, now: datetime) -> None:
-    held = book.hold(fan, 500)
-    with pytest.raises(Invalid):
-        book.database.run(lambda tx: ledger.reverse(tx, held.transfer_id, cause_id="test", now=now))
-    with pytest.raises(NotFound):
-        book.database.run(lambda tx: ledger.reverse(tx, "trf_unknown", cause_id="test", now=now))
 
 
 def test_frozen_spending_holds_nothing(book: Book, fan: str, now: datetime) -> None:
@@ -407,11 +357,16 @@ def test_what_bad_tokens_paid_comes_back_from_pending_earnings_with_its_fee(
 
 
 def test_what_the_creator_no_longer_has_becomes_debt(book: Book, fan: str, creator: str) -> None:
-    # given: the pending earnings were cleared, and half of them paid out
-    book.hold(fan, 1_000)
-    book.settle(creator, 800, 200)
-    _move(book, "clear", {f"earnings_pending:{creator}": -700, f"earnings:{creator}": 700})
-    _move(book, "pay out", {f"earnings:{creator}": -500, "payouts": 500})
+    # given: 700 earned and cleared, 500 of them paid out, and 100 earned since
+    book.hold(fan, 875)
+    book.settle(creator, 700, 175)
+    book.now += timedelta(days=30)
+    book.database.run(lambda tx: ledger.clear_due(tx, book.now))
+    book.database.run(
+        lambda tx: ledger.payout(tx, creator, 500, key="p", reference="pay_1", cause_id="test", now=book.now)
+    )
+    book.hold(fan, 125, "req_2", "hold-2")
+    book.settle(creator, 100, 25, "req_2", "settle-2")
     # when
     assert book.mark_bad(_lot_ids(book.database, fan)[0]) == 1_000
     # then: 100 pending and 200 cleared came back; 500 are owed

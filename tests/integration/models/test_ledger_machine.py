@@ -147,7 +147,11 @@ class LedgerMachine(RuleBasedStateMachine):
         reference, payee, earnings, commission, refunds = self.settled[transfer_id]
         for _ in range(1 + twice):
             try:
-                self.database.run(lambda tx: ledger.reverse(tx, transfer_id, cause_id="test", now=self.now))
+                self.database.run(
+                    lambda tx: ledger.refund(
+                        tx, reference, None, key=f"refund-{reference}", cause_id="test", now=self.now
+                    )
+                )
             except Conflict:
                 assert not self.clean or earnings + commission == 0
                 return
