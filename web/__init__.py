@@ -20,14 +20,14 @@ from models.gateways import gateway_for
 from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
-from web.api import health, openapi, rtc, spending, streaming, subscriptions, tips, wallet
+from web.api import bookings, health, openapi, rtc, spending, streaming, subscriptions, tips, wallet
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
 from web.rpc import NodeRpc
 
 ROOT = Path(__file__).resolve().parent.parent
-APIS = (auth_api.api, wallet.api, streaming.api, rtc.api, subscriptions.api, tips.api, spending.api)
+APIS = (auth_api.api, wallet.api, streaming.api, rtc.api, subscriptions.api, tips.api, spending.api, bookings.api)
 _SOCKETS = (events.blueprint, signaling.blueprint)
 _SOCKET_NAMES = frozenset(blueprint.name for blueprint in _SOCKETS)
 

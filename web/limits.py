@@ -40,10 +40,14 @@ PASSWORD = Limit("password", 10, 60, "caller")
 SIGNALING = Limit("signaling", 120, 60, "address")
 EVENTS = Limit("events", 120, 60, "address")
 PRIVATE_REQUEST = Limit("private-request", 60, 60, "caller")
+PRIVATE_EXTEND = Limit("private-extend", 60, 60, "caller")
 GRANTS = Limit("grants", 60, 60, "caller")
 TOP_UP = Limit("top-up", 20, 60, "caller")
 TIP = Limit("tip", 30, 60, "caller")
 SUBSCRIBE = Limit("subscribe", 20, 60, "caller")
+
+SLOTS = Limit("slots", 60, 60, "caller")
+BOOKING = Limit("booking", 30, 60, "caller")
 
 
 def enforce(*hits: tuple[Limit, str]) -> None:

@@ -21,13 +21,24 @@ from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
-from models.people import BlockRow, PersonRow
-from models.services import engaged, offers, subscriptions
+from models.people import BlockRow
+from models.services import engaged, subscriptions
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
+from models.services.booking_views import (
+    BookingView,
+    SlotView,
+    booking_view,
+    bookings_of,
+    cancel_until,
+    offer_to,
+    price_of,
+    slot_view,
+    slots_of,
+    view_of,
+)
 from models.services.engaged import next_start
 from models.services.locks import lock_people, locked
-from models.sessions import SessionRow
 
 __all__ = [
     "BookingView",
@@ -47,7 +58,6 @@ __all__ = [
 
 OPEN_SLOTS = 200
 BOOKINGS_PER_FAN = 10
-SHOWN_AFTERWARDS = timedelta(days=7)
 
 Ending = Literal["cancelled", "released"]
 Because = Literal["fan", "creator", "blocked", "payment_failed", "busy", "unavailable"]
@@ -58,55 +68,6 @@ class NewSlot(msgspec.Struct, frozen=True, kw_only=True):
 
     starts_at: datetime
     minutes: int
-
-
-class Party(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The other side of a booking: what everybody may see of a person."""
-
-    handle: str
-    display_name: str
-    avatar_url: str | None
-    is_mock: bool
-
-
-class BookingView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A booking as one of its two sides sees it; tokens are whole, ``minute_ms`` the length of its minutes."""
-
-    booking_id: str
-    slot_id: str
-    status: str
-    role: Literal["fan", "creator"]
-    counterpart: Party
-    starts_at: datetime
-    ends_at: datetime
-    minutes: int
-    minute_ms: int
-    rate_per_minute: int
-    discount_percent: int
-    included_minutes: int
-    total_cost: int
-    earnings: int
-    """The creator's, if all minutes are used."""
-    cancel_until: datetime
-    """Until when the fan may cancel; the creator always may."""
-    can_cancel: bool
-    close_reason: str | None = None
-    session_id: str | None = None
-
-
-class SlotView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A time that a creator opened; with the viewer's own price, or for its creator with who booked it."""
-
-    slot_id: str
-    starts_at: datetime
-    ends_at: datetime
-    minutes: int
-    status: str
-    rate_per_minute: int
-    total_cost: int
-    """For the viewer, in tokens."""
-    included_minutes: int = 0
-    booking: BookingView | None = None
 
 
 # --- the creator's times -----------------------------------------------------------------------------
@@ -134,8 +95,7 @@ def open_slots(
         raise Conflict(f"At most {OPEN_SLOTS} times are open at once.", code="TOO_MANY_SLOTS", limit=OPEN_SLOTS)
     rows = []
     for slot in wanted:
-        starts_at = slot.starts_at.astimezone(UTC)
-        _check_time(starts_at, slot.minutes, now, agenda.lead)
+        starts_at = _checked_time(slot, now, agenda.lead)
         ends_at = starts_at + timedelta(milliseconds=slot.minutes * minute_ms)
         if any(starts_at < end + agenda.guard and start < ends_at + agenda.guard for start, end in taken):
             raise Conflict(
@@ -155,8 +115,8 @@ def open_slots(
         )
     tx.add_all(rows)
     tx.flush()
-    offer = offers.get_settings(tx, creator.user_id)
-    return tuple(_slot_view(tx, row, offer, None, now) for row in rows)
+    offer = offer_to(tx, creator.user_id, None, now)
+    return tuple(slot_view(tx, row, offer, creator.user_id, now) for row in rows)
 
 
 def withdraw_slot(tx: Session, slot_id: str, *, creator_id: str, now: datetime) -> None:
@@ -170,25 +130,6 @@ def withdraw_slot(tx: Session, slot_id: str, *, creator_id: str, now: datetime) 
         raise Conflict("It is booked. Cancel the booking.", code="SLOT_BOOKED", booking_id=tx.scalar(booked))
     if slot.status == "open":
         move(tx, SlotRow, slot_id, "open", "withdrawn")
-
-
-def slots_of(
-    tx: Session, creator_id: str, now: datetime, minute_ms: int, *, viewer_id: str | None = None
-) -> tuple[SlotView, ...]:
-    """The creator's times to come, soonest first: for others those that can be booked, for the creator all.
-
-    Raises NotFound when that is no creator.
-    """
-    offer = offers.get_settings(tx, creator_id)
-    wanted = select(SlotRow).where(SlotRow.creator_id == creator_id)
-    if viewer_id == creator_id:
-        wanted = wanted.where(SlotRow.status != "withdrawn", SlotRow.ends_at > now)
-    elif offer.enabled:
-        wanted = wanted.where(SlotRow.status == "open", SlotRow.starts_at >= now + agenda_for(minute_ms).lead)
-    else:
-        return ()
-    rows = tx.scalars(wanted.order_by(SlotRow.starts_at).limit(OPEN_SLOTS)).all()
-    return tuple(_slot_view(tx, row, offer, viewer_id, now) for row in rows)
 
 
 # --- booking -----------------------------------------------------------------------------------------
@@ -233,7 +174,7 @@ def book(
     _changed(tx, booking, now)
     balance_changed(tx, fan.user_id, now)
     log.event("booked", booking_id=booking.id, cause_id=cause_id)
-    return _view(tx, booking, fan.user_id, now)
+    return view_of(tx, booking, fan.user_id, now)
 
 
 def cancel(tx: Session, booking_id: str, *, by_person_id: str, now: datetime) -> BookingView:
@@ -248,12 +189,12 @@ def cancel(tx: Session, booking_id: str, *, by_person_id: str, now: datetime) ->
     if booking.status != "booked":
         raise Conflict("The booking is over.", code="BOOKING_CLOSED", status=booking.status)
     by_fan = by_person_id == booking.fan_id
-    if by_fan and now > _cancel_until(booking):
+    if by_fan and now > cancel_until(booking):
         raise Conflict(
-            "It is too late to cancel.", code="BOOKING_FIXED", cancel_until=rfc3339(_cancel_until(booking))
+            "It is too late to cancel.", code="BOOKING_FIXED", cancel_until=rfc3339(cancel_until(booking))
         )
     close_booking(tx, booking, "cancelled", "fan" if by_fan else "creator", now)
-    return _view(tx, booking, by_person_id, now)
+    return view_of(tx, booking, by_person_id, now)
 
 
 def close_booking(tx: Session, booking: BookingRow, to: Ending, because: Because, now: datetime) -> None:
@@ -281,100 +222,22 @@ def locked_booking(tx: Session, booking_id: str) -> BookingRow | None:
     return locked(tx, BookingRow, booking_id)
 
 
-# --- seeing ------------------------------------------------------------------------------------------
-
-
 def fan_next_start(tx: Session, fan_id: str, now: datetime) -> datetime | None:
     """When the fan's next booking starts; one that is due and has not started counts."""
     return next_start(tx, fan_id, now)
 
 
-def booking_view(tx: Session, booking_id: str, person_id: str, now: datetime) -> BookingView:
-    """A booking of the person's, on either side; raises NotFound."""
-    booking = tx.get(BookingRow, booking_id, populate_existing=True)
-    if booking is None or person_id not in (booking.fan_id, booking.creator_id):
-        raise NotFound("There is no such booking.")
-    return _view(tx, booking, person_id, now)
-
-
-def bookings_of(
-    tx: Session, person_id: str, now: datetime, *, creator_id: str | None = None
-) -> tuple[BookingView, ...]:
-    """A person's bookings on either side, or with one creator: those to come first, closed ones for a week."""
-    mine = or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id)
-    wanted = select(BookingRow).where(
-        mine, or_(BookingRow.status == "booked", BookingRow.closed_at > now - SHOWN_AFTERWARDS)
-    )
-    if creator_id is not None:
-        wanted = wanted.where(BookingRow.creator_id == creator_id)
-    order = wanted.order_by(BookingRow.status != "booked", BookingRow.starts_at, BookingRow.id).limit(OPEN_SLOTS)
-    return tuple(_view(tx, row, person_id, now) for row in tx.scalars(order))
-
-
-def _view(tx: Session, row: BookingRow, person_id: str, now: datetime) -> BookingView:
-    is_fan = person_id == row.fan_id
-    other = tx.get_one(PersonRow, row.creator_id if is_fan else row.fan_id)
-    session_id = None
-    if row.status == "started":
-        session_id = tx.scalar(select(SessionRow.id).where(SessionRow.request_id == row.request_id))
-    return BookingView(
-        booking_id=row.id,
-        slot_id=row.slot_id,
-        status=row.status,
-        role="fan" if is_fan else "creator",
-        counterpart=Party(
-            handle=other.handle,
-            display_name=other.display_name if is_fan else other.handle,
-            avatar_url=other.avatar_url,
-            is_mock=other.is_mock,
-        ),
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        minutes=row.minutes,
-        minute_ms=row.minute_ms,
-        rate_per_minute=row.rate_per_minute,
-        discount_percent=row.discount_percent,
-        included_minutes=row.included_minutes,
-        total_cost=row.total_cost,
-        earnings=pricing.split(row.total_cost, row.commission_percent)[0],
-        cancel_until=_cancel_until(row),
-        can_cancel=row.status == "booked" and (not is_fan or now <= _cancel_until(row)),
-        close_reason=row.close_reason,
-        session_id=session_id,
-    )
-
-
-def _slot_view(
-    tx: Session, slot: SlotRow, offer: offers.PrivateSettings, viewer_id: str | None, now: datetime
-) -> SlotView:
-    booking = None
-    if slot.status == "booked":
-        booking = tx.scalar(
-            select(BookingRow).where(BookingRow.slot_id == slot.id, BookingRow.status.in_(("booked", "started")))
-        )
-    included = subscriptions.minutes_left(tx, viewer_id, slot.creator_id, now) if viewer_id else 0
-    price = _price(tx, viewer_id or "", offer, slot, included, now)
-    return SlotView(
-        slot_id=slot.id,
-        starts_at=slot.starts_at,
-        ends_at=slot.ends_at,
-        minutes=slot.minutes,
-        status=slot.status,
-        rate_per_minute=price.rate_per_minute,
-        total_cost=price.total_cost,
-        included_minutes=price.included_minutes,
-        booking=_view(tx, booking, slot.creator_id, now) if booking and viewer_id == slot.creator_id else None,
-    )
-
-
 # --- what it requires --------------------------------------------------------------------------------
 
 
-def _check_time(starts_at: datetime, minutes: int, now: datetime, lead: timedelta) -> None:
-    if minutes not in pricing.REQUESTED_MINUTES or isinstance(minutes, bool):
+def _checked_time(slot: NewSlot, now: datetime, lead: timedelta) -> datetime:
+    """The start in UTC, to the second."""
+    if slot.minutes not in pricing.REQUESTED_MINUTES or isinstance(slot.minutes, bool):
         raise Invalid("Choose 1 to 240 minutes.", field="minutes")
-    if not now + lead <= starts_at <= now + LONGEST_AHEAD:
+    # Compared before it is converted: the first and the last day of the calendar have no UTC in some zones.
+    if not now + lead <= slot.starts_at <= now + LONGEST_AHEAD:
         raise Invalid("Choose a start at least 5 minutes and at most 60 days ahead.", field="startsAt")
+    return slot.starts_at.astimezone(UTC).replace(microsecond=0)
 
 
 def _may_book(tx: Session, fan: Person, creator_id: str) -> None:
@@ -424,22 +287,6 @@ def _clashes(tx: Session, person_id: str, slot: SlotRow, guard: timedelta) -> bo
     return tx.scalar(found.limit(1)) is not None
 
 
-def _price(
-    tx: Session, fan_id: str, offer: offers.PrivateSettings, slot: SlotRow, included: int, now: datetime
-) -> pricing.Price:
-    """At today's rate for this fan. What is sold is the time that was opened, whatever the minimum is now."""
-    discount = offer.subscriber_discount_percent
-    if discount and not offers.is_subscriber(tx, fan_id, slot.creator_id, now):
-        discount = 0
-    return pricing.price(
-        rate_per_minute=offer.rate_per_minute,
-        min_minutes=min(offer.min_minutes, slot.minutes),
-        minutes=slot.minutes,
-        discount_percent=discount,
-        included_minutes=included,
-    )
-
-
 def _write(
     tx: Session,
     fan_id: str,
@@ -449,12 +296,12 @@ def _write(
     settings: Settings,
     cause_id: str,
 ) -> BookingRow:
-    offer = offers.get_settings(tx, slot.creator_id)
-    if not offer.enabled:
+    offer = offer_to(tx, slot.creator_id, fan_id, now)
+    if not offer.settings.enabled:
         raise Conflict("The creator takes no private streams now.", code="PRIVATE_DISABLED")
     request_id = ids.new_id(ids.REQUEST)
-    included = subscriptions.reserve_minutes(tx, fan_id, slot.creator_id, slot.minutes, request_id, now)
-    price = _price(tx, fan_id, offer, slot, included, now)
+    reserved = subscriptions.reserve_minutes(tx, fan_id, slot.creator_id, slot.minutes, request_id, now)
+    price = price_of(slot, msgspec.structs.replace(offer, included_minutes=reserved))
     if max_total_cost is not None and price.total_cost > max_total_cost:
         raise Conflict(
             "The price has changed.",
@@ -473,7 +320,7 @@ def _write(
         ends_at=slot.ends_at,
         minutes=slot.minutes,
         minimum_minutes=price.min_minutes,
-        list_rate=offer.rate_per_minute,
+        list_rate=offer.settings.rate_per_minute,
         rate_per_minute=price.rate_per_minute,
         discount_percent=price.discount_percent,
         commission_percent=settings.commission_percent,
@@ -488,10 +335,6 @@ def _write(
     tx.add(booking)
     tx.flush()
     return booking
-
-
-def _cancel_until(row: BookingRow) -> datetime:
-    return row.starts_at - agenda_for(row.minute_ms).free_cancel
 
 
 def _changed(tx: Session, booking: BookingRow, now: datetime) -> None:

@@ -1,0 +1,206 @@
+"""How bookings and the times that can be booked are seen, by each side. Reads only.
+
+The price of an open time is today's, for that viewer; the price of a booking is its own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from models import pricing
+from models.agenda import agenda_for
+from models.bookings import BookingRow, SlotRow
+from models.errors import NotFound
+from models.people import PersonRow
+from models.services import offers, subscriptions
+from models.sessions import SessionRow
+
+MOST_SHOWN = 200
+SHOWN_AFTERWARDS = timedelta(days=7)
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The other side of a booking: what everybody may see of a person."""
+
+    handle: str
+    display_name: str
+    avatar_url: str | None
+    is_mock: bool
+
+
+class BookingView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A booking as one of its two sides sees it; tokens are whole, ``minute_ms`` the length of its minutes."""
+
+    booking_id: str
+    slot_id: str
+    status: str
+    role: Literal["fan", "creator"]
+    counterpart: Party
+    starts_at: datetime
+    ends_at: datetime
+    minutes: int
+    minute_ms: int
+    rate_per_minute: int
+    discount_percent: int
+    included_minutes: int
+    total_cost: int
+    earnings: int
+    """The creator's, if all minutes are used."""
+    cancel_until: datetime
+    """Until when the fan may cancel; the creator always may."""
+    can_cancel: bool
+    close_reason: str | None = None
+    session_id: str | None = None
+
+
+class SlotView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A time that a creator opened; with the viewer's own price, or for its creator with who booked it."""
+
+    slot_id: str
+    starts_at: datetime
+    ends_at: datetime
+    minutes: int
+    status: str
+    rate_per_minute: int
+    total_cost: int
+    """For the viewer, in tokens."""
+    included_minutes: int = 0
+    booking: BookingView | None = None
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a creator asks of one fan today."""
+
+    settings: offers.PrivateSettings
+    discount_percent: int = 0
+    included_minutes: int = 0
+
+
+def slots_of(
+    tx: Session, creator_id: str, now: datetime, minute_ms: int, *, viewer_id: str | None = None
+) -> tuple[SlotView, ...]:
+    """The creator's times to come, soonest first: for others those that can be booked, for the creator all.
+
+    Raises NotFound when that is no creator.
+    """
+    offer = offer_to(tx, creator_id, viewer_id, now)
+    wanted = select(SlotRow).where(SlotRow.creator_id == creator_id)
+    if viewer_id == creator_id:
+        wanted = wanted.where(SlotRow.status != "withdrawn", SlotRow.ends_at > now)
+    elif offer.settings.enabled:
+        wanted = wanted.where(SlotRow.status == "open", SlotRow.starts_at >= now + agenda_for(minute_ms).lead)
+    else:
+        return ()
+    rows = tx.scalars(wanted.order_by(SlotRow.starts_at).limit(MOST_SHOWN)).all()
+    return tuple(slot_view(tx, row, offer, viewer_id, now) for row in rows)
+
+
+def booking_view(tx: Session, booking_id: str, person_id: str, now: datetime) -> BookingView:
+    """A booking of the person's, on either side; raises NotFound."""
+    booking = tx.get(BookingRow, booking_id, populate_existing=True)
+    if booking is None or person_id not in (booking.fan_id, booking.creator_id):
+        raise NotFound("There is no such booking.")
+    return view_of(tx, booking, person_id, now)
+
+
+def bookings_of(
+    tx: Session, person_id: str, now: datetime, *, creator_id: str | None = None
+) -> tuple[BookingView, ...]:
+    """A person's bookings on either side, or with one creator: those to come first, closed ones for a week."""
+    mine = or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id)
+    wanted = select(BookingRow).where(
+        mine, or_(BookingRow.status == "booked", BookingRow.closed_at > now - SHOWN_AFTERWARDS)
+    )
+    if creator_id is not None:
+        wanted = wanted.where(BookingRow.creator_id == creator_id)
+    order = wanted.order_by(BookingRow.status != "booked", BookingRow.starts_at, BookingRow.id).limit(MOST_SHOWN)
+    return tuple(view_of(tx, row, person_id, now) for row in tx.scalars(order))
+
+
+def view_of(tx: Session, row: BookingRow, person_id: str, now: datetime) -> BookingView:
+    """The booking as that one of its two people sees it."""
+    is_fan = person_id == row.fan_id
+    other = tx.get_one(PersonRow, row.creator_id if is_fan else row.fan_id)
+    session_id = None
+    if row.status == "started":
+        session_id = tx.scalar(select(SessionRow.id).where(SessionRow.request_id == row.request_id))
+    return BookingView(
+        booking_id=row.id,
+        slot_id=row.slot_id,
+        status=row.status,
+        role="fan" if is_fan else "creator",
+        counterpart=Party(
+            handle=other.handle,
+            display_name=other.display_name if is_fan else other.handle,
+            avatar_url=other.avatar_url,
+            is_mock=other.is_mock,
+        ),
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        minutes=row.minutes,
+        minute_ms=row.minute_ms,
+        rate_per_minute=row.rate_per_minute,
+        discount_percent=row.discount_percent,
+        included_minutes=row.included_minutes,
+        total_cost=row.total_cost,
+        earnings=pricing.split(row.total_cost, row.commission_percent)[0],
+        cancel_until=cancel_until(row),
+        can_cancel=row.status == "booked" and (not is_fan or now <= cancel_until(row)),
+        close_reason=row.close_reason,
+        session_id=session_id,
+    )
+
+
+def slot_view(tx: Session, slot: SlotRow, offer: Offer, viewer_id: str | None, now: datetime) -> SlotView:
+    """The time as that viewer sees it; only its creator learns who booked it."""
+    booking = None
+    if slot.status == "booked":
+        booking = tx.scalar(
+            select(BookingRow).where(BookingRow.slot_id == slot.id, BookingRow.status.in_(("booked", "started")))
+        )
+    price = price_of(slot, offer)
+    return SlotView(
+        slot_id=slot.id,
+        starts_at=slot.starts_at,
+        ends_at=slot.ends_at,
+        minutes=slot.minutes,
+        status=slot.status,
+        rate_per_minute=price.rate_per_minute,
+        total_cost=price.total_cost,
+        included_minutes=price.included_minutes,
+        booking=view_of(tx, booking, slot.creator_id, now) if booking and viewer_id == slot.creator_id else None,
+    )
+
+
+def offer_to(tx: Session, creator_id: str, viewer_id: str | None, now: datetime) -> Offer:
+    """Today's offer to one viewer; raises NotFound when that is no creator."""
+    settings = offers.get_settings(tx, creator_id)
+    if viewer_id is None or viewer_id == creator_id:
+        return Offer(settings=settings)
+    subscriber = settings.subscriber_discount_percent > 0 and offers.is_subscriber(tx, viewer_id, creator_id, now)
+    return Offer(
+        settings=settings,
+        discount_percent=settings.subscriber_discount_percent if subscriber else 0,
+        included_minutes=subscriptions.minutes_left(tx, viewer_id, creator_id, now),
+    )
+
+
+def price_of(slot: SlotRow, offer: Offer) -> pricing.Price:
+    """What the time costs. What is sold is the time that was opened, whatever the creator's minimum is now."""
+    return pricing.price(
+        rate_per_minute=offer.settings.rate_per_minute,
+        min_minutes=min(offer.settings.min_minutes, slot.minutes),
+        minutes=slot.minutes,
+        discount_percent=offer.discount_percent,
+        included_minutes=offer.included_minutes,
+    )
+
+
+def cancel_until(row: BookingRow) -> datetime:
+    """Until when the fan may cancel."""
+    return row.starts_at - agenda_for(row.minute_ms).free_cancel
