@@ -14,7 +14,7 @@ from typing import Literal
 
 from models import log
 from models.clock import utc_now
-from models.errors import Invalid, Unauthenticated, Unavailable
+from models.errors import Forbidden, Invalid, Unauthenticated, Unavailable
 from models.services import accounts
 from models.services.accounts import OpenedSignIn, Person
 from web import limits
@@ -31,7 +31,7 @@ _hashing = threading.BoundedSemaphore(_AT_ONCE)
 
 
 def open_sign_in(email: str, password: str, kind: Kind) -> OpenedSignIn:
-    """A new sign-in. Raises Unauthenticated (which of the two was wrong stays unsaid), RateLimited."""
+    """A new sign-in. Raises Unauthenticated (which of the two was wrong stays unsaid), Forbidden, RateLimited."""
     address = limits.client_address()
     account = email.strip().lower()[: accounts.LONGEST_EMAIL]
     limits.enforce(
@@ -46,6 +46,11 @@ def open_sign_in(email: str, password: str, kind: Kind) -> OpenedSignIn:
     if not _verify(stored, password) or user_id is None:
         log.event("sign_in_refused", cause_id=cause_id())
         raise Unauthenticated("The e-mail or the password is wrong.")
+    # Said only to who knows the password.
+    with database.reading() as tx:
+        if accounts.is_locked(tx, user_id):
+            log.event("sign_in_locked", user_id=user_id, cause_id=cause_id())
+            raise Forbidden("An admin has locked this account.", code="ACCOUNT_LOCKED")
     opened = database.run(lambda tx: accounts.open_sign_in(tx, user_id, kind=kind, now=utc_now()))
     log.event("signed_in", user_id=user_id, kind=kind, cause_id=cause_id())
     return opened

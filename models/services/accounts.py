@@ -191,6 +191,11 @@ def find_credentials(tx: Session, email: str) -> tuple[str, str] | None:
     return (found[0], found[1]) if found else None
 
 
+def is_locked(tx: Session, user_id: str) -> bool:
+    """Whether an admin has locked this person's sign-in."""
+    return tx.scalar(select(PersonRow.locked_at).where(PersonRow.id == user_id)) is not None
+
+
 def change_password(tx: Session, user_id: str, new_hash: str, now: datetime) -> None:
     """Replace the password and sign out everywhere. Raises NotFound."""
     row = tx.get(PersonRow, user_id)
@@ -226,7 +231,12 @@ def person_by_token(tx: Session, token: str, *, now: datetime) -> Caller | None:
     signed_in = tx.execute(
         select(SignInRow.id, PersonRow)
         .join(PersonRow, PersonRow.id == SignInRow.user_id)
-        .where(SignInRow.token_hash == digest, SignInRow.revoked_at.is_(None), SignInRow.expires_at > now)
+        .where(
+            SignInRow.token_hash == digest,
+            SignInRow.revoked_at.is_(None),
+            SignInRow.expires_at > now,
+            PersonRow.locked_at.is_(None),
+        )
     ).one_or_none()
     if signed_in is not None:
         sign_in_id, row = signed_in
