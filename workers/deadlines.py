@@ -33,6 +33,7 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
         ("bookings_started", booking_clock.start_due),
         ("sessions_never_opened", sessions.open_overdue),
         ("sessions_overdue", sessions.settle_overdue),
+        ("next_minutes_held", sessions.hold_next_minutes),
         ("booked_streams_ended", booking_clock.end_streams),
         ("queues_called", queueing.call_waiting),
         ("subscriptions_due", renewals.renew_due),

@@ -17,7 +17,7 @@ from models.errors import Conflict, NotFound
 from models.machine import move
 from models.people import BlockRow
 from models.requests import RequestRow
-from models.services import engaged, offers, presence, queueing, rooms, streams
+from models.services import engaged, offers, presence, queueing, rooms, streams, unlocks
 from models.services.announcements import session_changed, tell
 from models.services.closing import close_request, open_requests
 from models.services.ending import open_by
@@ -26,6 +26,8 @@ from models.services.locks import lock_people, locked
 from models.sessions import SessionRow
 from models.streams import StreamRow
 from models.timing import timers_for
+
+AcceptedBy = Literal["creator", "rule", "unlock"]
 
 
 class AcceptedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -37,7 +39,7 @@ class AcceptedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def accept(
-    tx: Session, request_id: str, *, creator_id: str, now: datetime, by: Literal["creator", "rule"] = "creator"
+    tx: Session, request_id: str, *, creator_id: str, now: datetime, by: AcceptedBy = "creator"
 ) -> AcceptedView:
     """Accept a pending request: the hold becomes the session's budget, the stream goes private.
 
@@ -46,6 +48,8 @@ def accept(
     """
     request, stream = _acceptable(tx, request_id, creator_id, now)
     node_id = rooms.pick_node(tx)
+    if by != "unlock":
+        unlocks.drop(tx, request, now)
     move(tx, RequestRow, request.id, "pending", "accepted", answered_at=now, accepted_by=by)
     session = begin(tx, request, stream, node_id, now)
     tell(
@@ -62,29 +66,37 @@ def accept(
 
 
 def apply_rule(tx: Session, request_id: str, now: datetime) -> bool:
-    """Accept a request if its creator's auto-accept rule says so and it can be; whether it was.
+    """Accept a request if its creator's rule, or its instant unlock, says so and it can be; whether it was.
 
-    A request that the rule does not accept stays pending. Raises Unavailable when there is no media node.
+    One that is not accepted stays pending, and the price of an unlock that could not be comes back. Raises
+    Unavailable when there is no media node.
     """
     request = tx.get(RequestRow, request_id)
-    if request is None or not _rule_says_yes(tx, request, now):
+    if request is None:
+        return False
+    by = _at_once(tx, request, now)
+    if by is None:
+        if request.unlock_price > 0 and (open_one := locked(tx, RequestRow, request_id)) is not None:
+            unlocks.drop(tx, open_one, now)
         return False
     try:
-        accept(tx, request_id, creator_id=request.creator_id, now=now, by="rule")
+        accept(tx, request_id, creator_id=request.creator_id, now=now, by=by)
     except Conflict as refusal:
         # All of accept's refusals come before its first change, so the transaction is still clean.
-        log.event("rule_left_pending", request_id=request_id, code=refusal.code)
+        log.event("rule_left_pending", request_id=request_id, by=by, code=refusal.code)
+        unlocks.drop(tx, request, now)
         return False
     return True
 
 
-def _rule_says_yes(tx: Session, request: RequestRow, now: datetime) -> bool:
+def _at_once(tx: Session, request: RequestRow, now: datetime) -> AcceptedBy | None:
+    """What accepts the request without its creator; the rule first, since it costs nothing."""
     if tx.get(BlockRow, (request.creator_id, request.fan_id)) is not None:
-        return False
-    rule = offers.get_settings(tx, request.creator_id).auto_accept
-    return rule == "all" or (
-        rule == "subscribers" and offers.is_subscriber(tx, request.fan_id, request.creator_id, now)
-    )
+        return None
+    offer = offers.get_settings(tx, request.creator_id)
+    if offers.accepts_at_once(tx, request.fan_id, offer, now):
+        return "rule"
+    return "unlock" if request.unlock_price > 0 else None
 
 
 def begin(

@@ -61,6 +61,7 @@ def want_end(
         at_fault=at_fault,
         ended_by=by_id,
         end_label=label,
+        next_hold_at=None,
         deadline_kind="settle",
         deadline_at=settle_by(session, now),
     )

@@ -22,6 +22,7 @@ from models.messages.commands import RoomSpec, SyncRooms
 from models.services import rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
+from models.services.extending import next_hold_at
 from models.services.locks import locked
 from models.services.settling import settle
 from models.sessions import RUNNING, SessionRow
@@ -113,7 +114,7 @@ def _begin_anew(
             broken_ms[session.id] = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
             _set(tx, session, {"node_pause_ms": session.node_pause_ms + broken_ms[session.id], "reported_at": now})
         if session.status == "live":
-            move(tx, SessionRow, session.id, "live", "paused", pause_cause="node")
+            move(tx, SessionRow, session.id, "live", "paused", pause_cause="node", next_hold_at=None)
             session_changed(tx, session, now)
     return broken_ms
 
@@ -214,6 +215,7 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
     _set(tx, session, _next_report(session, now))
     if status is not None and status != session.status:
         move(tx, SessionRow, session.id, session.status, status)
+    _set(tx, session, {"next_hold_at": next_hold_at(session, now)})
     if (session.status, session.pause_cause) != before:
         session_changed(tx, session, now)
 

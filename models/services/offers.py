@@ -50,8 +50,18 @@ class CreatorOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     subscriber_discount_percent: int = 0
 
 
+class SubscriptionTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a month costs, in tokens, and the private minutes that it includes."""
+
+    price: int
+    minutes: int
+
+
 class Quote(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The price for one fan; ``rate_per_minute`` after the discount, amounts in tokens."""
+    """The price for one fan; ``rate_per_minute`` after the discount, amounts in tokens.
+
+    ``total_cost`` is what is held at once: by the minute that is the creator's minimum alone.
+    """
 
     rate_per_minute: int
     minutes: int
@@ -59,6 +69,16 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     discount_percent: int
     balance: int
     affordable: bool
+    included_minutes: int
+    """Of the fan's subscription, those that this request would use."""
+    included_left: int
+    subscriber: bool
+    per_minute: bool
+    """Whether the creator takes payment minute by minute."""
+    unlock_price: int | None
+    """For being accepted at once; None where that is not offered, or happens without it."""
+    subscription: SubscriptionTerms | None
+    """What the creator offers; None: no subscriptions."""
 
 
 def get_settings(tx: Session, creator_id: str) -> PrivateSettings:
@@ -170,8 +190,30 @@ def is_subscriber(tx: Session, fan_id: str, creator_id: str, now: datetime | Non
     return subscriptions.is_active(tx, fan_id, creator_id, now or utc_now())
 
 
+def accepts_at_once(tx: Session, fan_id: str, settings: PrivateSettings, now: datetime | None = None) -> bool:
+    """Whether the creator's rule accepts this fan without being asked."""
+    if settings.auto_accept == "subscribers":
+        return is_subscriber(tx, fan_id, settings.creator_id, now)
+    return settings.auto_accept == "all"
+
+
+def unlock_price_for(
+    tx: Session, fan_id: str, settings: PrivateSettings, now: datetime | None = None
+) -> int | None:
+    """What being accepted at once costs this fan; 0 where a rule does it anyway, None where it is not offered."""
+    price = get_options(tx, settings.creator_id).instant_unlock_price
+    return 0 if price is not None and accepts_at_once(tx, fan_id, settings, now) else price
+
+
 def price_for(
-    tx: Session, fan_id: str, settings: PrivateSettings, minutes: int, now: datetime | None = None
+    tx: Session,
+    fan_id: str,
+    settings: PrivateSettings,
+    minutes: int,
+    now: datetime | None = None,
+    *,
+    included_minutes: int = 0,
+    unlock_price: int = 0,
 ) -> pricing.Price:
     """What the fan would pay; the discount is for subscribers. Raises Invalid for minutes outside 1–240."""
     subscriber = settings.subscriber_discount_percent > 0 and is_subscriber(tx, fan_id, settings.creator_id, now)
@@ -180,14 +222,37 @@ def price_for(
         min_minutes=settings.min_minutes,
         minutes=minutes,
         discount_percent=settings.subscriber_discount_percent if subscriber else 0,
+        included_minutes=included_minutes,
+        unlock_price=unlock_price,
     )
 
 
-def quote(tx: Session, fan_id: str, creator_id: str, minutes: int | None = None) -> Quote:
+def quote(
+    tx: Session,
+    fan_id: str,
+    creator_id: str,
+    minutes: int | None = None,
+    *,
+    per_minute: bool = False,
+    instant_unlock: bool = False,
+    now: datetime | None = None,
+) -> Quote:
     """The fan's price for ``minutes`` (the creator's minimum when None); raises NotFound, Invalid."""
-    settings = get_settings(tx, creator_id)
-    price = price_for(tx, fan_id, settings, settings.min_minutes if minutes is None else minutes)
+    now = now or utc_now()
+    settings, options = get_settings(tx, creator_id), get_options(tx, creator_id)
+    unlock = unlock_price_for(tx, fan_id, settings, now)
+    left = subscriptions.minutes_left(tx, fan_id, creator_id, now)
+    price = price_for(
+        tx,
+        fan_id,
+        settings,
+        settings.min_minutes if minutes is None or per_minute else minutes,
+        now,
+        included_minutes=left,
+        unlock_price=(unlock or 0) if instant_unlock else 0,
+    )
     balance = ledger.balance(tx, ledger.account_id("wallet", fan_id))
+    month = options.subscription_price
     return Quote(
         rate_per_minute=price.rate_per_minute,
         minutes=price.minutes,
@@ -195,4 +260,12 @@ def quote(tx: Session, fan_id: str, creator_id: str, minutes: int | None = None)
         discount_percent=price.discount_percent,
         balance=balance,
         affordable=balance >= price.total_cost,
+        included_minutes=price.included_minutes,
+        included_left=left,
+        subscriber=is_subscriber(tx, fan_id, creator_id, now),
+        per_minute=options.per_minute,
+        unlock_price=unlock or None,
+        subscription=None
+        if month is None
+        else SubscriptionTerms(price=month, minutes=options.subscription_minutes),
     )

@@ -18,7 +18,7 @@ from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound, RateLimited
 from models.people import BlockRow, PersonRow
 from models.requests import OPEN, PaymentMode, RequestRow
-from models.services import engaged, queueing, rooms
+from models.services import engaged, queueing, rooms, subscriptions
 from models.services.acceptance import AcceptedView, accept, apply_rule
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
@@ -27,11 +27,13 @@ from models.services.locks import lock_people, locked, one_by_one
 from models.services.offers import (
     PrivateSettings,
     Quote,
+    get_options,
     get_settings,
     is_subscriber,
     price_for,
     put_settings,
     quote,
+    unlock_price_for,
 )
 from models.sessions import SessionRow
 from models.streams import StreamRow
@@ -78,6 +80,10 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """Its place in the creator's queue, from 1, while it waits there."""
     turn: bool = False
     """Its turn has come: ``private-reconfirm`` until ``expiresAt``."""
+    payment_mode: str = "prepaid"
+    included_minutes: int = 0
+    unlock_price: int = 0
+    """Part of ``totalCost``; comes back where it cannot begin at once."""
     close_reason: str | None = None
     session_id: str | None = None
     room_id: str | None = None
@@ -93,7 +99,10 @@ class AskingFan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class CreatorRequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A request as its creator sees it. ``earnings`` if all minutes are used; ``viewers`` would have to leave."""
+    """A request as its creator sees it. ``viewers`` would have to leave.
+
+    ``earnings`` if all minutes are used and the creator accepts by hand, which unlocks nothing.
+    """
 
     request_id: str
     fan: AskingFan
@@ -101,6 +110,10 @@ class CreatorRequestView(msgspec.Struct, frozen=True, kw_only=True, rename="came
     rate_per_minute: int
     total_cost: int
     earnings: int
+    payment_mode: str
+    included_minutes: int
+    """Of ``minutes``: paid by the fan's subscription already."""
+    unlock_price: int
     status: str
     created_at: datetime
     expires_at: datetime
@@ -118,21 +131,28 @@ def request(
     stream_id: str,
     minutes: int,
     max_total_cost: int | None = None,
+    payment_mode: PaymentMode = "prepaid",
+    instant_unlock: bool = False,
     now: datetime,
     settings: Settings,
     cause_id: str,
 ) -> RequestView:
-    """Ask for a private stream: the whole price is held in the same transaction.
+    """Ask for a private stream: the whole price is held in the same transaction, included minutes first.
 
-    Raises Invalid, NotFound, Forbidden (NOT_A_FAN, OWN_STREAM, BLOCKED, SPENDING_FROZEN, SPENDING_CAP),
-    Conflict (STREAM_NOT_LIVE, PRIVATE_DISABLED, CREATOR_BUSY, FAN_BUSY, REQUEST_PENDING, TOO_MANY_REQUESTS,
+    By the minute that is the creator's minimum, whatever ``minutes`` says. An instant unlock never waits: a
+    creator who is busy or booked refuses it. Raises Invalid, NotFound, Forbidden (NOT_A_FAN, OWN_STREAM,
+    BLOCKED, SPENDING_FROZEN, SPENDING_CAP), Conflict (NOT_OFFERED, STREAM_NOT_LIVE, PRIVATE_DISABLED,
+    CREATOR_BUSY, CREATOR_UNAVAILABLE, FAN_BOOKED, FAN_BUSY, REQUEST_PENDING, TOO_MANY_REQUESTS,
     PRICE_CHANGED), RateLimited COOLDOWN, PaymentRequired.
     """
     offer = get_settings(tx, creator_id)
-    price = price_for(tx, fan.user_id, offer, minutes, now)
+    if payment_mode == "per_minute":
+        minutes = offer.min_minutes
+    paid_minutes = price_for(tx, fan.user_id, offer, minutes, now).paid_minutes
     _may_ask(tx, fan, creator_id)
+    unlock = _way_to_pay(tx, fan.user_id, offer, payment_mode, instant_unlock, now)
     lock_people(tx, fan.user_id)
-    place = _place(tx, creator_id, stream_id, offer, now, settings.minute_ms)
+    place = _place(tx, creator_id, stream_id, offer, now, settings.minute_ms, at_once=unlock > 0)
     _is_free(tx, fan.user_id, creator_id, now, settings.minute_ms)
     if place.status == "pending":
         engaged.require_unbooked(
@@ -140,9 +160,14 @@ def request(
             creator_id=creator_id,
             fan_id=fan.user_id,
             now=now,
-            minutes=price.paid_minutes,
+            minutes=paid_minutes,
             minute_ms=settings.minute_ms,
         )
+    request_id = ids.new_id(ids.REQUEST)
+    included = subscriptions.reserve_minutes(tx, fan.user_id, creator_id, paid_minutes, request_id, now)
+    price = price_for(
+        tx, fan.user_id, offer, minutes, now, included_minutes=included, unlock_price=unlock
+    )
     if max_total_cost is not None and price.total_cost > max_total_cost:
         raise Conflict(
             "The price has changed.",
@@ -150,10 +175,13 @@ def request(
             total_cost=price.total_cost,
             rate_per_minute=price.rate_per_minute,
         )
-    row = _write(tx, fan.user_id, offer, stream_id, price, place, now, settings, cause_id)
-    ledger.hold(
-        tx, fan.user_id, row.total_cost, key=f"hold:{row.id}", reference=row.id, cause_id=cause_id, now=now
+    row = _write(
+        tx, request_id, fan.user_id, offer, stream_id, price, payment_mode, place, now, settings, cause_id
     )
+    if row.total_cost > 0:
+        ledger.hold(
+            tx, fan.user_id, row.total_cost, key=f"hold:{row.id}", reference=row.id, cause_id=cause_id, now=now
+        )
     if place.status == "pending":
         queueing.ask_rules(tx, row, now)
     tell(
@@ -163,7 +191,7 @@ def request(
         now,
         requestId=row.id,
         handle=fan.handle,
-        minutes=minutes,
+        minutes=row.requested_minutes,
         totalCost=row.total_cost,
     )
     balance_changed(tx, fan.user_id, now)
@@ -235,7 +263,10 @@ def _creator_view(
         minutes=row.requested_minutes,
         rate_per_minute=row.rate_per_minute,
         total_cost=row.total_cost,
-        earnings=pricing.split(row.total_cost, row.commission_percent)[0],
+        earnings=pricing.split(row.total_cost - row.unlock_price, row.commission_percent)[0],
+        payment_mode=row.payment_mode,
+        included_minutes=row.included_minutes,
+        unlock_price=row.unlock_price,
         status=row.status,
         created_at=row.created_at,
         expires_at=row.expires_at,
@@ -280,6 +311,9 @@ def _view(tx: Session, row: RequestRow, now: datetime) -> RequestView:
         expires_at=row.expires_at,
         position=queueing.position(tx, row, now),
         turn=row.status == "queued" and row.turn_at is not None,
+        payment_mode=row.payment_mode,
+        included_minutes=row.included_minutes,
+        unlock_price=row.unlock_price,
         close_reason=row.close_reason,
         session_id=session.id if session else None,
         room_id=session.room_id if session else None,
@@ -298,8 +332,31 @@ def _may_ask(tx: Session, fan: Person, creator_id: str) -> None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
 
 
+def _way_to_pay(
+    tx: Session, fan_id: str, offer: PrivateSettings, mode: PaymentMode, instant_unlock: bool, now: datetime
+) -> int:
+    """What the instant unlock costs, 0 for none; Conflict NOT_OFFERED for a way that the creator does not take."""
+    if mode == "per_minute" and not get_options(tx, offer.creator_id).per_minute:
+        raise Conflict(
+            "The creator does not take payment by the minute.", code="NOT_OFFERED", field="paymentMode"
+        )
+    if not instant_unlock:
+        return 0
+    price = unlock_price_for(tx, fan_id, offer, now)
+    if price is None:
+        raise Conflict("The creator does not offer instant unlock.", code="NOT_OFFERED", field="instantUnlock")
+    return price
+
+
 def _place(
-    tx: Session, creator_id: str, stream_id: str, offer: PrivateSettings, now: datetime, minute_ms: int
+    tx: Session,
+    creator_id: str,
+    stream_id: str,
+    offer: PrivateSettings,
+    now: datetime,
+    minute_ms: int,
+    *,
+    at_once: bool,
 ) -> queueing.Place:
     # Shared: requests do not wait for one another, an acceptance waits for them and they for it.
     stream = tx.scalar(
@@ -310,7 +367,7 @@ def _place(
     )
     if stream is None:
         raise NotFound("There is no such stream.")
-    place = queueing.place(tx, stream, now=now, minute_ms=minute_ms)
+    place = queueing.place(tx, stream, now=now, minute_ms=minute_ms, at_once=at_once)
     if not offer.enabled:
         raise Conflict("The creator takes no private streams now.", code="PRIVATE_DISABLED")
     return place
@@ -353,18 +410,19 @@ def _not_cooling_down(tx: Session, fan_id: str, creator_id: str, now: datetime, 
 
 def _write(
     tx: Session,
+    request_id: str,
     fan_id: str,
     offer: PrivateSettings,
     stream_id: str,
     price: pricing.Price,
+    payment_mode: PaymentMode,
     place: queueing.Place,
     now: datetime,
     settings: Settings,
     cause_id: str,
-    payment_mode: PaymentMode = "prepaid",
 ) -> RequestRow:
     row = RequestRow(
-        id=ids.new_id(ids.REQUEST),
+        id=request_id,
         fan_id=fan_id,
         creator_id=offer.creator_id,
         stream_id=stream_id,

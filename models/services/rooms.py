@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from models import ids, outbox
 from models.errors import Forbidden, NotFound, Unavailable
 from models.machine import move
-from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec
+from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec, SpentReason
 from models.people import BlockRow
 from models.services.accounts import Person
 from models.services.locks import locked
@@ -144,8 +144,14 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             node_pause_ms=session.node_pause_ms,
             resumed=session.live_at is not None,
             paused_for_ms=paused_for_ms,
+            spent_reason=spent_reason(session),
         ),
     )
+
+
+def spent_reason(session: SessionRow) -> SpentReason:
+    """What both are to be told when the paid time is used up."""
+    return "PAYMENT_FAILED" if session.hold_refused else "TIME_EXPIRED"
 
 
 def _timers_of(session: SessionRow) -> Timers:

@@ -15,23 +15,29 @@ from models import log, outbox
 from models.errors import Conflict, NotFound
 from models.messages.events import AnyEvent, PauseCause
 from models.people import PersonRow
+from models.requests import PaymentMode
 from models.services import media_facts, rooms
 from models.services.ending import MESSAGES_MS, settle_by, want_end
+from models.services.extending import MOST_MINUTES, ExtendedView, extend, hold_next_minutes
 from models.services.locks import one_by_one
 from models.services.receipts import Receipt, ReceiptSummary, history, receipt_of, why
 from models.services.settling import bill_now, settle
 from models.sessions import RUNNING, SessionRow
 from models.settlement import CREATOR_LEFT, CREATOR_NO_SHOW, FAN_LEFT
+from models.timing import timers_for
 
 __all__ = [
     "Counterpart",
     "EndingNow",
+    "ExtendedView",
     "Receipt",
     "ReceiptSummary",
     "SessionView",
     "current_session_of",
     "end",
+    "extend",
     "history",
+    "hold_next_minutes",
     "on_event",
     "open_overdue",
     "receipt_words",
@@ -87,6 +93,18 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     discount_percent: int
     commission_percent: int
     total_held: int
+    payment_mode: PaymentMode
+    paid_minutes: int
+    included_minutes: int
+    unlock_price: int
+    hold_refused: bool
+    """Minute by minute: the next minute could not be held, so the paid ones are the last."""
+    next_minute_ms: int
+    """Minute by minute: the next one is held when this much is left."""
+    warn_first_ms: int
+    warn_last_ms: int
+    most_minutes: int
+    """What the session may come to with its extensions."""
     ending_now: EndingNow
 
 
@@ -97,6 +115,7 @@ def session_view(tx: Session, session_id: str, person_id: str) -> SessionView | 
         return receipt_of(tx, session)
     is_fan = person_id == session.fan_id
     other = tx.get_one(PersonRow, session.creator_id if is_fan else session.fan_id)
+    timers = timers_for(session.minute_ms)
     return SessionView(
         session_id=session.id,
         request_id=session.request_id,
@@ -123,6 +142,15 @@ def session_view(tx: Session, session_id: str, person_id: str) -> SessionView | 
         discount_percent=session.discount_percent,
         commission_percent=session.commission_percent,
         total_held=session.total_held,
+        payment_mode=msgspec.convert(session.payment_mode, PaymentMode),
+        paid_minutes=session.paid_minutes,
+        included_minutes=session.included_minutes,
+        unlock_price=session.unlock_price,
+        hold_refused=session.hold_refused,
+        next_minute_ms=timers.next_minute_ms,
+        warn_first_ms=timers.warn_first_ms,
+        warn_last_ms=timers.warn_last_ms,
+        most_minutes=MOST_MINUTES,
         ending_now=_ending_now(tx, session, is_fan),
     )
 

@@ -16,8 +16,9 @@ from models import ledger, log, lots
 from models.db import insert_into
 from models.flags import FlagRow
 from models.machine import move
-from models.services import rooms
+from models.services import rooms, subscriptions
 from models.services.announcements import balance_changed, session_changed
+from models.services.extending import tell_of_lost
 from models.sessions import SessionRow
 from models.settlement import AtFault, Bill, EndFacts, PaidFor, Row, Wish, bill, resolve_row
 from models.streams import StreamRow
@@ -36,24 +37,29 @@ def settle(tx: Session, session: SessionRow, facts: EndFacts | None, now: dateti
         wish=None if session.end_cause is None else msgspec.convert(session.end_cause, Wish),
         at_fault=None if session.at_fault is None else msgspec.convert(session.at_fault, AtFault),
         pause_leave_ms=timers_for(session.minute_ms).pause_leave_ms,
+        hold_refused=session.hold_refused,
     )
     result = bill_now(tx, session, row)
-    ledger.settle(
-        tx,
-        session.request_id,
-        creator_id=session.creator_id,
-        earnings=result.earnings,
-        commission=result.commission,
-        key=f"settle:{session.id}",
-        cause_id=session.cause_id,
-        now=now,
-    )
+    subscriptions.return_minutes(tx, session.request_id, result.included_used, now)
+    # A call of included minutes alone has nothing to settle.
+    if session.total_held > 0:
+        ledger.settle(
+            tx,
+            session.request_id,
+            creator_id=session.creator_id,
+            earnings=result.earnings,
+            commission=result.commission,
+            key=f"settle:{session.id}",
+            cause_id=session.cause_id,
+            now=now,
+        )
     _end(tx, session, row, facts, result, now)
     rooms.mark_closed(tx, session.room_id, now)
     _await_the_creator(tx, session, now)
     session_changed(tx, session, now)
     balance_changed(tx, session.fan_id, now)
     balance_changed(tx, session.creator_id, now)
+    tell_of_lost(tx, session, now)
     if result.billed_minutes == 0:
         _flag_zero_billed(tx, session, now)
     log.event(
@@ -79,6 +85,9 @@ def bill_now(tx: Session, session: SessionRow, row: Row) -> Bill:
         rate=session.rate_per_minute,
         commission_percent=session.commission_percent,
         minute_ms=session.minute_ms,
+        included_minutes=session.included_minutes,
+        unlock_price=session.unlock_price,
+        live=session.live_at is not None or session.delivered_ms > 0,
         bad_tokens=lots.bad_tokens_in(tx, session.request_id) if bad else 0,
     )
 
@@ -103,6 +112,9 @@ def _end(tx: Session, session: SessionRow, row: Row, facts: EndFacts | None, res
         paused_for_ms=seen.paused_for_ms,
         actual_duration_minutes=-(-session.delivered_ms // session.minute_ms),
         billed_minutes=result.billed_minutes,
+        included_used=result.included_used,
+        unlock_earned=result.unlock_earned,
+        next_hold_at=None,
         total_earnings=result.earnings,
         commission=result.commission,
         refunded=result.refunded,

@@ -17,7 +17,7 @@ from models.services.private_streams import (
     Quote,
     RequestView,
 )
-from models.services.sessions import Receipt, SessionView
+from models.services.sessions import ExtendedView, Receipt, SessionView
 from models.services.streams import StreamView
 from web import limits
 from web.api.schema import ANYONE, CREATOR, FAN, SIGNED_IN, Access, Api, Call, Nothing, Query
@@ -64,18 +64,30 @@ class OptionsBody(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RequestBody(msgspec.Struct, frozen=True, rename="camel"):
-    """A fan's wish; ``maxTotalCost`` is the total that the fan saw."""
+    """A fan's wish; ``maxTotalCost`` is the total that the fan saw.
+
+    With ``paymentMode`` ``per_minute`` the creator's minimum is held first and each next minute 20 s ahead.
+    """
 
     creator_id: Id
     stream_id: Id
     minutes: Minutes
     max_total_cost: Tokens | None = None
+    payment_mode: Literal["prepaid", "per_minute"] = "prepaid"
+    instant_unlock: bool = False
 
 
 class RequestId(msgspec.Struct, frozen=True, rename="camel"):
     """Names a request."""
 
     request_id: Id
+
+
+class ExtendBody(msgspec.Struct, frozen=True, rename="camel"):
+    """How many minutes more."""
+
+    session_id: Id
+    minutes: Minutes
 
 
 class SessionId(msgspec.Struct, frozen=True, rename="camel"):
@@ -141,7 +153,9 @@ class BlockList(msgspec.Struct, frozen=True):
 
 
 @api.read("/api/streaming/private-settings/<creator_id>", access=SIGNED_IN, answer=SettingsAnswer,
-          query=(Query("minutes", "For the fan's own quote; the minimum when left out.", 1, 240),),
+          query=(Query("minutes", "For the fan's own quote; the minimum when left out.", 1, 240),
+                 Query("perMinute", "1: the quote is for paying minute by minute.", 0, 1),
+                 Query("instantUnlock", "1: the quote is with the price of being accepted at once.", 0, 1)),
           errors=("NOT_FOUND",))  # fmt: skip
 def private_settings(tx: Session, call: Call[Nothing]) -> SettingsAnswer:
     """A creator's private-stream settings; for a fan also the fan's own quote."""
@@ -150,7 +164,15 @@ def private_settings(tx: Session, call: Call[Nothing]) -> SettingsAnswer:
     person = call.person
     quote = None
     if "fan" in person.roles and person.user_id != creator_id:
-        quote = private_streams.quote(tx, person.user_id, creator_id, call.query.get("minutes"))
+        quote = private_streams.quote(
+            tx,
+            person.user_id,
+            creator_id,
+            call.query.get("minutes"),
+            per_minute=call.query.get("perMinute") == 1,
+            instant_unlock=call.query.get("instantUnlock") == 1,
+            now=call.now,
+        )
     return _settings_answer(found, quote)
 
 
@@ -187,7 +209,8 @@ def put_creator_options(tx: Session, call: Call[OptionsBody]) -> CreatorOptions:
            idempotency="required", limits=(limits.PRIVATE_REQUEST,),
            errors=("INSUFFICIENT_TOKENS", "BLOCKED", "NOT_FOUND", "STREAM_NOT_LIVE", "PRIVATE_DISABLED",
                    "REQUEST_PENDING", "TOO_MANY_REQUESTS", "CREATOR_BUSY", "FAN_BUSY", "PRICE_CHANGED", "COOLDOWN",
-                   "NOT_A_FAN", "OWN_STREAM", "SPENDING_CAP", "SPENDING_FROZEN"))  # fmt: skip
+                   "NOT_A_FAN", "OWN_STREAM", "SPENDING_CAP", "SPENDING_FROZEN", "NOT_OFFERED",
+                   "CREATOR_UNAVAILABLE", "FAN_BOOKED"))  # fmt: skip
 def private_request(tx: Session, call: Call[RequestBody]) -> RequestView:
     """Ask for a private stream; the whole price is held until it is answered."""
     body = call.body
@@ -198,6 +221,8 @@ def private_request(tx: Session, call: Call[RequestBody]) -> RequestView:
         stream_id=body.stream_id,
         minutes=body.minutes,
         max_total_cost=body.max_total_cost,
+        payment_mode=body.payment_mode,
+        instant_unlock=body.instant_unlock,
         now=call.now,
         settings=call.house.settings,
         cause_id=call.cause_id,
@@ -241,6 +266,22 @@ def private_cancel(tx: Session, call: Call[RequestId]) -> Cancelled:
     """Take back a request that has not been answered; the tokens are free again at once."""
     private_streams.cancel(tx, call.body.request_id, fan_id=call.person.user_id, now=call.now)
     return Cancelled()
+
+
+@api.write("POST", "/api/streaming/private-extend", access=FAN, body=ExtendBody, answer=ExtendedView,
+           idempotency="required", limits=(limits.PRIVATE_EXTEND,),
+           errors=("INSUFFICIENT_TOKENS", "NOT_FOUND", "SESSION_NOT_LIVE", "CREATOR_UNAVAILABLE", "FAN_BOOKED",
+                   "SPENDING_CAP", "SPENDING_FROZEN"))  # fmt: skip
+def private_extend(tx: Session, call: Call[ExtendBody]) -> ExtendedView:
+    """Hold for more minutes of a running call at its rate; what does not reach it in time comes back."""
+    return sessions.extend(
+        tx,
+        call.body.session_id,
+        fan_id=call.person.user_id,
+        minutes=call.body.minutes,
+        key=call.key or call.cause_id,
+        now=call.now,
+    )
 
 
 @api.write("POST", "/api/streaming/private-end", access=SIGNED_IN, body=SessionId, answer=Settling, status=202,
