@@ -25,9 +25,15 @@ def renew_subscription(
         return False
     try:
         purchase = payments.charge_saved(
-            db, gateway, user_id=charge.user_id, tokens=charge.tokens, key=charge.key,
-            cause_id=charge.cause_id, now=now,
-        )  # fmt: skip
+            db,
+            gateway,
+            user_id=charge.user_id,
+            tokens=charge.tokens,
+            key=charge.key,
+            cause_id=charge.cause_id,
+            now=now,
+            currency=charge.currency,
+        )
     except PaymentRequired as error:
         log.event("renewal_refused", subscription_id=subscription_id, code=error.code, cause_id=charge.cause_id)
         db.run(lambda tx: renewals.tell_unpaid(tx, subscription_id, now))

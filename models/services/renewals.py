@@ -50,6 +50,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     tokens: int
     key: str
+    currency: str
+    """That in which the card was last charged."""
     cause_id: str
 
 
@@ -72,8 +74,19 @@ def charge_due(tx: Session, subscription_id: str, period: int) -> Charge | None:
         )
         .limit(1)
     )
-    key = begun or f"{row.id}:{period}:{max(1, row.tries)}"
-    return Charge(user_id=row.fan_id, tokens=row.price_tokens, key=key, cause_id=row.cause_id)
+    currency = tx.scalar(
+        select(PurchaseRow.currency)
+        .where(PurchaseRow.user_id == row.fan_id, PurchaseRow.succeeded_at.is_not(None))
+        .order_by(PurchaseRow.created_at.desc())
+        .limit(1)
+    )
+    return Charge(
+        user_id=row.fan_id,
+        tokens=row.price_tokens,
+        key=begun or f"{row.id}:{period}:{max(1, row.tries)}",
+        currency=currency or "USD",
+        cause_id=row.cause_id,
+    )
 
 
 def renew(tx: Session, subscription_id: str, period: int, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models import idempotency, ledger
 from models.errors import Conflict, Unavailable
 from models.idempotency import StoredResponse
-from models.services import accounts, payments, subscriptions
+from models.services import accounts, payments, purchases, subscriptions
 from models.services.subscriptions import PaidBy, SubscriptionView
 from web import limits
 from web.api.schema import CREATOR, FAN, SIGNED_IN, Api, Call, Nothing, answer_json
@@ -33,15 +33,17 @@ class Subscribe(msgspec.Struct, frozen=True, rename="camel"):
 class OfferAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What a creator offers now (prices in tokens a month), and the caller's own subscription.
 
-    Without ``priceTokens`` the creator offers none. ``savedCard``: the caller can pay with a card.
+    Without ``priceTokens`` the creator offers none. ``cardPriceMinor`` is what the caller's saved card would
+    be charged, in the currency's minor unit; left out without a saved card.
     """
 
     creator_id: str
     balance: int
-    saved_card: bool
     price_tokens: int | None = None
     included_minutes: int = 0
     discount_percent: int = 0
+    card_price_minor: int | None = None
+    currency: str = ""
     subscription: SubscriptionView | None = None
 
 
@@ -64,13 +66,15 @@ def subscription_offer(tx: Session, call: Call[Nothing]) -> OfferAnswer:
     creator_id, person_id = call.path["creator_id"], call.person.user_id
     subscriptions.check_creator(tx, creator_id)
     offer = subscriptions.offer_of(tx, creator_id)
+    by_card = offer is not None and payments.saved_customer(tx, person_id, call.house.gateway.name) is not None
     return OfferAnswer(
         creator_id=creator_id,
         balance=ledger.balance(tx, ledger.account_id("wallet", person_id)),
-        saved_card=payments.saved_customer(tx, person_id, call.house.gateway.name) is not None,
         price_tokens=offer.price_tokens if offer else None,
         included_minutes=offer.included_minutes if offer else 0,
         discount_percent=offer.discount_percent if offer else 0,
+        card_price_minor=_card_price(offer.price_tokens) if offer and by_card else None,
+        currency=call.house.settings.currency if by_card else "",
         subscription=subscriptions.between(tx, person_id, creator_id, call.now),
     )
 
@@ -124,6 +128,10 @@ def resume_subscription(tx: Session, call: Call[Nothing]) -> SubscriptionView:
     )
 
 
+def _card_price(tokens: int) -> int:
+    return purchases.exact_price(purchases.chargeable(tokens))
+
+
 def _claimed(call: Call[Subscribe]) -> StoredResponse | None:
     """The stored answer. None: the work is ours, or was begun under this key and goes on with its purchase."""
     try:
@@ -156,6 +164,7 @@ def _charge(call: Call[Subscribe]) -> None:
         key=f"subscribe:{call.key}",
         cause_id=call.cause_id,
         now=call.now,
+        currency=house.settings.currency,
     )
     if purchase.status != "succeeded":
         raise Unavailable("Your bank has not answered yet. Try again in a moment; you are charged once.")
