@@ -261,7 +261,7 @@ class StripeGateway(StripeConnect):
 
 
 def _event(event: sdk.Event) -> GatewayEvent:
-    kind, reference = _subject(event.type, event.data.object, getattr(event, "account", None))
+    kind, reference = _subject(event.type, event.data.object.to_dict(), getattr(event, "account", None))
     return GatewayEvent(event_id=event.id, kind=kind, type=event.type, reference=reference)
 
 

@@ -65,8 +65,7 @@ def id_of(named: Any) -> str | None:
 
 def meta(about: Any, name: str) -> str | None:
     """What we wrote onto an object of Stripe's."""
-    metadata = getattr(about, "metadata", None)
-    found: str | None = metadata.get(name) if metadata else None
+    found: str | None = getattr(getattr(about, "metadata", None), name, None)
     return found
 
 
