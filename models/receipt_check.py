@@ -21,6 +21,8 @@ from models.receipt_seal import seal_problems
 
 VALID, WRONG, UNCHECKED = 0, 1, 2
 """Exit codes: everything holds · something does not · it could not be checked."""
+KEYS_FILE = "greenroom-receipt-keys.json"
+"""As the site publishes it under /.well-known/."""
 Document = Mapping[str, Json]
 Keys = Mapping[str, Ed25519PublicKey]
 
@@ -329,11 +331,11 @@ def _whole(document: Document, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def run(file: Path, keys: Path) -> tuple[int, list[str]]:
-    """Check a file against a file of keys: the exit code, and what to say."""
+def run(file: Path, keys: Path | None = None) -> tuple[int, list[str]]:
+    """Check a file against a file of keys (None: KEYS_FILE beside it): the exit code, and what to say."""
     try:
         raw = file.read_bytes()
-        verdict = check(raw, read_keys(keys.read_bytes()))
+        verdict = check(raw, read_keys((keys or file.with_name(KEYS_FILE)).read_bytes()))
     except (OSError, CannotCheck) as error:
         return UNCHECKED, [f"NOT CHECKED: {error}"]
     said = [f"  ok    {fact}" for fact in verdict.facts] + [f"  WRONG {problem}" for problem in verdict.problems]
@@ -344,7 +346,7 @@ def main() -> int:
     """``python -m models.receipt_check FILE --keys KEYS``."""
     parser = argparse.ArgumentParser(description="Check a receipt or an export of receipts, offline.")
     parser.add_argument("file", type=Path)
-    parser.add_argument("--keys", type=Path, required=True, help="greenroom-receipt-keys.json, kept from the site")
+    parser.add_argument("--keys", type=Path, help=f"the site's public keys; left out: {KEYS_FILE} beside FILE")
     chosen = parser.parse_args()
     code, said = run(chosen.file, chosen.keys)
     print("\n".join(said))

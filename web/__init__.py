@@ -17,17 +17,41 @@ from models import log
 from models.config import Settings, load_settings
 from models.db import Database
 from models.gateways import gateway_for
+from models.receipt_keys import signing_key
 from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
-from web.api import bookings, health, openapi, rtc, spending, streaming, subscriptions, tips, wallet
+from web.api import (
+    bookings,
+    earnings,
+    health,
+    openapi,
+    receipts,
+    rtc,
+    spending,
+    streaming,
+    subscriptions,
+    tips,
+    wallet,
+)
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
 from web.rpc import NodeRpc
 
 ROOT = Path(__file__).resolve().parent.parent
-APIS = (auth_api.api, wallet.api, streaming.api, rtc.api, subscriptions.api, tips.api, spending.api, bookings.api)
+APIS = (
+    auth_api.api,
+    wallet.api,
+    streaming.api,
+    rtc.api,
+    subscriptions.api,
+    tips.api,
+    spending.api,
+    bookings.api,
+    earnings.api,
+    receipts.api,
+)
 _SOCKETS = (events.blueprint, signaling.blueprint)
 _SOCKET_NAMES = frozenset(blueprint.name for blueprint in _SOCKETS)
 
@@ -44,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=None)
     app.config["SECRET_KEY"] = settings.key("flask").hex()
     app.url_map.strict_slashes = False
+    signing_key(settings)  # a key file that is none is refused now, not at the first receipt
     house = _house(settings)
     app.extensions.update(
         {
@@ -85,6 +110,7 @@ def _register_views(app: Flask) -> None:
         app.register_blueprint(api.blueprint())
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
+    app.register_blueprint(receipts.blueprint)
     for blueprint in _SOCKETS:
         app.register_blueprint(blueprint)
     pages = import_module("web.pages")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 from flask import Flask
 from flask.cli import AppGroup
+from sqlalchemy import select
 
 import migrations
-from models import audit
+from models import audit, receipt_check
 from models.clock import utc_now
 from models.errors import DomainError
-from models.services import accounts
+from models.people import PersonRow
+from models.receipt_keys import signing_key
+from models.services import accounts, receipt_chain
 from web import sign_in
 from web.api import reference
 from web.context import Greenroom, greenroom
@@ -20,12 +24,13 @@ from web.context import Greenroom, greenroom
 database_group = AppGroup("db", help="The database.")
 accounts_group = AppGroup("accounts", help="People.")
 ledger_group = AppGroup("ledger", help="The books.")
+receipts_group = AppGroup("receipts", help="Signed receipts.")
 integrators_group = AppGroup("integrators", help="Programs of others.")
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
-    for group in (database_group, accounts_group, ledger_group, integrators_group):
+    for group in (database_group, accounts_group, ledger_group, receipts_group, integrators_group):
         app.cli.add_command(group)
     app.cli.add_command(write_docs)
 
@@ -75,6 +80,42 @@ def audit_ledger() -> None:
     click.echo(f"{report.accounts} accounts, {report.transfers} transfers: {verdict}")
     if not report.ok:
         raise click.exceptions.Exit(1)
+
+
+@receipts_group.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--keys", type=click.Path(path_type=Path), help=f"The site's keys; else {receipt_check.KEYS_FILE} beside it.")
+def verify_receipts(file: Path, keys: Path | None) -> None:
+    """Check a receipt, or a creator's export, offline; exits 1 when it does not hold, 2 when it cannot tell.
+
+    Opens no database and no connection. Without settings: python -m models.receipt_check.
+    """
+    code, said = receipt_check.run(file, keys)
+    click.echo("\n".join(said))
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@receipts_group.command("export")
+@click.argument("handle")
+def export_receipts(handle: str) -> None:
+    """Write a creator's whole chain to standard output, one signed document a line."""
+    house = _house()
+    with house.database.reading() as tx:
+        creator_id = tx.scalar(select(PersonRow.id).where(PersonRow.handle == handle))
+        if creator_id is None:
+            raise click.ClickException("There is nobody of that handle.")
+        for line in receipt_chain.export(tx, creator_id, signing_key(house.settings), utc_now()):
+            click.echo(line, nl=False)
+
+
+@receipts_group.command("keys")
+def write_keys() -> None:
+    """Write the public keys, present and past, to standard output: the file that ``verify`` wants."""
+    house = _house()
+    with house.database.reading() as tx:
+        keys = receipt_chain.published_keys(tx, signing_key(house.settings))
+    click.echo(msgspec.json.format(msgspec.json.encode(keys)))
 
 
 @integrators_group.command("create-token")

@@ -93,7 +93,6 @@ CODES: dict[str, Code] = {
     "COMPLAINT_MADE": Code(409, "One complaint for each side of a session."),
     "COMPLAINT_LATE": Code(409, "More than 48 hours since the receipt."),
     "COMPLAINT_DECIDED": Code(409, "The complaint has been decided."),
-    "NOT_SETTLED": Code(409, "Nothing was paid for that yet."),
     "NOT_REVERSIBLE": Code(409, "The transfer cannot be reversed."),
     "NOT_UNSPENT": Code(409, "Fewer tokens of that purchase are unspent."),
     "NOT_SETTLED": Code(409, "Nothing was paid for that, or not yet."),

@@ -149,6 +149,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _answer(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
+    if endpoint.media != "application/json":
+        return {"description": endpoint.summary.split("\n")[0], "content": {endpoint.media: {}}}
     choices = [schemas[kind] for kind in endpoint.answer]
     return {
         "description": " Or: ".join((kind.__doc__ or "").strip().split("\n")[0] for kind in endpoint.answer),

@@ -87,6 +87,8 @@ class Endpoint:
     limits: tuple[Limit, ...]
     csrf: bool
     mode: Mode
+    media: str = "application/json"
+    """The kind of the answer; what is no JSON is a Response that the handler makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Api:
         query: tuple[Query, ...] = (),
         limits: tuple[Limit, ...] = (),
         csrf: bool = True,
+        media: str = "application/json",
     ) -> Callable[[Handler], Handler]:
         def remember(handler: Handler) -> Handler:
             endpoint = Endpoint(
@@ -175,6 +178,7 @@ class Api:
                 limits=limits,
                 csrf=csrf,
                 mode=mode,
+                media=media,
             )
             self.endpoints.append((endpoint, handler))
             return handler
