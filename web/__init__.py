@@ -22,6 +22,7 @@ from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
 from web.api import auth as auth_api
 from web.api import (
+    admin,
     bookings,
     earnings,
     health,
@@ -51,6 +52,7 @@ APIS = (
     bookings.api,
     earnings.api,
     receipts.api,
+    admin.api,
 )
 _SOCKETS = (events.blueprint, signaling.blueprint)
 _SOCKET_NAMES = frozenset(blueprint.name for blueprint in _SOCKETS)

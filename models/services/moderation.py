@@ -165,7 +165,7 @@ def _locked(tx: Session, user_id: str) -> PersonRow:
 def _locked_admins(tx: Session) -> set[str]:
     """Who can act as an admin; nobody else changes that before this transaction ends."""
     active = select(PersonRow.id).where(PersonRow.is_admin, PersonRow.locked_at.is_(None)).order_by(PersonRow.id)
-    return set(tx.scalars(active.with_for_update()))
+    return set(tx.scalars(active.with_for_update(key_share=True)))
 
 
 def _keep_an_admin(admins: set[str], going: str) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 import msgspec
+from sqlalchemy.orm import Session
 
 from models import grants, log
 from models.clock import rfc3339, utc_now
@@ -17,7 +18,8 @@ from models.errors import Forbidden, NotFound, Unconfirmed
 from models.grants import Grant
 from models.ids import new_id
 from models.messages.commands import Reason
-from models.services import rooms, termination
+from models.services import operations, rooms, termination
+from models.services.accounts import Caller
 from models.services.termination import Ticket
 from web import limits
 from web.api.schema import Access, Api, Call
@@ -55,12 +57,16 @@ class GrantAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TerminateBody(msgspec.Struct, frozen=True, rename="camel"):
-    """Whom to cut out of which room. ``reason`` is a label; ``atFault`` an admin's finding (MODERATION)."""
+    """Whom to cut out of which room. ``reason`` is a label; ``atFault`` an admin's finding (MODERATION).
+
+    ``note``: an admin's own words for the record of acts.
+    """
 
     room_id: RoomId
     user_id: UserId
     reason: Reason
     at_fault: Literal["fan", "creator", "none"] | None = None
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -110,6 +116,32 @@ def _expiry(call: Call[GrantBody]) -> str:
     return rfc3339(call.now + timedelta(seconds=grants.LIFETIME_SECONDS))
 
 
+def _record_cut(tx: Session, call: Call[TerminateBody], caller: Caller) -> Ticket:
+    """What is to happen, and, if an admin wants it, that they did."""
+    body, now = call.body, utc_now()
+    ticket = termination.terminate(
+        tx,
+        room_id=body.room_id,
+        user_id=body.user_id,
+        reason=body.reason,
+        label_by=caller,
+        at_fault=body.at_fault,
+        now=now,
+    )
+    if caller.person is not None:
+        operations.record(
+            tx,
+            caller.person.user_id,
+            "participant_cut",
+            body.room_id,
+            body.note.strip() or body.reason,
+            after={"userId": body.user_id, "reason": body.reason, "atFault": body.at_fault},
+            cause_id=call.cause_id,
+            now=now,
+        )
+    return ticket
+
+
 @api.own("POST", "/api/rtc/terminate-stream", access=OPERATOR, body=TerminateBody, answer=Success,
          errors=("NOT_CONNECTED", "UNCONFIRMED"))  # fmt: skip
 def terminate_stream(call: Call[TerminateBody]) -> Success:
@@ -119,17 +151,7 @@ def terminate_stream(call: Call[TerminateBody]) -> Success:
     if body.at_fault is not None and caller.person is None:
         raise Forbidden("Only an admin says who was at fault.", field="atFault")
     # The service commits what is to happen; asking the node comes after, outside any transaction.
-    ticket: Ticket = call.house.database.run(
-        lambda tx: termination.terminate(
-            tx,
-            room_id=body.room_id,
-            user_id=body.user_id,
-            reason=body.reason,
-            label_by=caller,
-            at_fault=body.at_fault,
-            now=utc_now(),
-        )
-    )
+    ticket = call.house.database.run(lambda tx: _record_cut(tx, call, caller))
     if ticket.command is None or ticket.node_id is None:
         return Success()
     reply = call.house.rpc.call(ticket.node_id, ticket.command, CONFIRM_SECONDS)
