@@ -69,18 +69,123 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "lot {} of {} tokens accounts for {}",
         (
-            "SELECT l.id, l.tokens, l.free + l.reversed + COALESCE(SUM(u.held + u.spent), 0) FROM token_lots l"
-            " LEFT JOIN lot_uses u ON u.lot_id = l.id GROUP BY l.id, l.tokens, l.free, l.reversed"
-            " HAVING l.tokens <> l.free + l.reversed + COALESCE(SUM(u.held + u.spent), 0)"
+            "SELECT l.id, l.tokens, l.free + l.reversed + l.withdrawn + COALESCE(SUM(u.held + u.spent), 0)"
+            " FROM token_lots l LEFT JOIN lot_uses u ON u.lot_id = l.id"
+            " GROUP BY l.id, l.tokens, l.free, l.reversed, l.withdrawn"
+            " HAVING l.tokens <> l.free + l.reversed + l.withdrawn + COALESCE(SUM(u.held + u.spent), 0)"
+        ),
+    ),
+    (
+        "lots of {} sum to {}, its transfers brought {}",
+        (
+            "SELECT x.origin, x.tokens, COALESCE(-a.balance, 0) FROM (SELECT l.origin,"
+            " SUM(l.tokens - l.reversed - l.withdrawn) - COALESCE(SUM((SELECT SUM(u.recovered) FROM lot_uses u"
+            " WHERE u.lot_id = l.id)), 0) AS tokens FROM token_lots l WHERE l.source = 'purchase'"
+            " GROUP BY l.origin) x"
+            " LEFT JOIN accounts a ON a.id = x.origin WHERE x.tokens <> COALESCE(-a.balance, 0)"
+        ),
+    ),
+    (
+        "promo gave {} tokens, its lots and what came back of them sum to {}",
+        (
+            "SELECT x.gave, x.lots FROM (SELECT"
+            " COALESCE((SELECT -SUM(balance) FROM accounts WHERE kind = 'promo'), 0) AS gave,"
+            " COALESCE((SELECT SUM(tokens - reversed - withdrawn) FROM token_lots WHERE source = 'promo'), 0)"
+            " - COALESCE((SELECT SUM(promo) FROM holds), 0) AS lots) x WHERE x.gave <> x.lots"
+        ),
+    ),
+    (
+        "lot {} of source {} came from {}",
+        (
+            "SELECT id, source, origin FROM token_lots WHERE (source = 'promo') <> (origin = 'promo')"
+            " OR (source = 'promo' AND bad_at IS NOT NULL)"
         ),
     ),
     (
         "hold {} holds {} and paid {}, its lots hold {} and paid {}",
         (
-            "SELECT h.reference, h.amount, h.earnings + h.commission, COALESCE(SUM(u.held), 0),"
+            "SELECT h.reference, h.amount, h.earnings + h.commission - h.refunded, COALESCE(SUM(u.held), 0),"
             " COALESCE(SUM(u.spent), 0) FROM holds h LEFT JOIN lot_uses u ON u.reference = h.reference"
-            " GROUP BY h.reference, h.amount, h.earnings, h.commission HAVING h.amount <> COALESCE(SUM(u.held), 0)"
-            " OR h.earnings + h.commission <> COALESCE(SUM(u.spent), 0)"
+            " GROUP BY h.reference, h.amount, h.earnings, h.commission, h.refunded"
+            " HAVING h.amount <> COALESCE(SUM(u.held), 0)"
+            " OR h.earnings + h.commission - h.refunded <> COALESCE(SUM(u.spent), 0)"
+        ),
+    ),
+    (
+        "hold {} had {} taken back for bad payments, its lots had {}",
+        (
+            "SELECT h.reference, h.recovered, COALESCE(SUM(u.recovered), 0) FROM holds h LEFT JOIN lot_uses u"
+            " ON u.reference = h.reference GROUP BY h.reference, h.recovered"
+            " HAVING h.recovered <> COALESCE(SUM(u.recovered), 0)"
+        ),
+    ),
+    (
+        "lot {} is good or a gift, and {} of it were taken back",
+        (
+            "SELECT l.id, l.reversed + COALESCE(SUM(u.recovered), 0) FROM token_lots l LEFT JOIN lot_uses u"
+            " ON u.lot_id = l.id WHERE l.bad_at IS NULL GROUP BY l.id, l.reversed"
+            " HAVING l.reversed + COALESCE(SUM(u.recovered), 0) <> 0"
+        ),
+    ),
+    (
+        "{}: pending are {}, the settled holds' parts sum to {}",
+        (
+            "SELECT a.id, a.balance, COALESCE(SUM(h.pending), 0) FROM accounts a LEFT JOIN holds h"
+            " ON h.creator_id = a.owner_id WHERE a.kind = 'earnings_pending' GROUP BY a.id, a.balance"
+            " HAVING a.balance <> COALESCE(SUM(h.pending), 0)"
+        ),
+    ),
+    (
+        "hold {} is contested and cleared {} tokens since {}",
+        (
+            "SELECT h.reference, -SUM(e.amount), h.contested_at FROM holds h JOIN transfers t"
+            " ON t.reference = h.reference AND t.kind = 'clear' AND t.created_at > h.contested_at JOIN entries e"
+            " ON e.transfer_id = t.id AND e.amount < 0 WHERE h.contested_at IS NOT NULL"
+            " GROUP BY h.reference, h.contested_at"
+        ),
+    ),
+    (
+        "hold {} was cleared before it was due, or never due",
+        "SELECT reference FROM holds WHERE cleared_at IS NOT NULL AND (clears_at IS NULL OR status <> 'settled')",
+    ),
+    (
+        "fees have {}, the settled holds left {}",
+        (
+            "SELECT x.fees, x.kept FROM (SELECT"
+            " COALESCE((SELECT SUM(balance) FROM accounts WHERE kind = 'fees'), 0) AS fees,"
+            " COALESCE((SELECT SUM(commission - fee_back) FROM holds), 0) AS kept) x WHERE x.fees <> x.kept"
+        ),
+    ),
+    (
+        "{}: the transfers of its settled holds paid {}, they say {}",
+        (
+            "SELECT h.reference, COALESCE(SUM(e.amount), 0), h.earnings + h.commission FROM holds h"
+            " LEFT JOIN transfers t ON t.reference = h.reference AND t.kind IN ('settle', 'tip', 'subscription')"
+            " LEFT JOIN (SELECT e.transfer_id, SUM(e.amount) AS amount FROM entries e JOIN accounts a"
+            " ON a.id = e.account_id AND a.kind IN ('earnings_pending', 'fees') GROUP BY e.transfer_id) e"
+            " ON e.transfer_id = t.id WHERE h.status = 'settled' GROUP BY h.reference, h.earnings, h.commission"
+            " HAVING COALESCE(SUM(e.amount), 0) <> h.earnings + h.commission"
+        ),
+    ),
+    (
+        "{} {} has no settled hold",
+        (
+            "SELECT t.kind, t.id FROM transfers t WHERE t.kind IN ('settle', 'tip', 'subscription') AND NOT EXISTS"
+            " (SELECT 1 FROM holds h WHERE h.reference = t.reference AND h.status = 'settled')"
+        ),
+    ),
+    (
+        "{} was paid {} times",
+        (
+            "SELECT reference, COUNT(*) FROM transfers WHERE kind IN ('settle', 'tip', 'subscription')"
+            " GROUP BY reference HAVING COUNT(*) > 1"
+        ),
+    ),
+    (
+        "{} owes {} and has {} tokens of cleared earnings",
+        (
+            "SELECT d.owner_id, -d.balance, e.balance FROM accounts d JOIN accounts e ON e.owner_id = d.owner_id"
+            " AND e.kind = 'earnings' WHERE d.kind = 'debt' AND d.balance < 0 AND e.balance > 0"
         ),
     ),
 )
@@ -103,20 +208,28 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
-        "{} tokens are held for {}, which is neither an open request nor a running session",
+        "booking {} has {} tokens held, {} were promised",
+        (
+            "SELECT b.id, COALESCE(h.amount, 0), b.total_cost FROM bookings b LEFT JOIN holds h"
+            " ON h.reference = b.request_id WHERE b.status = 'booked' AND b.total_cost <> COALESCE(h.amount, 0)"
+        ),
+    ),
+    (
+        "{} tokens are held for {}, which is neither an open request nor a booking nor a running session",
         (
             "SELECT h.amount, h.reference FROM holds h WHERE h.amount <> 0 AND NOT EXISTS (SELECT 1 FROM"
             " private_stream_requests r WHERE r.id = h.reference AND r.status IN ('queued', 'pending'))"
             " AND NOT EXISTS (SELECT 1 FROM private_stream_sessions s WHERE s.request_id = h.reference"
-            " AND s.status <> 'ended')"
+            " AND s.status <> 'ended') AND NOT EXISTS (SELECT 1 FROM bookings b WHERE b.request_id = h.reference"
+            " AND b.status = 'booked')"
         ),
     ),
     (
         "session {} is {} and has {} settlements",
         (
             "SELECT s.id, s.status, COUNT(t.id) FROM private_stream_sessions s LEFT JOIN transfers t"
-            " ON t.reference = s.request_id AND t.kind = 'settle' GROUP BY s.id, s.status"
-            " HAVING COUNT(t.id) <> CASE WHEN s.status = 'ended' THEN 1 ELSE 0 END"
+            " ON t.reference = s.request_id AND t.kind = 'settle' GROUP BY s.id, s.status, s.total_held"
+            " HAVING COUNT(t.id) <> CASE WHEN s.status = 'ended' AND s.total_held > 0 THEN 1 ELSE 0 END"
         ),
     ),
     (

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, event, text
+from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, MetaData, event, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import Base, UtcDateTime, one_of
@@ -105,8 +106,9 @@ class HoldRow(Base):
         CheckConstraint(
             "recovered >= 0 AND refunded >= 0 AND recovered + refunded <= earnings + commission", name="taken_back"
         ),
+        CheckConstraint("0 <= fee_back AND fee_back <= commission", name="fee_back"),
         CheckConstraint("0 <= pending AND pending <= earnings AND promo >= 0", name="pending"),
-        CheckConstraint("status = 'settled' OR (creator_id IS NULL AND NOT contested)", name="settled"),
+        CheckConstraint("status = 'settled' OR (creator_id IS NULL AND contested_at IS NULL)", name="settled"),
         Index(None, "fan_id", "created_at"),
         Index("ix_holds_pending", "clears_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
         Index("ix_holds_pending_of", "creator_id", sqlite_where=_PENDING, postgresql_where=_PENDING),
@@ -126,17 +128,29 @@ class HoldRow(Base):
     """Of earnings and commission together: taken back because a payment was bad."""
     refunded: Mapped[int] = mapped_column(BigInteger, default=0)
     """Of earnings and commission together: given back to the fan."""
+    fee_back: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of ``recovered`` and ``refunded``: what the commission gave."""
     pending: Mapped[int] = mapped_column(BigInteger, default=0)
     """Of the creator's pending earnings: what came from here. What a creator has pending is their sum."""
     promo: Mapped[int] = mapped_column(BigInteger, default=0)
     """Of the earnings: went back to promo when they cleared, because gift tokens never pay out."""
-    contested: Mapped[bool] = mapped_column(default=False)
-    """A complaint is open: the earnings stay pending."""
+    contested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """A complaint is open since then: the earnings stay pending."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     clears_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the earnings may leave the clearing period."""
     cleared_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @hybrid_property
+    def contested(self) -> bool:
+        """Whether a complaint is open."""
+        return self.contested_at is not None
+
+    @contested.inplace.expression
+    @classmethod
+    def _contested(cls) -> ColumnElement[bool]:
+        return cls.contested_at.is_not(None)
 
 
 class LotRow(Base):

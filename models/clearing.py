@@ -6,7 +6,7 @@ Then it first pays the creator's debt; what gifts paid for goes back to promo. K
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,14 +20,16 @@ from models.postings import Transfer, account_id, check_amount, entries_of, firs
 CLEARING_DAYS = 30
 
 
-def clear_due(tx: Session, now: datetime, *, limit: int = 500) -> int:
+def clear_due(tx: Session, now: datetime, *, limit: int = 500, clearing_days: int = CLEARING_DAYS) -> int:
     """Clear what is due and not contested, the oldest first, each in a transfer of its own; how many those were.
 
-    pending → debt, then earnings; the part that gifts paid for → promo.
+    pending → debt, then earnings; the part that gifts paid for → promo. A shorter ``clearing_days`` holds for
+    what is pending already as well.
     """
+    by = now + timedelta(days=CLEARING_DAYS - clearing_days)
     due = (
         select(HoldRow)
-        .where(HoldRow.pending > 0, HoldRow.clears_at <= now, HoldRow.contested.is_(False))
+        .where(HoldRow.pending > 0, HoldRow.clears_at <= by, HoldRow.contested_at.is_(None))
         .order_by(HoldRow.clears_at, HoldRow.reference)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -39,7 +41,7 @@ def clear_due(tx: Session, now: datetime, *, limit: int = 500) -> int:
     return len(rows)
 
 
-def contest(tx: Session, reference: str) -> None:
+def contest(tx: Session, reference: str, now: datetime) -> None:
     """A complaint: the earnings stay pending until ``uncontest``.
 
     Raises NotFound, Conflict NOT_SETTLED while nothing was paid. What has cleared stays cleared.
@@ -47,13 +49,13 @@ def contest(tx: Session, reference: str) -> None:
     row = locked_hold(tx, reference)
     if row.status != "settled":
         raise Conflict("Nothing was paid for that yet.", code="NOT_SETTLED")
-    row.contested = True
+    row.contested_at = row.contested_at or now
     tx.flush()
 
 
 def uncontest(tx: Session, reference: str) -> None:
     """The complaint is decided: the earnings clear when they are due. Raises NotFound."""
-    locked_hold(tx, reference).contested = False
+    locked_hold(tx, reference).contested_at = None
     tx.flush()
 
 

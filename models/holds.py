@@ -47,7 +47,8 @@ def hold_of(tx: Session, reference: str) -> HoldView | None:
     row = tx.get(HoldRow, reference, populate_existing=True)
     if row is None:
         return None
-    return HoldView(**{field: getattr(row, field) for field in HoldView.__struct_fields__})
+    figures = {field: getattr(row, field) for field in HoldView.__struct_fields__ if field != "contested"}
+    return HoldView(**figures, contested=row.contested_at is not None)
 
 
 def locked_hold(tx: Session, reference: str) -> HoldRow:
@@ -78,20 +79,15 @@ def left(row: HoldRow) -> int:
 
 def fee_of(row: HoldRow, amount: int) -> int:
     """The fee's part of the next ``amount`` tokens taken back; below zero: of the last ones, returned."""
-
-    def of_first(tokens: int) -> int:
-        return tokens * row.commission // (row.earnings + row.commission)
-
-    taken = row.recovered + row.refunded
-    return of_first(taken + amount) - of_first(taken)
+    if amount == 0:
+        return 0
+    taken = row.recovered + row.refunded + amount
+    return taken * row.commission // (row.earnings + row.commission) - row.fee_back
 
 
 def net_earnings(row: HoldRow, less: int = 0) -> int:
     """What the creator has earned by it after all that was taken back, and after ``less`` more tokens."""
-    if row.earnings + row.commission == 0:
-        return 0
-    taken = row.recovered + row.refunded + less
-    return row.earnings - (taken - taken * row.commission // (row.earnings + row.commission))
+    return row.earnings - (row.recovered + row.refunded + less - row.fee_back - fee_of(row, less))
 
 
 def gift_part(row: HoldRow, promo_spent: int, less: int = 0) -> int:
@@ -112,6 +108,7 @@ def take_from_the_paid(tx: Session, row: HoldRow, amount: int, *, gifts: int = 0
     pending = sum(tokens for _, tokens in bites)
     if not may_owe and owed > pending + cleared:
         raise Conflict("The creator's earnings do not have it.", code="NOT_REVERSIBLE")
+    row.fee_back += fee
     for bitten, tokens in bites:
         bitten.pending -= tokens
     owed -= pending
@@ -133,7 +130,7 @@ def _pending_bites(tx: Session, row: HoldRow, owed: int) -> list[tuple[HoldRow, 
     others = (
         select(HoldRow)
         .where(HoldRow.creator_id == row.creator_id, HoldRow.pending > 0, HoldRow.reference != row.reference)
-        .order_by(HoldRow.contested, HoldRow.clears_at, HoldRow.reference)
+        .order_by(HoldRow.contested_at.is_not(None), HoldRow.clears_at, HoldRow.reference)
         .with_for_update()
         .execution_options(populate_existing=True)
     )

@@ -97,10 +97,11 @@ def balances(tx: Session, owner_id: str) -> dict[str, int]:
 def hold(
     tx: Session, fan_id: str, amount: int, *, key: str, reference: str, cause_id: str, now: datetime
 ) -> Transfer:
-    """Reserve ``amount`` tokens, wallet → held, for ``reference``; again for the same reference adds to it.
+    """Reserve ``amount`` tokens, wallet → held, for ``reference``; again for the same reference adds to it,
+    also after all of it was released.
 
     Raises PaymentRequired (``required``, ``balance``), Forbidden SPENDING_FROZEN or SPENDING_CAP, Conflict
-    HOLD_CLOSED when the reference's hold was already released or settled, Invalid for no amount of tokens.
+    HOLD_CLOSED when the reference's hold was settled, Invalid for no amount of tokens.
     """
     check_amount(amount)
     available = lock_balance(tx, account_id("wallet", fan_id))
@@ -113,8 +114,9 @@ def hold(
     if row is None:
         row = HoldRow(reference=reference, fan_id=fan_id, status="open", amount=0, created_at=now)
         tx.add(row)
-    elif row.status != "open" or row.fan_id != fan_id:
+    elif row.status == "settled" or row.fan_id != fan_id:
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
+    row.status, row.closed_at = "open", None
     row.amount += amount
     tx.flush()
     lots.draw(tx, fan_id, reference, amount)

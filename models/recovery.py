@@ -66,6 +66,7 @@ def lot_good_again(tx: Session, lot_id: str, *, cause_id: str, now: datetime) ->
         fee = -fee_of(row, -use.recovered)
         entries[account_id("fees")] += fee
         back.setdefault(payee(row), []).append((row, use.recovered - fee))
+        row.fee_back -= fee
         row.recovered -= use.recovered
         use.recovered = 0
     for creator_id, holds in sorted(back.items()):
@@ -132,23 +133,21 @@ def _take_spent(tx: Session, lot: LotRow, cause_id: str, now: datetime) -> int:
 def _return_to_creator(
     tx: Session, creator_id: str, holds: Sequence[tuple[HoldRow, int]], taken: Counter[str]
 ) -> Counter[str]:
-    """Where the creator's part goes: outstanding debt, our loss, pending as before, and cleared earnings."""
+    """Where the creator's part goes: pending as before, outstanding debt, our loss, and cleared earnings."""
     debt, loss, pending, earnings = (
         account_id(kind, creator_id) for kind in ("debt", "chargeback_loss", "earnings_pending", "earnings")
     )
     rest = sum(tokens for _, tokens in holds)
     entries: Counter[str] = Counter()
-    entries[debt] = min(rest, taken[debt], -lock_balance(tx, debt))
-    rest -= entries[debt]
-    entries[loss] = min(rest, taken[debt] - entries[debt], -lock_balance(tx, loss))
-    rest -= entries[loss]
-    may_be_pending = min(rest, taken[pending])
     for row, _ in holds:
-        tokens = min(may_be_pending, net_earnings(row) - row.promo - row.pending)
+        tokens = min(rest, taken[pending] - entries[pending], net_earnings(row) - row.promo - row.pending)
         row.pending += tokens
         entries[pending] += tokens
-        may_be_pending -= tokens
-    entries[earnings] = rest - entries[pending]
+        rest -= tokens
+    entries[debt] = min(rest, -lock_balance(tx, debt))
+    rest -= entries[debt]
+    entries[loss] = min(rest, max(0, taken[debt] - entries[debt]), -lock_balance(tx, loss))
+    entries[earnings] = rest - entries[loss]
     return entries
 
 

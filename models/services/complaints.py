@@ -80,7 +80,7 @@ def complain(tx: Session, session_id: str, *, by_id: str, reason: str, now: date
     tx.add(row)
     tx.flush()
     if was_paid(session):
-        ledger.contest(tx, session.request_id)
+        ledger.contest(tx, session.request_id, now)
     _tell(tx, session, row, now)
     log.event("complaint_made", session_id=session_id, cause_id=session.cause_id, side=row.side)
     return _view(row)

@@ -41,7 +41,7 @@ DAMAGE = {
     ),
     "a hold that outlived its request": (
         "UPDATE private_stream_requests SET status = 'expired' WHERE status = 'pending'",
-        "neither an open request nor a running session",
+        "neither an open request nor a booking nor a running",
     ),
     "a settlement of a running session": (
         "UPDATE private_stream_sessions SET status = 'settling' WHERE status = 'ended'",

@@ -171,12 +171,18 @@ def test_a_part_can_be_released(book: Book, fan: str) -> None:
     book.check()
 
 
-def test_a_closed_hold_takes_no_more(book: Book, fan: str) -> None:
+def test_a_hold_that_was_released_can_hold_again_and_a_settled_one_cannot(
+    book: Book, fan: str, creator: str
+) -> None:
     book.hold(fan, 400)
     book.release()
+    book.hold(fan, 100, key="hold-2")
+    assert book.balances(fan) == {"wallet": 900, "held": 100}
+    book.settle(creator, 80, 20)
     with pytest.raises(Conflict) as refusal:
-        book.hold(fan, 100, key="hold-2")
+        book.hold(fan, 100, key="hold-3")
     assert refusal.value.code == "HOLD_CLOSED"
+    book.check()
 
 
 def test_nothing_held_is_nothing_to_release_or_settle(book: Book, creator: str) -> None:
