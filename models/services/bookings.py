@@ -84,13 +84,10 @@ def open_slots(
         raise Forbidden("Only creators open times.", code="NOT_A_CREATOR")
     lock_people(tx, creator.user_id)
     agenda = agenda_for(minute_ms)
-    taken = list(
-        tx.execute(
-            select(SlotRow.starts_at, SlotRow.ends_at).where(
-                SlotRow.creator_id == creator.user_id, SlotRow.status != "withdrawn", SlotRow.ends_at > now
-            )
-        ).tuples()
+    theirs = select(SlotRow.starts_at, SlotRow.ends_at).where(
+        SlotRow.creator_id == creator.user_id, SlotRow.status != "withdrawn", SlotRow.ends_at > now
     )
+    taken: list[tuple[datetime, datetime]] = [(start, end) for start, end in tx.execute(theirs)]
     if len(taken) + len(wanted) > OPEN_SLOTS:
         raise Conflict(f"At most {OPEN_SLOTS} times are open at once.", code="TOO_MANY_SLOTS", limit=OPEN_SLOTS)
     rows = []
