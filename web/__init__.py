@@ -20,13 +20,13 @@ from models.gateways import gateway_for
 from models.receipt_keys import signing_key
 from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
-from web.api import auth as auth_api
 from web.api import (
     admin,
     bookings,
     earnings,
     health,
     openapi,
+    payments,
     receipts,
     rtc,
     spending,
@@ -35,6 +35,7 @@ from web.api import (
     tips,
     wallet,
 )
+from web.api import auth as auth_api
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
@@ -44,6 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 APIS = (
     auth_api.api,
     wallet.api,
+    payments.api,
     streaming.api,
     rtc.api,
     subscriptions.api,

@@ -48,6 +48,7 @@ TIP = Limit("tip", 30, 60, "caller")
 SUBSCRIBE = Limit("subscribe", 20, 60, "caller")
 PAYOUT = Limit("payout", 20, 60, "caller")
 COMPLAINT = Limit("complaint", 20, 3600, "caller")
+PURCHASE_REFRESH = Limit("purchase-refresh", 60, 60, "caller")
 REFUND = Limit("refund", 60, 60, "caller")
 
 SLOTS = Limit("slots", 60, 60, "caller")

@@ -17,7 +17,7 @@ from models import outbox
 from models.db import Database, insert_into
 from models.operations import DeadLetterRow
 from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
-from models.services import audits, dead_letters, presence, processes, sessions
+from models.services import audits, dead_letters, payments, presence, processes, purchase_refunds, sessions
 from models.timing import Timers
 
 KEEP_INBOX = timedelta(days=30)
@@ -26,6 +26,7 @@ KEEP_IDEMPOTENCY_KEYS = timedelta(days=1)
 KEEP_RATE_LIMITS = timedelta(days=1)
 KEEP_PUBLISHED = timedelta(hours=1)
 HOUSEKEEPING_MS = 600_000
+RECONCILE_MS = 15_000
 AUDIT_MS = 3_600_000
 
 
@@ -41,6 +42,7 @@ def jobs_for(timers: Timers) -> tuple[Job, ...]:
     """All periodic jobs of the house."""
     return (
         Job("poll_payments", timers.poll_ms, poll_payments),
+        Job("reconcile_payments", RECONCILE_MS, reconcile_payments),
         Job("housekeeping", HOUSEKEEPING_MS, housekeeping),
         Job("audit_books", AUDIT_MS, audit_books),
     )
@@ -58,9 +60,17 @@ def run_due(db: Database, jobs: Sequence[Job], now: datetime) -> int:
 
 
 def poll_payments(tx: Session, now: datetime) -> None:
-    """Have a worker ask about the payments behind each running session."""
+    """Have a worker ask about the payments behind each running session and each open request."""
     for session_id in sessions.running_sessions(tx):
         outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id, now=now)
+    for request_id in payments.open_requests_paid(tx):
+        outbox.actor(tx, "payments", "poll_request_payments", request_id, cause_id=request_id, now=now)
+
+
+def reconcile_payments(tx: Session, now: datetime) -> None:
+    """Have a worker ask what became of purchases and refunds that nobody has heard of for a minute."""
+    payments.reconcile_due(tx, now)
+    purchase_refunds.ask_again(tx, now)
 
 
 def audit_books(tx: Session, now: datetime) -> None:

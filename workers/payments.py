@@ -14,7 +14,7 @@ from models import log
 from models.db import Database
 from models.errors import NotFound, Unavailable
 from models.gateways.base import PaymentGateway
-from models.services import payments
+from models.services import payments, purchase_refunds
 from models.services.purchases import find_purchase
 
 
@@ -34,6 +34,22 @@ def poll_request_payments(db: Database, gateway: PaymentGateway, request_id: str
     with db.reading() as tx:
         behind = payments.paid_from(tx, request_id)
     return _look_at(db, gateway, behind, request_id, now)
+
+
+def reconcile_purchase(db: Database, gateway: PaymentGateway, purchase_id: str, now: datetime) -> None:
+    """Find out what became of a purchase; while the gateway is away the clock has it asked again each minute."""
+    try:
+        payments.reconcile(db, gateway, purchase_id, now)
+    except Unavailable as error:
+        log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=purchase_id)
+
+
+def send_refund(db: Database, gateway: PaymentGateway, refund_id: str, now: datetime) -> None:
+    """Put a refund before the gateway, or ask about it; again each minute until there is an answer."""
+    try:
+        purchase_refunds.send(db, gateway, refund_id, now)
+    except Unavailable as error:
+        log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=refund_id)
 
 
 def _look_at(

@@ -10,7 +10,7 @@ from models.db import Database
 from models.gateways.base import PaymentGateway
 from models.messages.codec import UnknownMessage
 from models.messages.routing import MEDIA_EVENTS_ACTOR, MEDIA_EVENTS_QUEUE
-from models.services import payouts
+from models.services import payouts, webhooks
 from workers import events, payments, rules, subscriptions
 from workers.broker import Broker
 
@@ -35,6 +35,22 @@ def declare_actors(broker: Broker, db: Database, gateway: PaymentGateway) -> Non
     @dramatiq.actor(broker=broker, actor_name="poll_session_payments", queue_name="payments")
     def poll_session_payments(session_id: str) -> None:
         payments.poll_session_payments(db, gateway, session_id, utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="poll_request_payments", queue_name="payments")
+    def poll_request_payments(request_id: str) -> None:
+        payments.poll_request_payments(db, gateway, request_id, utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="reconcile_purchase", queue_name="payments")
+    def reconcile_purchase(purchase_id: str) -> None:
+        payments.reconcile_purchase(db, gateway, purchase_id, utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="on_gateway_event", queue_name="payments")
+    def on_gateway_event(name: str, event_id: str) -> None:
+        webhooks.act_on(db, gateway, name, event_id, utc_now())
+
+    @dramatiq.actor(broker=broker, actor_name="send_refund", queue_name="payments")
+    def send_refund(refund_id: str) -> None:
+        payments.send_refund(db, gateway, refund_id, utc_now())
 
     @dramatiq.actor(broker=broker, actor_name="renew_subscription", queue_name="payments")
     def renew_subscription(subscription_id: str, period: str) -> None:

@@ -180,5 +180,5 @@ class PaymentGateway(Protocol):
     def verify_webhook(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
         """The event in a raw body. Raises Invalid BAD_SIGNATURE, also for one that is too old.
 
-        Asks nobody. ``headers`` are looked up as HTTP has them, whatever their case.
+        Asks nobody. ``headers`` have their usual names, such as ``Stripe-Signature``.
         """

@@ -14,12 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
+from models.books import LotUseRow
 from models.errors import NotFound
 from models.gateways import base
 from models.machine import move
 from models.payments import BAD, DisputeRow, PurchaseRow
 from models.people import PersonRow
-from models.services import termination
+from models.services import subscriptions, termination
 from models.services.announcements import balance_changed
 from models.services.closing import close_request, open_requests
 from models.services.locks import lock_people
@@ -49,7 +50,8 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
 
     ``purchase`` is its id or the gateway's reference. Open requests are closed; free tokens go back now,
     held ones when their session is settled, spent ones come from who was paid. False when that was done
-    before. Raises NotFound, Conflict for a purchase that never succeeded.
+    before. Raises NotFound, Conflict for a purchase that never succeeded. Bookings are the clock's: it
+    releases those of a frozen account.
     """
     user_id = lock_parties(tx, purchase)
     row = locked_purchase(tx, _found(tx, purchase).id)
@@ -63,6 +65,9 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     # Nothing may be accepted on a frozen account, whichever tokens are behind it.
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", now, "payment_failed")
+    paid_with_it = select(LotUseRow.reference).where(LotUseRow.lot_id == row.id, LotUseRow.spent > 0)
+    for reference in tx.scalars(paid_with_it.order_by(LotUseRow.reference)).all():
+        subscriptions.payment_taken_back(tx, reference, now)
     ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
     _end_sessions(tx, row.id, now)
     balance_changed(tx, user_id, now)

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from models import ledger
+from models import ledger, outbox
 from models.db import Database
 from models.errors import DomainError, NotFound, PaymentRequired, Unavailable
 from models.gateways.base import PAY_WITHIN, Order, Payment, PaymentGateway
@@ -33,7 +33,7 @@ from models.services.purchases import (
     packages,
     saved_customer,
 )
-from models.sessions import RUNNING, SessionRow
+from models.sessions import SessionRow
 
 __all__ = [
     "BadStatus",
@@ -47,15 +47,16 @@ __all__ = [
     "complete_purchase",
     "fail_purchase",
     "mark_bad",
+    "open_requests_paid",
     "order_of",
     "packages",
     "paid_from",
     "payments_behind",
+    "purchase_of",
     "reconcile",
+    "reconcile_due",
     "saved_customer",
     "top_up",
-    "unfinished",
-    "watched",
 ]
 
 ABANDONED_AFTER = 2 * PAY_WITHIN
@@ -223,14 +224,27 @@ def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: date
     return db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="abandoned", now=now))
 
 
-def unfinished(tx: Session, now: datetime, limit: int = 100) -> tuple[str, ...]:
-    """Purchases whose outcome has been unknown for a minute and was not asked about since, oldest first."""
-    query = select(PurchaseRow.id).where(
+def reconcile_due(tx: Session, now: datetime, limit: int = 100) -> int:
+    """Have workers ask what became of purchases that nobody has heard of for a minute; how many, oldest first."""
+    query = select(PurchaseRow).where(
         PurchaseRow.status.in_(("created", "pending")),
         PurchaseRow.created_at <= now - RECALL_AFTER,
         or_(PurchaseRow.asked_at.is_(None), PurchaseRow.asked_at <= now - RECALL_AFTER),
     )
-    return tuple(tx.scalars(query.order_by(PurchaseRow.created_at, PurchaseRow.id).limit(limit)))
+    rows = tx.scalars(query.order_by(PurchaseRow.created_at, PurchaseRow.id).limit(limit)).all()
+    for row in rows:
+        row.asked_at = now
+        outbox.actor(tx, "payments", "reconcile_purchase", row.id, cause_id=row.cause_id, now=now)
+    tx.flush()
+    return len(rows)
+
+
+def purchase_of(tx: Session, purchase_id: str, user_id: str) -> Purchase:
+    """A person's own purchase. Raises NotFound, also for somebody else's."""
+    row = tx.get(PurchaseRow, purchase_id)
+    if row is None or row.user_id != user_id:
+        raise NotFound("There is no such purchase.")
+    return purchases.view(row)
 
 
 def order_of(tx: Session, row: PurchaseRow) -> Order:
@@ -263,11 +277,10 @@ def paid_from(tx: Session, reference: str) -> tuple[str, ...]:
     return tuple(row.gateway_ref for row in good if row.gateway_ref is not None)
 
 
-def watched(tx: Session) -> tuple[str, ...]:
-    """What tokens are held for right now: the references of running sessions and of open requests."""
-    sessions = select(SessionRow.request_id).where(SessionRow.status.in_(RUNNING))
-    requests = select(RequestRow.id).where(RequestRow.status.in_(OPEN))
-    return tuple(sorted({*tx.scalars(sessions), *tx.scalars(requests)}))
+def open_requests_paid(tx: Session) -> tuple[str, ...]:
+    """The open requests that hold tokens, oldest first: nobody should accept what is going to be taken back."""
+    query = select(RequestRow.id).where(RequestRow.status.in_(OPEN), RequestRow.total_cost > 0)
+    return tuple(tx.scalars(query.order_by(RequestRow.created_at, RequestRow.id)))
 
 
 def bad_tokens_in(tx: Session, reference: str) -> int:

@@ -16,7 +16,7 @@ from models import ids, ledger
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.payments import PaymentAttemptRow, PaymentCustomerRow, PurchaseRow
-from models.services.announcements import balance_changed
+from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
 
 Way = Literal["checkout", "saved"]
@@ -161,6 +161,7 @@ def complete_purchase(tx: Session, purchase_id: str, *, gateway_ref: str, now: d
     note(tx, row.id, "succeeded", "", now)
     balance_changed(tx, row.user_id, now)
     tx.refresh(row)
+    tell(tx, row.user_id, "PURCHASE_CHANGED", now, purchaseId=row.id, status=row.status)
     return view(row)
 
 
@@ -177,6 +178,7 @@ def fail_purchase(
     move(tx, PurchaseRow, row.id, row.status, "failed", gateway_ref=reference, bad_at=now)
     note(tx, row.id, "failed", detail, now)
     tx.refresh(row)
+    tell(tx, row.user_id, "PURCHASE_CHANGED", now, purchaseId=row.id, status=row.status)
     return view(row)
 
 
