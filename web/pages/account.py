@@ -12,7 +12,7 @@ from models.services import accounts
 from models.services.accounts import Person
 from web import sign_in
 from web.auth import current_person, login_required, role_required
-from web.pages import blueprint
+from web.pages import blueprint, patrons
 from web.pages.deps import database
 from web.pages.entry import field_errors
 
@@ -99,4 +99,5 @@ def _page(
         message=message,
         email=email,
         block_handle=block_handle,
+        **patrons.account_context(person),
     )

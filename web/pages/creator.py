@@ -12,7 +12,7 @@ from models.clock import utc_now
 from models.services import accounts, private_streams, streams
 from models.services.accounts import Person
 from web.auth import current_person
-from web.pages import blueprint, wording
+from web.pages import blueprint, patrons, wording
 from web.pages.deps import database, timers
 
 Kind = Literal["anon", "fan", "owner", "other"]
@@ -56,11 +56,16 @@ def creator(handle: str) -> str:
         offer = private_streams.get_settings(tx, person.user_id)
         kind = _kind(viewer, person)
         waiting = private_streams.open_request_of(tx, viewer.user_id, person.user_id) if viewer else None
+        patronage = patrons.creator_context(tx, viewer, person.user_id)
     terms = end_words.terms(
         min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=timers().minute_ms
     )
     if request.args.get("part") == "terms":
         return render_template("partials/terms.html", terms=terms)
+    if request.args.get("part") == "subscription":
+        return render_template(
+            "partials/subscribe_card.html", creator=person, kind=kind, auto_accept=offer.auto_accept, **patronage
+        )
     status = stream.status if stream and stream.status in ("live", "private") else "offline"
     state = "waiting" if waiting else status
     page = PageData(

@@ -1,0 +1,42 @@
+// @ts-check
+/**
+ * Tips in a private call, seen by its two sides alone: on /call, and in the studio, where the call is in the same
+ * document. Only the fan has the button.
+ */
+import { events, onBalance } from "./common.js";
+import { TipDialog } from "./tip_dialog.js";
+import { Tips } from "./tips.js";
+
+const root = /** @type {HTMLElement} */ (document.querySelector(".call"));
+const section = root.querySelector("[data-tips]");
+const tips = section instanceof HTMLElement ? new Tips(section, root.querySelector('[data-call="stage"]')) : null;
+
+/** The session of the address; the studio writes it there too. */
+const sessionId = () => /^\/call\/([\w-]+)$/.exec(location.pathname)?.[1] ?? "";
+
+const show = () => tips?.show(sessionId() && `/api/streaming/private-sessions/${sessionId()}/tips`);
+events.on("TIP", (message) => {
+  if (message.sessionId && message.sessionId === sessionId()) tips?.add(/** @type {any} */ (message));
+});
+events.on("SESSION_CHANGED", (message) => {
+  if (message.status === "connecting" || message.status === "ended") show();
+});
+events.on("RESYNC", show);
+
+const page = document.getElementById("call-page");
+const element = document.getElementById("tip");
+if (page && element instanceof HTMLDialogElement) {
+  const { session, available } = JSON.parse(page.dataset.page ?? "{}");
+  const dialog = new TipDialog(element, {
+    creatorId: session.counterpart.userId,
+    displayName: session.counterpart.displayName,
+    sessionId: session.sessionId,
+    back: `/call/${session.sessionId}`,
+  });
+  dialog.setBalance(available);
+  onBalance((balance) => dialog.setBalance(balance.available));
+  root.querySelector("[data-tip-open]")?.addEventListener("click", () => dialog.open());
+  events.on("SESSION_CHANGED", (message) => {
+    if (message.sessionId === session.sessionId && ["settling", "ended"].includes(message.status)) dialog.close();
+  });
+}

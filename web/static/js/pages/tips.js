@@ -1,0 +1,107 @@
+// @ts-check
+/**
+ * The tips of one stream or one call: a list, a few words over the picture, and politely to a screen reader.
+ * Knows where they come from, not how they are given.
+ */
+import { api } from "../api.js";
+import { announce, formatTokens, icon, make, plural } from "../ui.js";
+
+const FLASH_MS = 7_000;
+const MOST_SHOWN = 20;
+/** Many tips in a moment are one announcement. */
+const ANNOUNCE_MS = 1_500;
+
+/** @typedef {{tipId: string, handle: string, amount: number, message?: string}} Tip */
+
+/** @param {Tip} tip @returns {HTMLElement[]} */
+const words = ({ handle, amount, message }) => [
+  icon("token"),
+  make("span", { class: "grow" }, make("b", {}, handle), " tipped ", make("b", {}, plural(amount, "token")), message && make("span", { class: "tips__words" }, message)),
+];
+
+export class Tips {
+  /** @type {string} what is shown now: an address of the API, or "" */
+  source = "";
+
+  /** @param {HTMLElement} section partials/tips.html @param {HTMLElement | null} picture the tile that tips lie over for a moment */
+  constructor(section, picture) {
+    this.section = section;
+    this.picture = picture;
+    this.list = /** @type {HTMLElement} */ (section.querySelector("[data-tips-list]"));
+    this.totalPlace = /** @type {HTMLElement} */ (section.querySelector("[data-tips-total]"));
+    this.total = 0;
+    /** @type {Set<string>} */
+    this.known = new Set();
+    /** @type {Tip[]} */
+    this.unsaid = [];
+  }
+
+  /** Show the tips of another stream or session; the same again brings what was missed. @param {string} source address, "" for none */
+  async show(source) {
+    if (source !== this.source) this.clear();
+    this.source = source;
+    if (!source) return;
+    try {
+      const { tips, total } = await api.get(source);
+      if (source !== this.source) return;
+      this.list.replaceChildren();
+      this.known.clear();
+      for (const tip of [...tips].reverse()) this.put(tip);
+      this.sum(total);
+    } catch (error) {
+      console.warn("tips not read", error); // the next one comes by the feed
+    }
+  }
+
+  /** One that was given now. @param {Tip} tip */
+  add(tip) {
+    if (this.known.has(tip.tipId)) return;
+    this.put(tip);
+    this.sum(this.total + tip.amount);
+    this.flash(tip);
+    this.say(tip);
+  }
+
+  clear() {
+    this.source = "";
+    this.list.replaceChildren();
+    this.known.clear();
+    this.picture?.querySelector(".tip-flash")?.remove();
+    this.sum(0);
+  }
+
+  /** @private @param {Tip} tip */
+  put(tip) {
+    this.known.add(tip.tipId);
+    this.list.prepend(make("li", { class: "chat__tip" }, ...words(tip)));
+    while (this.list.childElementCount > MOST_SHOWN) this.list.lastElementChild?.remove();
+  }
+
+  /** @private @param {number} total */
+  sum(total) {
+    this.total = total;
+    this.section.hidden = total === 0;
+    this.totalPlace.textContent = `${formatTokens(total)} ${total === 1 ? "token" : "tokens"} in all`;
+  }
+
+  /** @private @param {Tip} tip */
+  flash(tip) {
+    if (!this.picture) return;
+    this.picture.querySelector(".tip-flash")?.remove();
+    const box = make("div", { class: "tip-flash", "aria-hidden": "true" }, ...words(tip));
+    this.picture.append(box);
+    window.setTimeout(() => box.remove(), FLASH_MS);
+  }
+
+  /** @private @param {Tip} tip */
+  say(tip) {
+    this.unsaid.push(tip);
+    if (this.unsaid.length > 1) return;
+    window.setTimeout(() => {
+      const [first, ...rest] = this.unsaid.splice(0);
+      const more = rest.reduce((sum, { amount }) => sum + amount, 0);
+      const others = rest.length ? `, and ${plural(rest.length, "more tip")}, ${plural(more, "token")}` : "";
+      announce(`${first.handle} tipped ${plural(first.amount, "token")}${first.message ? `: ${first.message}` : ""}${others}`);
+    }, ANNOUNCE_MS);
+  }
+}
