@@ -120,7 +120,8 @@ def check_document(document: Json, keys: Keys) -> Verdict:
     found = seal_problems(document, keys)
     facts = [] if found else [f"signed with the key {_signature(document, 'keyId')}"]
     problems, more = _amendment(document) if amendment else _receipt(document)
-    what = f"{'amendment' if amendment else 'receipt'} {_signature(document, 'number')} of {document.get('creatorId')}"
+    kind = "amendment" if amendment else "receipt"
+    what = f"{kind} {_signature(document, 'number')} of {document.get('creatorId')}"
     return Verdict(what=what, problems=(*found, *problems), facts=(*facts, *more))
 
 
@@ -212,9 +213,9 @@ def _receipt(document: Document) -> tuple[list[str], list[str]]:
     if problems:
         return problems, []
     paid = figures.earnings + figures.commission
+    earned = f"{figures.earnings:,} earned + {figures.commission:,} commission"
     return [], [
-        f"{figures.total_held:,} held = {figures.earnings:,} earned + {figures.commission:,} commission"
-        f" + {figures.refunded:,} back",
+        f"{figures.total_held:,} held = {earned} + {figures.refunded:,} back",
         f"{len(transfers)} transfers, each sums to zero",
         f"{paid:,} tokens for {figures.billed_minutes} minutes is what the row {figures.end_row} says",
     ]
@@ -261,30 +262,17 @@ def _bill(figures: Figures) -> list[str]:
     if row.reason != figures.end_reason:
         return [f"the row {row.key} ends by {row.reason}, not by {figures.end_reason}"]
     charged = figures.earnings + figures.commission
+    parts = ("billed_minutes", "included_used", "unlock_earned", "earnings", "commission", "refunded")
     # How many tokens were bad is not on a receipt: any number that explains the bill is taken.
     bad = (0, figures.total_held - charged) if row is settlement.PAYMENT_BAD else (0,)
-    said = (
-        figures.billed_minutes,
-        figures.included_used,
-        figures.unlock_earned,
-        figures.earnings,
-        figures.commission,
-        figures.refunded,
-    )
     try:
         bills = [_bill_of(figures, row, tokens) for tokens in bad]
     except (ValueError, ZeroDivisionError) as error:
         return [f"no bill can be made from it: {error}"]
-    if said not in [
-        (each.billed_minutes, each.included_used, each.unlock_earned, each.earnings, each.commission, each.refunded)
-        for each in bills
-    ]:
-        due = bills[0]
-        return [
-            f"by the row {row.key} it comes to {due.billed_minutes} minutes and {due.charged} tokens,"
-            f" not to {figures.billed_minutes} and {charged}"
-        ]
-    return []
+    if any(all(getattr(each, part) == getattr(figures, part) for part in parts) for each in bills):
+        return []
+    due = f"{bills[0].billed_minutes} minutes and {bills[0].charged} tokens"
+    return [f"by the row {row.key} it comes to {due}, not to {figures.billed_minutes} and {charged}"]
 
 
 def _bill_of(figures: Figures, row: settlement.Row, bad_tokens: int) -> settlement.Bill:

@@ -84,7 +84,7 @@ def audit_ledger() -> None:
 
 @receipts_group.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--keys", type=click.Path(path_type=Path), help=f"The site's keys; else {receipt_check.KEYS_FILE} beside it.")
+@click.option("--keys", type=click.Path(path_type=Path), help="The site's public keys; else a file beside FILE.")
 def verify_receipts(file: Path, keys: Path | None) -> None:
     """Check a receipt, or a creator's export, offline; exits 1 when it does not hold, 2 when it cannot tell.
 

@@ -133,9 +133,7 @@ def payable(tx: Session, creator_id: str, terms: PayoutTerms, now: datetime) -> 
     )
 
 
-def blocked_by(
-    tx: Session, creator_id: str, payable: Payable, terms: PayoutTerms, gateway: str
-) -> str | None:
+def blocked_by(tx: Session, creator_id: str, payable: Payable, terms: PayoutTerms, gateway: str) -> str | None:
     """The code of what stands against a payout now, the gravest first; None when nothing does."""
     person = tx.get_one(PersonRow, creator_id, populate_existing=True)
     if person.spending_frozen_at is not None or person.locked_at is not None:

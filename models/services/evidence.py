@@ -95,12 +95,8 @@ def _sessions(tx: Session, references: Sequence[str]) -> Sequence[SessionRow]:
 def _evidence(
     tx: Session, purchase: PurchaseRow, references: Sequence[str], sessions: Sequence[SessionRow]
 ) -> Evidence:
-    log = "".join(
-        f"{rfc3339(line.at)} {line.words}\n" for line in _activity(tx, purchase, references, sessions)
-    )
-    used = sum(
-        tx.scalars(select(LotUseRow.spent + LotUseRow.held).where(LotUseRow.lot_id == purchase.id)).all()
-    )
+    log = "".join(f"{rfc3339(line.at)} {line.words}\n" for line in _activity(tx, purchase, references, sessions))
+    used = sum(tx.scalars(select(LotUseRow.spent + LotUseRow.held).where(LotUseRow.lot_id == purchase.id)).all())
     return Evidence(
         product_description=(
             f"{purchase.tokens} tokens for live video by the minute, delivered to the customer's account at once."

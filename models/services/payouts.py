@@ -205,9 +205,7 @@ def account_changed(tx: Session, gateway: str, found: PayoutAccount, now: dateti
 
 def payout_of_reference(tx: Session, gateway: str, reference: str) -> str | None:
     """Our payout behind a gateway's reference: for its webhooks."""
-    return tx.scalar(
-        select(PayoutRow.id).where(PayoutRow.gateway == gateway, PayoutRow.gateway_ref == reference)
-    )
+    return tx.scalar(select(PayoutRow.id).where(PayoutRow.gateway == gateway, PayoutRow.gateway_ref == reference))
 
 
 def _keep_account(tx: Session, creator_id: str, gateway: str, account_ref: str, now: datetime) -> None:

@@ -77,9 +77,7 @@ def _issue_for(tx: Session, creator_id: str, key: SigningKey, now: datetime) -> 
     lock_people(tx, creator_id)
     sessions = tx.scalars(
         select(SessionRow)
-        .where(
-            SessionRow.creator_id == creator_id, SessionRow.status == "ended", SessionRow.receipt_at.is_(None)
-        )
+        .where(SessionRow.creator_id == creator_id, SessionRow.status == "ended", SessionRow.receipt_at.is_(None))
         .order_by(SessionRow.end_time, SessionRow.id)
         .limit(MOST_AT_ONCE)
         .execution_options(populate_existing=True)

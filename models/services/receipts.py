@@ -18,6 +18,7 @@ from models.end_words import in_words
 from models.people import PersonRow
 from models.receipt_seal import Seal
 from models.receipts import ReceiptRow
+from models.services.extending import lost_minutes
 from models.sessions import SessionRow
 from models.settlement import ROWS
 
@@ -159,7 +160,7 @@ def draft_of(tx: Session, session: SessionRow) -> Receipt:
 
 def why(session: SessionRow, person_id: str) -> str:
     """Why the bill of an ended session is what it is, in a sentence for one of its two sides."""
-    return in_words(
+    words = in_words(
         ROWS[_there(session.end_row)],
         for_creator=person_id == session.creator_id,
         min_minutes=session.minimum_minutes,
@@ -168,6 +169,11 @@ def why(session: SessionRow, person_id: str) -> str:
         unlock_price=session.unlock_price,
         unlock_earned=session.unlock_earned or 0,
     )
+    if person_id == session.fan_id and (lost := lost_minutes(session)):
+        tokens = lost * session.rate_per_minute
+        more = f"{lost} minute{'' if lost == 1 else 's'}"
+        return f"{words} The call ended before {more} could be added: {tokens:,} tokens came back."
+    return words
 
 
 def history(

@@ -9,9 +9,11 @@ import msgspec
 from flask import Response, abort, render_template, request
 from sqlalchemy.orm import Session
 
+from models.clock import utc_now
 from models.people import PersonRow
 from models.services import sessions
-from models.services.receipts import Receipt, ReceiptEntry, ReceiptSummary
+from models.services.after_receipt import after_receipt
+from models.services.receipts import Receipt, ReceiptEntry, ReceiptSummary, document_of
 from models.services.sessions import SessionView
 from models.sessions import SessionRow
 from web.auth import current_person, login_required
@@ -71,6 +73,7 @@ def receipt(session_id: str) -> str:
         is_creator = person.user_id == view.creator_id
         other = tx.get_one(PersonRow, view.fan_id if is_creator else view.creator_id).display_name
         paused_ms = _paused_ms(tx, session_id)
+        later = after_receipt(tx, session_id, person.user_id, utc_now())
     segments = time_segments(view, paused_ms)
     return render_template(
         "receipt.html",
@@ -82,7 +85,9 @@ def receipt(session_id: str) -> str:
         segments=segments,
         bar_words=", ".join(f"{spoken(part.milliseconds)} {part.label.lower()}" for part in segments),
         charged=view.earnings + view.commission,
-        held_minutes=view.total_held // view.rate_per_minute,
+        charged_minutes=max(0, view.billed_minutes - view.included_minutes),
+        held_words=held_words(view, is_creator),
+        later=later,
         transfers=[_transfer(transfer, person.user_id, other) for transfer in view.transfers],
         adds_up=view.total_held == view.earnings + view.commission + view.refunded,
     )
@@ -91,14 +96,16 @@ def receipt(session_id: str) -> str:
 @blueprint.get("/history/<session_id>.json")
 @login_required
 def receipt_file(session_id: str) -> Response:
-    """The receipt exactly as the API gives it, as a file."""
+    """The signed receipt, byte for byte, as a file; before the clock has signed it, what will be signed."""
     person = current_person()
     assert person is not None
     with database().reading() as tx:
         view = sessions.session_view(tx, session_id, person.user_id)
+        signed = document_of(tx, session_id)
     if isinstance(view, SessionView):
         abort(404)
-    response = Response(msgspec.json.format(msgspec.json.encode(view)), content_type="application/json")
+    body = signed or msgspec.json.format(msgspec.json.encode(view))
+    response = Response(body, content_type="application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="receipt-{view.session_id}.json"'
     return response
 
@@ -106,6 +113,13 @@ def receipt_file(session_id: str) -> Response:
 def lead(view: Receipt, is_creator: bool) -> list[tuple[str, bool]]:
     """The first sentence as (text, strong) pieces."""
     charged, minutes = view.earnings + view.commission, plural(view.billed_minutes, "minute")
+    if not charged and view.included_used:
+        used = plural(view.included_used, "minute")
+        whose = "the fan’s" if is_creator else "your"
+        tail = f" of {whose} subscription were used.{' It has paid you for them.' if is_creator else ''}"
+        return [("No tokens were paid. ", False), (used, True), (tail, False)]
+    if not view.total_held:
+        return [("Nothing was held, and ", False), ("nothing", True), (" was paid.", False)]
     if is_creator:
         if not view.earnings:
             return [("You earned ", False), ("nothing", True), (". All of it went back to the fan.", False)]
@@ -119,6 +133,15 @@ def lead(view: Receipt, is_creator: bool) -> list[tuple[str, bool]]:
         return [*paid, (". Nothing came back.", False)]
     back, held = plural(view.refunded, "token"), tokens(view.total_held)
     return [*paid, (". ", False), (back, True), (f" of the {held} held came back.", False)]
+
+
+def held_words(view: Receipt, is_creator: bool) -> str:
+    """What the first line of the bill was held for."""
+    minutes = plural(max(0, view.paid_ms // view.minute_ms - view.included_minutes), "minute")
+    unlock = " and the unlock price" if view.unlock_price else ""
+    if view.payment_mode == "per_minute":
+        return f"Held minute by minute, {minutes}{unlock}"
+    return f"Held when {'the fan' if is_creator else 'you'} confirmed, {minutes}{unlock}"
 
 
 def reason_words(view: Receipt, why: str, whose: str, paused_ms: int) -> str:

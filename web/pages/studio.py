@@ -17,8 +17,9 @@ from models.services.request_history import PastRequest, past_requests
 from web.auth import current_person, role_required
 from web.pages import blueprint
 from web.pages.deps import database, settings, timers
+from web.pages.studio_earnings import earnings_part
 
-TABS = ("live", "requests", "settings")
+TABS = ("live", "requests", "settings", "earnings")
 _ANSWERS = {
     "accepted": "Accepted",
     "declined": "Declined",
@@ -68,10 +69,13 @@ def studio() -> str | Response:
     with database().reading() as tx:
         state = _state(tx, person)
         past = [_line(each) for each in past_requests(tx, person.user_id)]
+        money = earnings_part(tx, person.user_id)
     if part == "state":
         return Response(msgspec.json.encode(state), mimetype="application/json")
     if part == "requests":
         return render_template("partials/request_history.html", past=past)
+    if part == "earnings":
+        return render_template("partials/studio_earnings.html", **money)
     wanted = request.args.get("tab", "live")
     return render_template(
         "studio.html",
@@ -81,6 +85,7 @@ def studio() -> str | Response:
         past=past,
         commission_percent=state.commission_percent,
         page_json=msgspec.json.encode(state).decode(),
+        **money,
     )
 
 
