@@ -27,7 +27,7 @@ from ops.postgres import PostgresServer
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 MINUTE_SECONDS = 3
-COUPLES = 3
+COUPLES = 5
 FANS = 5
 LAST_CALLS_SECONDS = 120.0
 NAMES = ("media", "worker", "clock", "web")
@@ -100,7 +100,7 @@ def run(
         found = asyncio.run(_storm(house.environment["PUBLIC_URL"], clip, seconds, seed, counts, kills))
         _say("no more kills; waiting until everything has come to its end")
         began = time.monotonic()
-        found += verdict.drain(db)
+        found += verdict.drain(db, house.environment["AMQP_URL"])
         _say(f"drained in {time.monotonic() - began:.1f} s")
         found += verdict.problems(db)
         letters = verdict.dead_letters(db)

@@ -14,7 +14,7 @@ from ops.postgres import PostgresError, PostgresServer
 
 PROCESSES = ("web", "worker", "clock", "media")
 SERVERS = ("rabbitmq", "postgresql")
-PAUSE_SECONDS = (1.0, 6.0)
+PAUSE_SECONDS = (2.0, 8.0)
 RECOVER_SECONDS = 60.0
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pika
+from dramatiq.common import xq_name
 from sqlalchemy import text
 
 from models.audit import audit
 from models.db import Database
+from workers.broker import QUEUES
 
 DRAIN_SECONDS = 180.0
 LOOK_EVERY_SECONDS = 0.5
@@ -24,18 +27,30 @@ _WAITING = {
 _SETTLED_TWICE = (
     "SELECT reference, COUNT(*) FROM transfers WHERE kind = 'settle' GROUP BY reference HAVING COUNT(*) > 1"
 )
-_DEAD = "SELECT queue, actor, message_id, reason, traceback FROM dead_letters ORDER BY died_at"
+_DEAD = "SELECT queue, actor, id, why, error FROM dead_letters ORDER BY died_at"
 
 
-def drain(db: Database, seconds: float = DRAIN_SECONDS) -> list[str]:
+def drain(db: Database, amqp_url: str, seconds: float = DRAIN_SECONDS) -> list[str]:
     """Wait until nothing waits any more; what still does, in words."""
     deadline = time.monotonic() + seconds
     while True:
         with db.reading() as tx:
-            left = {words: tx.execute(text(query)).scalar_one() for words, query in _WAITING.items()}
+            left = {words: int(tx.execute(text(query)).scalar_one()) for words, query in _WAITING.items()}
+        left["messages in queues"] = _queued(amqp_url)
         if not any(left.values()) or time.monotonic() > deadline:
             return [f"{count} {words} after {seconds:.0f} s" for words, count in left.items() if count]
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _queued(amqp_url: str) -> int:
+    """Ready messages in all queues, and dead letters that have not been taken down yet."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    try:
+        channel = connection.channel()
+        names = [name for queue in QUEUES for name in (queue, xq_name(queue))]
+        return sum(channel.queue_declare(name, passive=True).method.message_count for name in names)
+    finally:
+        connection.close()
 
 
 def problems(db: Database) -> list[str]:
@@ -47,12 +62,12 @@ def problems(db: Database) -> list[str]:
 
 
 def dead_letters(db: Database) -> list[str]:
-    """Each dead letter with the last line of its traceback; there should be none without an explanation."""
+    """Each dead letter with its last error. Kills alone should make none: what is transient is tried again."""
     with db.reading() as tx:
         rows = tx.execute(text(_DEAD)).all()
     return [
-        f"{queue} {actor} {message_id}: {reason}: {(traceback or 'no traceback').strip().splitlines()[-1]}"
-        for queue, actor, message_id, reason, traceback in rows
+        f"{queue} {actor} {message_id}: {why}: {error or 'no worker lived to tell'}"
+        for queue, actor, message_id, why, error in rows
     ]
 
 
