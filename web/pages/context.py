@@ -102,4 +102,6 @@ def _nav(viewer: Viewer | None) -> list[NavItem]:
         entries += [("/history", "Receipts", "list"), ("/wallet", "Wallet", "wallet")]
     elif viewer:
         entries += [("/wallet", "Wallet", "wallet"), ("/history", "Receipts", "list")]
+    if viewer and "admin" in viewer.roles:
+        entries = [("/admin", "Operations", "swords"), *entries]
     return [NavItem(href, label, icon, request.path.startswith(href)) for href, label, icon in entries]

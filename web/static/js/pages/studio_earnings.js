@@ -116,7 +116,7 @@ if (panel) {
     events.on(type, () => { if (!panel.contains(document.activeElement)) void refresh(); });
   }
   // Back from the provider's form: ask whether it is complete.
-  if (new URLSearchParams(location.search).get("tab") === "earnings" && find("#payout-account-button")) {
+  if (new URLSearchParams(location.search).get("tab") === "earnings" && find("#earnings")?.getAttribute("data-account") === "unfinished") {
     api.post("/api/earnings/account/check").then((found) => { if (found.account === "ready") void refresh(); }, (error) => console.warn("account_not_checked", error));
   }
 }
