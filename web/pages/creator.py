@@ -94,6 +94,8 @@ def creator(handle: str) -> str:
         terms=terms,
         minute_ms=timers().minute_ms,
         answer_words=wording.lasting(timers().answer_ms),
+        auto_accept=offer.auto_accept,
+        **patronage,
         page_json=msgspec.json.encode(page).decode(),
     )
 
