@@ -38,7 +38,7 @@ def receipt(**changed: object) -> Receipt:
         "refunded": 400,
         "transfers": (),
     } | changed
-    return Receipt(status="ended", **figures)  # type: ignore[arg-type]
+    return Receipt(status="ended", end_row="fan_left", **figures)  # type: ignore[arg-type]
 
 
 def text(pieces: list[tuple[str, bool]]) -> str:
