@@ -61,7 +61,8 @@ def make(kind: str, **values: Any) -> dict[str, Any]:
     made.update(copy.deepcopy(_BLANK.get(kind, {})))
     if kind in PREFIX:
         made["id"] = new_id(kind)
-    made["created"] = int(time.time())
+    if "created" in made:
+        made["created"] = int(time.time())
     unknown = set(values) - set(made) - MORE.get(kind, set())
     if unknown:
         raise ValueError(f"{kind} has no {sorted(unknown)}")

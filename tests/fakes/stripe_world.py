@@ -22,6 +22,7 @@ class World:
 
     def __init__(self, public_url: str = "") -> None:
         self.public_url = public_url
+        self.clock: Callable[[], float] = time.time
         self.lock = threading.RLock()
         self.kinds: dict[str, dict[str, Object]] = {}
         self.numbers: dict[str, str] = {}
@@ -52,7 +53,7 @@ class World:
     def checkout(self, params: Object) -> Object:
         line = params["line_items"][0]["price_data"]
         amount = int(line["unit_amount"]) * int(params["line_items"][0]["quantity"])
-        if not 1_800 - 60 <= int(params["expires_at"]) - time.time() <= 86_400:
+        if not 1_800 - 60 <= int(params["expires_at"]) - self.clock() <= 86_400:
             raise Refused(400, "invalid_request_error", "parameter_invalid", param="expires_at")
         if (customer := params.get("customer")) is not None:
             self.get("customer", customer)
@@ -183,7 +184,7 @@ class World:
                 reason="fraudulent",
                 is_charge_refundable=False,
             )
-            dispute["evidence_details"]["due_by"] = int(time.time()) + 7 * 86_400
+            dispute["evidence_details"]["due_by"] = int(self.clock()) + 7 * 86_400
             self.moved.append(("dispute", -charge["amount"]))
             self.emit("charge.dispute.created", dispute)
             return dispute
@@ -316,6 +317,6 @@ class World:
         return event
 
     def _add(self, kind: str, **values: Any) -> Object:
-        made = make(kind, **values)
+        made = make(kind, created=int(self.clock()), **values)
         self.kinds.setdefault(kind, {})[made["id"]] = made
         return made
