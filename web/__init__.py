@@ -97,7 +97,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _house(settings: Settings) -> Greenroom:
-    database, metrics = Database(settings.database_url), Metrics()
+    database = Database(settings.database_url)
+    metrics = Metrics(database)
     return Greenroom(
         settings=settings,
         timers=timers_for(settings.minute_ms),

@@ -1,18 +1,81 @@
-"""What operators count: requests, open sockets, refusals. One registry for each application."""
+"""What operators count: of this process its requests and sockets, of the whole house what the database says.
+
+One registry for each application. Workers and the clock have no door of their own: what they do is in rows.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from models import log
+from models.clock import utc_now
+from models.db import Database
+from models.services import figures
+from models.services.figures import Figure
 
 # A method is any word that a client likes to send, and each would be a series for ever.
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
 
-class Metrics:
-    """The instruments of one web process."""
+# Two scrapers that ask at once, or one that asks too often, cost one look.
+REMEMBER_SECONDS = 5.0
 
-    def __init__(self) -> None:
+
+class HouseFigures(Collector):
+    """The figures of the house, read at most once in REMEMBER_SECONDS."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._read_at = -REMEMBER_SECONDS
+        self._last: tuple[GaugeMetricFamily, ...] = ()
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: to be registered must not read the database."""
+        return ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Called by the registry for each scrape. With the database away it says just that."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= REMEMBER_SECONDS:
+                self._last = self._read()
+                self._read_at = time.monotonic()
+            return self._last
+
+    def _read(self) -> tuple[GaugeMetricFamily, ...]:
+        try:
+            with self._database.reading() as tx:
+                found = list(figures.figures(tx, utc_now()))
+        except Exception:
+            log.failure("figures_not_read")
+            return families([Figure("database_up", "Whether the figures could be read", 0)])
+        return families([*found, Figure("database_up", "Whether the figures could be read", 1)])
+
+
+def families(found: Iterable[Figure]) -> tuple[GaugeMetricFamily, ...]:
+    """Figures of one name together, as Prometheus's text format wants them."""
+    made: dict[str, GaugeMetricFamily] = {}
+    for figure in found:
+        names = [name for name, _ in figure.labels]
+        if figure.name not in made:
+            made[figure.name] = GaugeMetricFamily(f"greenroom_{figure.name}", figure.meaning, labels=names)
+        made[figure.name].add_metric([value for _, value in figure.labels], figure.value)
+    return tuple(made.values())
+
+
+class Metrics:
+    """The instruments of one web process; with a ``database`` also the figures of the house."""
+
+    def __init__(self, database: Database | None = None) -> None:
         self.registry = CollectorRegistry()
+        if database is not None:
+            self.registry.register(HouseFigures(database))
         self.requests = Counter(
             "greenroom_http_requests", "Answers", ["method", "route", "status"], registry=self.registry
         )
