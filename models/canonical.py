@@ -73,7 +73,7 @@ def _pieces(value: Json, depth: int) -> Iterator[str]:
             yield f"{',' if index else ''}{_text(name)}:"
             yield from _pieces(value[name], depth + 1)
         yield "}"
-    elif isinstance(value, Sequence):
+    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         yield "["
         for index, item in enumerate(value):
             if index:
