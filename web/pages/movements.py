@@ -16,6 +16,7 @@ from models.requests import OPEN, RequestRow
 from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
+from models.subscriptions import SubscriptionRow, TipRow
 from web.pages.wording import plural, tokens
 
 
@@ -49,10 +50,13 @@ class _About(NamedTuple):
 def movements(tx: Session, person_id: str, available: int, limit: int) -> list[Movement]:
     """The latest lines, newest first; ``available`` is what is free now."""
     lines = wallet.statement(tx, person_id, limit)
-    about = _about(tx, person_id, {line.reference for line in lines})
+    references = {line.reference for line in lines}
+    about, patrons = _about(tx, person_id, references), _patrons(tx, person_id, references)
     found, after = [], available
     for line in lines:
-        found.append(_movement(line, about.get(line.reference), after))
+        movement = _movement(line, about.get(line.reference), after)
+        other = patrons.get(line.reference)
+        found.append(movement._replace(words=_patron_words(line, other)) if other else movement)
         after -= line.available
     return found
 
@@ -97,6 +101,28 @@ def _about(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, 
         )
         for row, fan_name, creator_name, session_id in rows
     }
+
+
+def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, str]:
+    """Who is on the other side of tips and of subscriptions' months, by the ledger's reference."""
+    owners = {reference: reference.partition(":")[0] for reference in references}
+    sides: dict[str, str] = {}
+    for table in (TipRow, SubscriptionRow):
+        rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
+        sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
+    people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
+    names = {row.id: row.display_name for row in tx.execute(people)}
+    return {reference: names[sides[owner]] for reference, owner in owners.items() if owner in sides}
+
+
+def _patron_words(line: StatementLine, other: str) -> str:
+    match line.kind:
+        case "tip":
+            return f"Tip from {other}" if line.earnings else f"Tip to {other}"
+        case "subscription":
+            return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
+        case _:
+            return f"{line.words}: {other}"
 
 
 def _movement(line: StatementLine, about: _About | None, after: int) -> Movement:

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
 from web_people import People, Someone
 
 from models.clock import utc_now
-from models.services import accounts, payments
+from models.config import load_settings
+from models.services import accounts, offers, payments, subscriptions, tips
+from web.pages import movements
 
 SUBSCRIPTIONS = "/api/streaming/subscriptions"
 TIPS = "/api/streaming/tips"
@@ -286,3 +289,27 @@ def test_limits_that_are_refused(client: FlaskClient, fan: Someone, body: dict[s
 def test_limits_are_fans(client: FlaskClient, creator: Someone) -> None:
     assert code_of(client.put(CAP, json={"dailyCapTokens": 5}, headers=creator.headers())) == (403, "FORBIDDEN")
     assert code_of(client.get(CAP)) == (401, "UNAUTHENTICATED")
+
+
+# --- pages -------------------------------------------------------------------------------------------
+
+
+def test_the_wallet_says_to_whom_it_went(people: People, creator: Someone, fan: Someone) -> None:
+    """Tips and months in words, on both sides."""
+    now, settings = utc_now(), load_settings({"SECRET_KEY": "x" * 32, "TESTING": "1"})
+    people.live(creator)
+
+    def give_and_subscribe(tx: Session) -> None:
+        offers.put_options(tx, creator.user_id, offers.CreatorOptions(subscription_price=300))
+        about: dict[str, Any] = {"fan": fan.person, "creator_id": creator.user_id}
+        about |= {"now": now, "settings": settings, "cause_id": "test"}
+        tips.tip(tx, amount=50, key="k", **about)
+        subscriptions.subscribe(tx, **about)
+
+    people.database.run(give_and_subscribe)
+    with people.database.reading() as tx:
+        paid = {line.words for line in movements.movements(tx, fan.user_id, 650, 10)}
+        earned = {line.words for line in movements.movements(tx, creator.user_id, 0, 10)}
+    name, other = creator.person.display_name, fan.person.display_name
+    assert {f"Tip to {name}", f"Subscription to {name}, one month"} <= paid
+    assert earned == {f"Tip from {other}", f"Subscription of {other}"}

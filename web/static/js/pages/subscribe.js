@@ -30,6 +30,8 @@ export class Subscription {
     this.offer = { balance: 0 };
     this.sending = false;
     this.key = { body: "", value: "" };
+    /** The card's last text from the server. */
+    this.shown = "";
     this.dialog = /** @type {HTMLDialogElement} */ (document.getElementById("subscribe"));
     this.ending = /** @type {HTMLDialogElement} */ (document.getElementById("unsubscribe"));
     this.confirm = /** @type {HTMLButtonElement} */ (this.one("confirm"));
@@ -114,7 +116,7 @@ export class Subscription {
     this.put("balance", plural(balance, "token"));
     this.put("after", short ? "" : plural(balance - price, "token"));
     this.put("missing", short ? `${plural(price - balance, "token")}, ${about(price - balance)}` : "");
-    this.put("confirm-words", byCard ? charge : plural(price, "token"));
+    if (!this.sending) this.put("confirm", `Subscribe for ${byCard ? charge : plural(price, "token")}`);
     this.one("balance-row").hidden = byCard;
     this.one("after-row").hidden = byCard || short;
     this.one("missing-row").hidden = !short;
@@ -206,7 +208,10 @@ export class Subscription {
     const place = document.getElementById("patron");
     const response = await fetch(`/models/${this.whom.handle}?part=subscription`, { credentials: "same-origin" });
     if (!place || !response.ok) return;
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").body;
+    const text = await response.text();
+    if (text === this.shown) return; // the press and the feed both ask
+    this.shown = text;
+    const fresh = new DOMParser().parseFromString(text, "text/html").body;
     const held = place.contains(document.activeElement);
     place.replaceChildren(...fresh.childNodes);
     localTimes(place);

@@ -83,7 +83,7 @@ export class TipDialog {
     this.put("amount", valid ? formatTokens(amount) : "–");
     this.put("unit", valid ? "tokens" : "");
     this.put("money", valid ? about(amount) : "\u00a0");
-    this.put("give-words", valid ? plural(amount, "token") : "");
+    if (!this.sending) this.put("give", valid ? `Give ${plural(amount, "token")}` : "Give");
     this.put("balance", plural(this.balance, "token"));
     this.put("after", valid && !short ? plural(this.balance - amount, "token") : "–");
     this.put("missing", short ? `${plural(amount - this.balance, "token")}, ${about(amount - this.balance)}` : "");
