@@ -28,6 +28,7 @@ from models.messages.commands import Reply, RoomSpec
 ASLEEP_MS = 1_000
 ENDED_REMEMBERED = 10_000
 READY_AGAIN_SECONDS = 1.0
+REPORT_SECONDS = 10.0
 
 NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
 DONE = Reply(ok=True)
@@ -51,6 +52,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = self._awake_since = monotonic_ms()
         self._forget_grants_at = 0.0
+        self._report_at = self._booted_at + REPORT_SECONDS
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -104,6 +106,14 @@ class Node:
             except Exception:
                 self._failed(room)
         self._forget_grants()
+        self._report()
+
+    def _report(self) -> None:
+        """What rooms there are, now and then: a command that was lost on the way shows as a difference."""
+        now = utc_now().timestamp()
+        if now >= self._report_at:
+            self._report_at = now + REPORT_SECONDS
+            self.reporter.say(events.NodeReport, self.node_id, rooms=tuple(self.rooms))
 
     def _failed(self, room: Room) -> None:
         """A defect of ours in one room ends that room, as our fault, and no other."""

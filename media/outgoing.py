@@ -21,7 +21,7 @@ class Outgoing:
     """The buffer. Bounded: beyond ``MOST_KEPT`` the oldest news of people goes first, never a ``CallEnded``.
 
     Of a session only the newest ``MediaDelivered`` waits, and none beside its ``CallEnded``: each says all
-    that the one before said. Of the node only the newest ``NodeReady`` waits.
+    that the one before said. Of the node only the newest ``NodeReady`` and ``NodeReport`` wait.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Outgoing:
         self._sent: dict[int, str] = {}
         self._in_flight: set[str] = set()
         self._meters: dict[str, str] = {}
-        self._ready = ""
+        self._ready = self._report = ""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -43,6 +43,9 @@ class Outgoing:
         if isinstance(event, events.NodeReady):
             self._supersede(self._ready)
             self._ready = event.message_id
+        if isinstance(event, events.NodeReport):
+            self._supersede(self._report)
+            self._report = event.message_id
         self._kept[event.message_id] = event
         if len(self._kept) > MOST_KEPT:
             self._give_one_up()

@@ -48,6 +48,12 @@ class NodeReady(Event, frozen=True, kw_only=True, tag="NodeReady"):
     rooms: tuple[str, ...]
 
 
+class NodeReport(Event, frozen=True, kw_only=True, tag="NodeReport"):
+    """Which rooms the node has, every ten seconds. Answered by ``SyncRooms`` only where that is not as wished."""
+
+    rooms: tuple[str, ...]
+
+
 class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
     """The room takes joins. ``paid_ms`` is the budget that the node now holds, acknowledged.
 
@@ -121,6 +127,7 @@ class CallTerminated(Event, frozen=True, kw_only=True, tag="CallTerminated"):
 
 AnyEvent = (
     NodeReady
+    | NodeReport
     | RoomOpened
     | ParticipantJoined
     | ParticipantLeft

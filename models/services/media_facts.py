@@ -19,7 +19,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import RoomSpec, SyncRooms
-from models.services import rooms, streams
+from models.services import room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
@@ -38,6 +38,8 @@ def take(tx: Session, event: events.AnyEvent, now: datetime) -> None:
     match event:
         case events.NodeReady():
             _node_ready(tx, event, now)
+        case events.NodeReport():
+            room_repair.compare(tx, event, now)
         case events.RoomOpened():
             _room_opened(tx, event, now)
         case events.ParticipantJoined() | events.ParticipantLeft():
