@@ -120,6 +120,11 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
     return True
 
 
+def is_frozen(tx: Session, user_id: str) -> bool:
+    """Whether this person may spend nothing for now."""
+    return tx.scalar(select(PersonRow.spending_frozen_at).where(PersonRow.id == user_id)) is not None
+
+
 def disputes_of(tx: Session, *, user_id: str | None = None, limit: int = 100) -> tuple[DisputeView, ...]:
     """The latest disputes, newest first: one person's, or everybody's."""
     query = select(DisputeRow).order_by(DisputeRow.created_at.desc(), DisputeRow.id).limit(limit)

@@ -57,6 +57,7 @@ __all__ = [
     "reconcile_due",
     "saved_customer",
     "top_up",
+    "was_paid",
 ]
 
 ABANDONED_AFTER = 2 * PAY_WITHIN
@@ -245,6 +246,12 @@ def purchase_of(tx: Session, purchase_id: str, user_id: str) -> Purchase:
     if row is None or row.user_id != user_id:
         raise NotFound("There is no such purchase.")
     return purchases.view(row)
+
+
+def was_paid(tx: Session, purchase_id: str) -> bool:
+    """Whether its tokens were ever credited."""
+    row = tx.get(PurchaseRow, purchase_id)
+    return row is not None and row.succeeded_at is not None
 
 
 def order_of(tx: Session, row: PurchaseRow) -> Order:

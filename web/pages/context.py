@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 from flask import request
 
-from models.services import sessions, wallet
+from models.clock import utc_now
+from models.services import booking_views, sessions, wallet
 from models.services.accounts import Person
+from models.services.booking_views import BookingView
 from web.auth import current_person
 from web.pages import wording
-from web.pages.deps import database
+from web.pages.deps import database, settings
 
 THEMES = ("light", "dark")
 
@@ -46,6 +48,11 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         return "creator" in self.roles
 
     @property
+    def books(self) -> bool:
+        """Whether they may have bookings, on either side."""
+        return "fan" in self.roles or self.is_creator
+
+    @property
     def wallet_main(self) -> int:
         """The number in the header: what a creator earned, what a fan can spend."""
         return self.earned if self.is_creator else self.available
@@ -67,21 +74,23 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
 def page_context() -> dict[str, Any]:
     """The variables that ``base.html`` reads."""
     person = current_person()
-    viewer, call_now = _viewer(person) if person else (None, None)
+    viewer, call_now, booking_soon = _viewer(person) if person else (None, None, None)
     theme = request.cookies.get("theme", "")
     return {
         "viewer": viewer,
         "call_now": None if request.path.startswith("/call/") else call_now,
+        "booking_soon": None if call_now else booking_soon,
         "nav": _nav(viewer),
-        "price": wording.PRICE,
+        "price": wording.token_price(),
         "theme": theme if theme in THEMES else "",
     }
 
 
-def _viewer(person: Person) -> tuple[Viewer, str | None]:
+def _viewer(person: Person) -> tuple[Viewer, str | None, BookingView | None]:
     with database().reading() as tx:
         purse = wallet.wallet(tx, person.user_id)
         call_now = sessions.current_session_of(tx, person.user_id)
+        soon = booking_views.soon(tx, person.user_id, utc_now(), settings().minute_ms)
     viewer = Viewer(
         user_id=person.user_id,
         handle=person.handle,
@@ -92,7 +101,7 @@ def _viewer(person: Person) -> tuple[Viewer, str | None]:
         held=purse.held,
         earned=purse.earnings + purse.earnings_pending,
     )
-    return viewer, call_now
+    return viewer, call_now, soon
 
 
 def _nav(viewer: Viewer | None) -> list[NavItem]:

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 import msgspec
 from flask import render_template, request
 
-from models.services import payments, sessions, wallet
+from models.gateways.sandbox import CARDS as CARD_NUMBERS
+from models.services import disputes, payments, purchase_refunds, sessions, wallet
 from web.auth import current_person, login_required, safe_next
 from web.pages import blueprint, wording
 from web.pages.deps import database, settings
 from web.pages.movements import held_lines, movements
+from web.pages.purchases import purchase_line
 
 LINES = 50
+_IF_BUYING = {True: ("partials/purchases.html",), False: ()}
 
 
 class CardChoice(NamedTuple):
@@ -23,12 +26,25 @@ class CardChoice(NamedTuple):
     name: str
     text: str
 
+    @property
+    def number(self) -> str:
+        """Its number in groups of four."""
+        digits = CARD_NUMBERS[self.code]
+        return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
 
 CARDS = (
     CardChoice("succeeds", "A card that works", "Charged, and it stays that way."),
     CardChoice("fails", "A card that is refused", "Declined at once. Nothing is credited."),
     CardChoice("fails-later", "A card that fails later", "Charged, and found bad 40 s afterwards."),
     CardChoice("disputed", "A card that is disputed", "Charged, and disputed 40 s afterwards."),
+)
+RARE_CARDS = (
+    CardChoice("dispute-won", "A dispute that we win", "Disputed after 40 s, decided for us after 80 s."),
+    CardChoice("dispute-lost", "A dispute that we lose", "Disputed after 40 s, decided against us after 80 s."),
+    CardChoice("flagged", "A card with a warning", "Charged; its bank suspects fraud 40 s afterwards."),
+    CardChoice("refund-fails", "A card without refunds", "Charged. Giving tokens back is refused."),
+    CardChoice("saved-fails", "A card that wants its owner", "Charged now, refused when a subscription renews."),
 )
 
 
@@ -50,6 +66,8 @@ def wallet_page() -> str:
         purse = wallet.wallet(tx, person.user_id)
         lines = movements(tx, person.user_id, purse.available, LINES)
         call = sessions.current_session_of(tx, person.user_id) if purse.held else None
+        bought = purchase_refunds.bought(tx, person.user_id)
+        frozen = disputes.is_frozen(tx, person.user_id)
         holds = held_lines(tx, person.user_id, call) if purse.held else []
     creator = "creator" in person.roles
     shown: dict[str, Any] = {
@@ -57,19 +75,23 @@ def wallet_page() -> str:
         "holds": holds,
         "movements": lines,
         "can_buy": "fan" in person.roles,
+        "purchases": [purchase_line(one) for one in bought],
+        "frozen": frozen,
         "earnings": Earnings(purse.earnings_pending, purse.earnings, purse.debt) if creator else None,
         "commission_percent": settings().commission_percent,
     }
     if request.args.get("part") == "figures":
-        parts = ("partials/balance.html", "partials/movements.html")
+        parts = ("partials/balance.html", "partials/movements.html", *_IF_BUYING[shown["can_buy"]])
         return "".join(render_template(part, **shown) for part in parts)
-    packages = payments.packages()
+    packages = payments.packages(settings().currency)
+    sandbox = settings().gateway == "sandbox"
     need = request.args.get("need", 0, type=int)
     chosen = next((pack for pack in packages if pack.tokens >= need), packages[-1])
     return render_template(
         "wallet.html",
         packages=packages,
-        cards=CARDS,
+        cards=CARDS if sandbox else (),
+        rare_cards=RARE_CARDS if sandbox else (),
         need=need if 0 < need < 1_000_000 else 0,
         next=safe_next(request.args.get("next"), ""),
         chosen=chosen.package_id,

@@ -1,7 +1,7 @@
 """How figures and moments are written on pages: tokens, money beside them, clocks, dates.
 
 Pure functions from values to text, so that every page says the same thing the same way. Must not know
-Flask or the database; the price list is the one thing it asks for.
+the database; it asks for the price list, and for the currency that the application sells in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from flask import current_app, has_app_context
 
+from models.config import Settings
 from models.services.payments import packages
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
@@ -53,9 +55,17 @@ def price(minor: int, currency: str = "USD") -> str:
     return f"{symbol}{minor // 100:,}.{minor % 100:02d}"
 
 
+def token_price() -> TokenPrice:
+    """The list price in the currency that this house sells in."""
+    if not has_app_context():
+        return PRICE
+    house: Settings = current_app.extensions["settings"]
+    return TokenPrice(tokens=PRICE.tokens, minor=PRICE.minor, currency=house.currency)
+
+
 def money(value: int) -> str:
     """Tokens as money at the list price: 100 → $5.00."""
-    return price(PRICE.of(value), PRICE.currency)
+    return price(PRICE.of(value), token_price().currency)
 
 
 def about(value: int) -> str:
@@ -102,8 +112,10 @@ def iso(at: datetime | str) -> str:
 
 
 def when(at: datetime | str, style: str = "full") -> str:
-    """21 November 2026, 21:04 UTC; ``short`` drops the year, ``time`` is the clock alone with seconds."""
+    """21 November 2026, 21:04 UTC; ``short``: no year, ``day``: with the weekday, ``time``: the clock alone."""
     moment = aware(at)
+    if style == "day":
+        return f"{moment:%a} {moment.day} {moment:%b}, {moment:%H:%M} UTC"
     if style == "time":
         return f"{moment:%H:%M:%S}"
     year = "" if style == "short" else f" {moment:%Y}"

@@ -192,7 +192,7 @@ def test_polls_find_a_dispute_behind_a_session_and_behind_an_open_request(till: 
     # given: no webhook comes
     purchase = till.buy()
     stage = till.stage
-    creator, stream = stage.live()
+    _creator, stream = stage.live()
     request = stage.ask(till.fan, stream, 5)
     assert request.request_id in stage.run(payments.open_requests_paid)
     assert poll_request_payments(till.database, till.gateway, request.request_id, stage.now) == 0

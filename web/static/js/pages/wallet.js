@@ -3,7 +3,7 @@
  * /wallet: buying tokens, once however often the button is pressed; the figures follow by themselves.
  */
 import { ApiError, api, newIdempotencyKey } from "../api.js";
-import { announce, busy, formatTokens, icon, make, plural, toast } from "../ui.js";
+import { announce, busy, formatPrice, icon, make, plural, toast } from "../ui.js";
 import { events, localTimes, refreshBalance } from "./common.js";
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("top-up") ?? document.createElement("form")); // creators buy none
@@ -38,7 +38,7 @@ async function refresh() {
     const response = await fetch("/wallet?part=figures", { credentials: "same-origin" });
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-    for (const id of ["figures", "movements"]) {
+    for (const id of ["figures", "purchases", "movements"]) {
       const part = fresh.getElementById(id);
       if (part) document.getElementById(id)?.replaceWith(part);
     }
@@ -66,6 +66,18 @@ async function bought(pack) {
   toast(words, { kind: "good" });
 }
 
+/** To the provider's page; where the buyer wanted to go is kept for when they come back. @param {string} url */
+function leave(url) {
+  try {
+    if (form.dataset.next) sessionStorage.setItem("greenroom-next", form.dataset.next);
+    else sessionStorage.removeItem("greenroom-next");
+  } catch (error) {
+    console.warn("where to go on is not kept", error);
+  }
+  announce("Going to the payment page…");
+  location.assign(url);
+}
+
 /** @param {unknown} error */
 function refused(error) {
   if (!(error instanceof ApiError)) throw error;
@@ -75,7 +87,10 @@ function refused(error) {
   }
   attempt = { body: "", key: "" };
   if (error.status === 402) say("The card was refused. Nothing was charged. Try another card.");
-  else say(error.detail);
+  else if (error.code === "PURCHASE_LIMIT") {
+    const { limitMinor = 0, spentMinor = 0 } = error.fields;
+    say(`New buyers may spend ${formatPrice(limitMinor)} in 24 hours; ${formatPrice(spentMinor)} is used. This protects against stolen cards. Choose a smaller package or come back tomorrow.`, "warn");
+  } else say(error.detail);
 }
 
 form.addEventListener("change", () => {
@@ -88,14 +103,17 @@ form.addEventListener("submit", async (event) => {
   if (paying || !pack) return;
   paying = true;
   say("");
-  const body = { packageId: pack.value, card: String(new FormData(form).get("card")) };
+  const given = new FormData(form);
+  const card = given.get("card");
+  const body = { packageId: pack.value, saveCard: given.has("save-card"), ...(card && { card: String(card) }) };
   const text = JSON.stringify(body);
   if (attempt.body !== text) attempt = { body: text, key: newIdempotencyKey() };
   try {
     announce("Paying…");
-    await busy(pay, "Paying…", () => api.post("/api/wallet/top-up", body, { idempotencyKey: attempt.key }));
+    const purchase = await busy(pay, "Paying…", () => api.post("/api/wallet/top-up", body, { idempotencyKey: attempt.key }));
     attempt = { body: "", key: "" };
-    await bought(pack);
+    if (purchase.status === "pending" && purchase.checkoutUrl) leave(purchase.checkoutUrl);
+    else await bought(pack);
   } catch (error) {
     refused(error);
   } finally {
@@ -103,7 +121,8 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
-events.on("BALANCE_CHANGED", refresh);
+for (const kind of ["BALANCE_CHANGED", "PURCHASE_CHANGED", "REFUND_CHANGED"]) events.on(kind, refresh);
+document.addEventListener("wallet-changed", refresh); // by wallet_refunds.js
 let first = true;
 events.on("RESYNC", () => {
   if (!first) refresh();
