@@ -250,19 +250,22 @@ class TestCallBill:
 
     def test_it_is_the_servers_bill(self, open_page: Callable[[], Page]) -> None:
         cases = [
-            (role, state, paused_for_ms, minimum, delivered_ms)
+            (role, state, paused_for_ms, minimum, delivered_ms, included, unlock)
             for role in ("fan", "creator")
             for state, paused_for_ms in (("running", 0), ("paused", 9_999), ("paused", 10_000), ("waiting", 0))
             for minimum in (1, 5)
             for delivered_ms in (0, 1, 59_999, 60_000, 60_001, 322_000, 599_999, 600_000)
+            for included, unlock in ((0, 0), (3, 0), (10, 0), (0, 11), (3, 11))
         ]
         seen = open_page().evaluate(
             """async (cases) => {
               const { endNow } = await import("/js/call_bill.js");
-              const same = { minuteMs: 60_000, ratePerMinute: 7, totalHeld: 70, commissionPercent: 20 };
-              return cases.map(([role, state, pausedForMs, minMinutes, deliveredMs]) => {
+              const same = { minuteMs: 60_000, ratePerMinute: 7, commissionPercent: 20 };
+              return cases.map(([role, state, pausedForMs, minMinutes, deliveredMs, includedMinutes, unlockPrice]) => {
                 const clock = { state, deliveredMs, paidMs: 600_000, pausedForMs };
-                const { minutes, tokens, back } = endNow({ ...same, role, minMinutes }, clock);
+                const session = { ...same, role, minMinutes, includedMinutes, unlockPrice };
+                session.totalHeld = (10 - includedMinutes) * 7 + unlockPrice;
+                const { minutes, tokens, back } = endNow(session, clock);
                 return [minutes, tokens, back];
               });
             }""",
@@ -271,7 +274,9 @@ class TestCallBill:
         assert seen == [server_bill(*case) for case in cases]
 
 
-def server_bill(role: str, state: str, paused_for_ms: int, minimum: int, delivered_ms: int) -> list[int]:
+def server_bill(
+    role: str, state: str, paused_for_ms: int, minimum: int, delivered_ms: int, included: int, unlock: int
+) -> list[int]:
     row = settlement.FAN_LEFT if role == "fan" else settlement.CREATOR_LEFT
     if role == "fan" and state == "waiting":
         row = settlement.CREATOR_NO_SHOW
@@ -279,7 +284,10 @@ def server_bill(role: str, state: str, paused_for_ms: int, minimum: int, deliver
         row = settlement.CREATOR_LEFT
     bill = settlement.bill(
         row,
-        total_held=70,
+        total_held=(10 - included) * 7 + unlock,
+        included_minutes=included,
+        unlock_price=unlock,
+        live=state != "waiting",
         min_minutes=minimum,
         paid_ms=600_000,
         delivered_ms=delivered_ms,

@@ -36,7 +36,12 @@ def call(session_id: str) -> str | Response:
     if not isinstance(view, sessions.SessionView) or view.status == "settling":
         return redirect(f"/history/{session_id}")
     terms = end_words.terms(
-        min_minutes=view.min_minutes, rate_per_minute=view.rate_per_minute, minute_ms=view.minute_ms
+        min_minutes=view.min_minutes,
+        rate_per_minute=view.rate_per_minute,
+        minute_ms=view.minute_ms,
+        per_minute=view.payment_mode == "per_minute",
+        included_minutes=view.included_minutes,
+        unlock_price=view.unlock_price,
     )
     data = CallData(user_id=person.user_id, available=purse.available, session=view)
     return render_template("call.html", call=view, terms=terms, page_json=msgspec.json.encode(data).decode())

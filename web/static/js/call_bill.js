@@ -22,6 +22,13 @@
  * @property {number} ratePerMinute
  * @property {number} commissionPercent
  * @property {number} totalHeld
+ * @property {"prepaid"|"per_minute"} paymentMode
+ * @property {number} paidMinutes
+ * @property {number} includedMinutes of a subscription, used first
+ * @property {number} unlockPrice for having started at once
+ * @property {boolean} holdRefused by the minute: the paid ones are the last
+ * @property {number} nextMinuteMs by the minute: the next one is held when this much is left
+ * @property {number} mostMinutes
  */
 /**
  * @typedef {object} EndNow
@@ -55,7 +62,9 @@ export function endNow(session, clock) {
     else if (!longPause) [minutes, rule] = started < minMinutes ? [minMinutes, "minimum"] : [started, "started"];
   }
   minutes = Math.min(minutes, paid);
-  const cost = minutes * ratePerMinute;
+  // Who ends it by own wish has used the subscription first, and pays for having started at once.
+  const own = rule === "minimum" || rule === "started";
+  const cost = Math.max(0, minutes - session.includedMinutes) * ratePerMinute + (own ? session.unlockPrice : 0);
   return { minutes, tokens: session.role === "fan" ? cost : earned(session, cost), back: totalHeld - cost, rule };
 }
 

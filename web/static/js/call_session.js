@@ -20,7 +20,10 @@ const END_WITHIN_MS = 4_000;
 export class CallSession {
   /** @type {(reason: string) => void} after the message is shown */
   onEnded = () => {};
+  /** The session's figures were read again. */
+  onRefreshed = () => {};
 
+  #refreshing = false;
   #view;
   #camera;
   #client = null;
@@ -84,6 +87,29 @@ export class CallSession {
     this.#client.terminated(reason, "/models");
   }
 
+  /** What the node says is paid for, in ms. */
+  get paidMs() {
+    return this.#meter.at(performance.now()).paidMs;
+  }
+
+  /** Minutes were added, or could not be: what is held, and what an end would cost, are other figures now. */
+  async refresh() {
+    if (this.#refreshing) return;
+    this.#refreshing = true;
+    try {
+      const fresh = await api.get(`/api/streaming/private-sessions/${this.#session.sessionId}`);
+      if (fresh.status === "ended" || this.#stops.length === 0) return;
+      Object.assign(this.#session, fresh);
+      this.#view.refreshed();
+      this.#draw();
+      this.onRefreshed();
+    } catch (error) {
+      console.warn("session_not_read", error.code); // the next clock asks again
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
   #draw() {
     const tracks = [...this.#client.streams.values()].flatMap((stream) => stream.getVideoTracks());
     const seen = tracks.some((track) => track.readyState === "live" && !track.muted);
@@ -101,6 +127,7 @@ export class CallSession {
     client.onClock = (clock) => {
       this.#meter.told(clock, performance.now());
       this.#draw();
+      if (clock.paidMs !== this.#session.paidMs) void this.refresh();
     };
     client.onJoined = ({ participants }) => (this.#others = new Set(participants.map(({ userId }) => userId)));
     client.onParticipantJoined = (userId) => this.#others.add(userId);

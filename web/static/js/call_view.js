@@ -5,7 +5,7 @@
  */
 import { endNow, scaled } from "./call_bill.js";
 import {
-  aheadWords, connectionWords, endNowWords, overlayWords, rateWords, thirdRow, warningWords,
+  aheadLabel, aheadWords, connectionWords, endNowWords, nextWords, overlayWords, rateWords, thirdRow, warningWords,
 } from "./call_words.js";
 import { announce, avatar, clock, icon, setValue } from "./ui.js";
 
@@ -63,9 +63,8 @@ export class CallView {
     const { counterpart } = session;
     this.#put("name", counterpart.displayName);
     this.#put("rate", rateWords(session));
-    this.#put("ahead-label", session.role === "fan" ? "Paid ahead" : "Paid ahead by the fan");
-    this.#put("ahead", aheadWords(session));
     this.setAvailable(available);
+    this.refreshed();
     this.#one("avatar").replaceChildren(avatar(counterpart.displayName, counterpart.handle, counterpart.avatarUrl));
     for (const name of ["end", "away", "note", "sound", "camera-note", "quality"]) this.#one(name).hidden = true;
     for (const name of ["top", "self", "switch", "mute", "hangup", "third-row", "terms", "meter"]) this.#one(name).hidden = false;
@@ -74,9 +73,20 @@ export class CallView {
     this.#root.querySelector(".call__mini").hidden = false;
   }
 
+  /** The session's own figures changed: minutes were added, or could not be. */
+  refreshed() {
+    const session = this.#session;
+    this.#put("ahead-label", aheadLabel(session));
+    this.#put("ahead", aheadWords(session));
+    this.setAvailable(this.#available);
+  }
+
   /** @param {number} available */
   setAvailable(available) {
     this.#available = available;
+    const next = nextWords(this.#session, available);
+    this.#one("next-row").hidden = !next;
+    this.#put("next", next);
     const third = thirdRow(this.#session, available);
     this.#put("third-label", third.label);
     this.#put("third", third.value);
@@ -173,7 +183,9 @@ export class CallView {
     });
     end.replaceChildren(...lines);
     end.hidden = false;
-    for (const name of ["top", "self", "note", "sound", "camera-note", "over", "switch", "mute", "hangup"]) this.#one(name).hidden = true;
+    for (const name of ["top", "self", "note", "sound", "camera-note", "over", "switch", "mute", "hangup", "extend"]) {
+      if (this.#one(name)) this.#one(name).hidden = true;
+    }
     for (const name of ["third-row", "terms", "meter"]) this.#one(name).hidden = true;
     this.#root.querySelector(".call__mini").hidden = true;
     this.#put("now-label", "The bill");
@@ -211,7 +223,7 @@ export class CallView {
     this.#put("delivered", clock(reading.deliveredMs));
     this.#put("paid", clock(reading.paidMs));
     const percent = Math.min(100, (100 * reading.deliveredMs) / Math.max(1, reading.paidMs));
-    const low = reading.state === "running" && reading.leftMs <= scaled(WARNINGS_MS[0], this.#session.minuteMs);
+    const low = reading.state === "running" && reading.leftMs <= this.#limits()[0];
     for (const place of this.#root.querySelectorAll('[data-call="left"]')) {
       place.classList.toggle("clock--warn", low);
       place.classList.toggle("clock--paused", reading.state !== "running");
@@ -244,14 +256,24 @@ export class CallView {
     }
   }
 
+  /** By the minute the next one is on its way until shortly before the end: only then is there something to say. */
+  #limits() {
+    const { paymentMode, holdRefused, nextMinuteMs, minuteMs } = this.#session;
+    const limits = WARNINGS_MS.map((limit) => scaled(limit, minuteMs));
+    if (paymentMode === "prepaid") return limits;
+    return holdRefused ? [nextMinuteMs, limits[1]] : [limits[1]];
+  }
+
   /** Each threshold once; none that was already passed at the beginning of a short call. */
   #warn(reading) {
     if (reading.state !== "running") {
       this.#one("note").hidden = true;
       return;
     }
-    const limits = WARNINGS_MS.map((limit) => scaled(limit, this.#session.minuteMs)).filter((limit) => reading.paidMs > limit);
+    const limits = this.#limits().filter((limit) => reading.paidMs > limit);
     const passed = limits.filter((limit) => reading.leftMs <= limit);
+    // More time was added: these come again.
+    for (const limit of this.#warned) if (reading.leftMs > limit) this.#warned.delete(limit);
     this.#one("note").hidden = passed.length === 0;
     const tightest = Math.min(...passed);
     if (passed.length === 0 || this.#warned.has(tightest)) return;

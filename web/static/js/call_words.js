@@ -51,7 +51,25 @@ export function thirdRow(session, available) {
 
 /** @param {Session} session */
 export function aheadWords(session) {
-  return `${Math.round(session.paidMs / session.minuteMs)} min, ${tokens(session.totalHeld)}`;
+  const included = session.includedMinutes ? `, ${formatTokens(session.includedMinutes)} min included` : "";
+  return `${formatTokens(session.paidMinutes)} min, ${tokens(session.totalHeld)}${included}`;
+}
+
+/** @param {Session} session */
+export function aheadLabel(session) {
+  const what = session.paymentMode === "per_minute" ? "Paid so far" : "Paid ahead";
+  return session.role === "fan" ? what : `${what} by the fan`;
+}
+
+/** Minute by minute: what comes next, before it is held. @param {Session} session @param {number} available */
+export function nextWords(session, available) {
+  if (session.paymentMode !== "per_minute") return "";
+  if (session.holdRefused) return "could not be held";
+  if (session.paidMinutes >= session.mostMinutes) return "none: this is the longest call";
+  const cost = `${tokens(session.ratePerMinute)} (${money(session.ratePerMinute)})`;
+  const when = `held at ${clock(session.nextMinuteMs)} left`;
+  if (session.role === "fan" && available < session.ratePerMinute) return `${cost}, ${when}: you have ${tokens(available)}`;
+  return `${cost}, ${when}`;
 }
 
 /**
@@ -105,9 +123,18 @@ export function connectionWords(session, state) {
 
 /** @param {Session} session @param {number} thresholdMs @param {boolean} last */
 export function warningWords(session, thresholdMs, last) {
+  if (session.paymentMode === "per_minute") return lastMinuteWords(session);
   const usual = session.minuteMs === 60_000;
   const title = last || !usual ? `Less than ${seconds(thresholdMs)} left.` : "Less than a minute left.";
-  return { title, words: session.role === "fan" ? "At 0:00 the picture stops. Nothing more is charged." : "At 0:00 the call ends and the paid time is yours." };
+  return { title, words: session.role === "fan" ? "At 0:00 the picture stops. Nothing more is charged unless you extend." : "At 0:00 the call ends and the paid time is yours." };
+}
+
+/** By the minute only the last one is warned of. */
+function lastMinuteWords(session) {
+  if (session.role === "creator") return { title: "The next minute is not paid.", words: "At 0:00 the call ends and the paid time is yours." };
+  return session.holdRefused
+    ? { title: "Your tokens do not reach for another minute.", words: "At 0:00 the picture stops. Nothing more is charged." }
+    : { title: "The next minute is not held.", words: "At 0:00 the picture stops. Nothing more is charged." };
 }
 
 const seconds = (milliseconds) => `${Math.max(1, Math.round(milliseconds / 1000))} s`;

@@ -6,6 +6,7 @@ import { CallView } from "../call_view.js";
 import { CameraService } from "../camera_service.js";
 import { loadChoice } from "../devices.js";
 import { events, onBalance } from "./common.js";
+import { ExtendDialog } from "./extend_dialog.js";
 
 const MESSAGE_MS = 1_000;
 const page = document.getElementById("call-page");
@@ -24,18 +25,30 @@ const call = new CallSession(session, userId, view, camera, {
     away: fan ? "/models" : "",
   },
 });
+const dialog = document.getElementById("extend");
+const extend = dialog ? new ExtendDialog(dialog, session, () => call.paidMs) : null;
+extend?.setBalance(available);
+for (const button of page.querySelectorAll("[data-extend-open]")) button.addEventListener("click", () => extend?.open());
+call.onRefreshed = () => extend?.show();
 // The creator's stream waits in the studio, which says the reason again.
 call.onEnded = (reason) => {
+  extend?.end();
   const query = new URLSearchParams({ ended: reason, session: session.sessionId });
   if (!fan) setTimeout(() => location.assign(`/studio?${query}`), MESSAGE_MS);
 };
 
 camera.cameraId = choice.cameraId;
 camera.microphoneId = choice.microphoneId;
-onBalance(({ available: now }) => view.setAvailable(now));
-events.on("SESSION_CHANGED", (message) => {
-  if (message.sessionId === session.sessionId && message.status === "ended") call.endedElsewhere(message.reason);
+onBalance(({ available: now }) => {
+  view.setAvailable(now);
+  extend?.setBalance(now);
 });
+events.on("SESSION_CHANGED", (message) => {
+  if (message.sessionId !== session.sessionId) return;
+  if (message.status === "ended") call.endedElsewhere(message.reason);
+  else void call.refresh();
+});
+events.on("RESYNC", () => void call.refresh());
 // The meter does not wait for the fan's camera: the seat is taken at once, the camera follows.
 const seated = call.start();
 if (fan && choice.watchOnly) view.cameraNote("You chose to watch and listen only.", "", "Turn camera on");

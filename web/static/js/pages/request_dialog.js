@@ -24,6 +24,12 @@ export class RequestDialog {
     this.rate = offer.ratePerMinute;
     this.discount = 0;
     this.balance = 0;
+    /** Minutes of a subscription that are left, the price of starting at once (null: not offered). */
+    this.includedLeft = 0;
+    /** @type {number | null} */
+    this.unlockPrice = null;
+    this.takesMinutes = false;
+    this.termsShown = "";
     this.sending = false;
     /** A key for each total that was tried, so that pressing again after a lost answer asks the same thing. */
     this.key = { body: "", value: "" };
@@ -36,6 +42,7 @@ export class RequestDialog {
   /** @private */
   wire() {
     this.input.addEventListener("input", () => this.show());
+    for (const choice of this.dialog.querySelectorAll('[name="way"], #unlock')) choice.addEventListener("change", () => this.show());
     this.dialog.querySelector("#ask-form")?.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -54,8 +61,26 @@ export class RequestDialog {
     return this.input.value.trim() === "" || !Number.isInteger(Number(this.input.value)) ? NaN : Number(this.input.value);
   }
 
+  get byMinute() {
+    return this.takesMinutes && /** @type {HTMLInputElement} */ (this.dialog.querySelector("#way-minute")).checked;
+  }
+
+  get unlocks() {
+    return this.unlockPrice !== null && /** @type {HTMLInputElement} */ (this.dialog.querySelector("#unlock")).checked;
+  }
+
+  /** What is paid for at once: by the minute the minimum alone. */
+  get paidMinutes() {
+    return this.byMinute ? this.offer.minMinutes : Math.max(this.minutes, this.offer.minMinutes);
+  }
+
+  /** Of those, what a subscription pays. */
+  get included() {
+    return Math.min(this.includedLeft, this.paidMinutes);
+  }
+
   get total() {
-    return this.rate * Math.max(this.minutes, this.offer.minMinutes);
+    return this.rate * (this.paidMinutes - this.included) + (this.unlocks ? this.unlockPrice ?? 0 : 0);
   }
 
   get short() {
@@ -63,7 +88,7 @@ export class RequestDialog {
   }
 
   get valid() {
-    return this.minutes >= this.offer.minMinutes && this.minutes <= MOST_MINUTES;
+    return this.byMinute || (this.minutes >= this.offer.minMinutes && this.minutes <= MOST_MINUTES);
   }
 
   /** @param {number} minutes */
@@ -100,17 +125,26 @@ export class RequestDialog {
     this.rate = settings.quote?.ratePerMinute ?? settings.ratePerMinute;
     this.discount = settings.quote?.discountPercent ?? 0;
     if (settings.quote) this.balance = settings.quote.balance;
-    if (changed) await this.refreshTerms();
+    this.includedLeft = settings.quote?.includedLeft ?? 0;
+    this.unlockPrice = settings.quote?.unlockPrice ?? null;
+    this.takesMinutes = settings.quote?.perMinute ?? false;
+    if (changed) this.termsShown = "";
     if (!settings.enabled) throw new ApiError("PRIVATE_DISABLED", "");
     this.show();
   }
 
-  /** @private The end table names the minimum and its cost. */
-  async refreshTerms() {
-    const response = await fetch(`/models/${this.offer.handle}?part=terms`, { credentials: "same-origin" });
-    if (!response.ok) return;
+  /** @private The end table in the words of this very wish; fetched where they would be others. */
+  async showTerms() {
+    const wish = new URLSearchParams({ part: "terms", minutes: String(this.valid ? this.paidMinutes : this.offer.minMinutes) });
+    if (this.byMinute) wish.set("way", "per_minute");
+    if (this.unlocks) wish.set("unlock", "1");
+    const words = `${this.byMinute} ${this.unlocks} ${this.included} ${this.rate} ${this.offer.minMinutes}`;
+    if (words === this.termsShown) return;
+    this.termsShown = words;
+    const response = await fetch(`/models/${this.offer.handle}?${wish}`, { credentials: "same-origin" });
+    if (!response.ok || words !== this.termsShown) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector(".ends");
-    if (fresh) this.dialog.querySelector("#terms")?.replaceChildren(fresh);
+    if (fresh && words === this.termsShown) this.dialog.querySelector("#terms")?.replaceChildren(fresh);
   }
 
   /** @private */
@@ -124,7 +158,8 @@ export class RequestDialog {
     this.put("minimum-cost", `${plural(minMinutes, "minute")}, ${plural(minMinutes * this.rate, "token")}`);
     this.put("discount", String(this.discount));
     this.hide("#discount-row", !this.discount);
-    this.put("minutes", plural(minutes, "minute"));
+    this.showWays();
+    this.put("minutes", plural(this.byMinute ? minMinutes : minutes, "minute"));
     this.put("total", this.valid ? formatTokens(this.total) : "");
     this.put("unit", this.valid ? (this.total === 1 ? "token" : "tokens") : "–");
     this.put("money", this.valid ? about(this.total) : "\u00a0");
@@ -134,6 +169,26 @@ export class RequestDialog {
     this.showQuick(minMinutes, minutes);
     this.showError();
     this.showShort();
+    this.showTerms().catch((error) => console.warn("terms not read", error));
+  }
+
+  /** @private Ahead or by the minute, included minutes, starting at once. */
+  showWays() {
+    const [byMinute, unlocks, rate] = [this.byMinute, this.unlocks, this.rate];
+    this.hide("#ways", !this.takesMinutes);
+    this.hide("#minutes-row", byMinute);
+    this.hide("#unlock-row", this.unlockPrice === null);
+    this.put("unlock-cost", this.unlockPrice === null ? "" : `${plural(this.unlockPrice, "token")}, ${about(this.unlockPrice)}`);
+    this.hide("#unlock-cost-row", !unlocks);
+    this.hide("#included-row", !this.included);
+    const rest = this.includedLeft - this.included;
+    this.put("included", this.included ? `${plural(this.included, "minute")}${rest ? `, ${formatTokens(rest)} more left` : ""}` : "");
+    this.hide("#next-row", !byMinute);
+    this.put("next", `${plural(rate, "token")}, ${about(rate)}`);
+    this.put("total-label", byMinute ? "Held first, for" : "Total for");
+    this.put("holds", byMinute
+      ? "Confirming holds this first part. Each next minute is held shortly before it begins; one that never begins comes back. All is paid only as the table says."
+      : "Confirming holds the total. It is paid only as the table says.");
   }
 
   /** @private @param {number} least @param {number} minutes */
@@ -172,10 +227,10 @@ export class RequestDialog {
     this.confirm.hidden = short;
     if (short) {
       const missing = this.total - this.balance;
-      const which = this.minutes === this.offer.minMinutes ? ", the minimum here," : "";
-      const cost = `${plural(this.minutes, "minute")}${which} cost ${plural(this.total, "token")} (${money(this.total)}). Nothing was held.`;
+      const which = this.paidMinutes === this.offer.minMinutes ? ", the minimum here," : "";
+      const cost = `${plural(this.paidMinutes, "minute")}${which} cost ${plural(this.total, "token")} (${money(this.total)}). Nothing was held.`;
       this.say(`You are ${plural(missing, "token")} short.`, cost, "short");
-      const back = `/models/${this.offer.handle}?private=${this.minutes}`;
+      const back = `/models/${this.offer.handle}?private=${this.paidMinutes}`;
       this.dialog.querySelector("#get-tokens")?.setAttribute("href", `/wallet?need=${missing}&next=${encodeURIComponent(back)}`);
     } else if (this.message.dataset.about === "short") this.say("");
   }
@@ -202,7 +257,14 @@ export class RequestDialog {
     }
     this.sending = true;
     this.say("");
-    const body = { creatorId: this.offer.creatorId, streamId: this.offer.streamId, minutes: this.minutes, maxTotalCost: this.total };
+    const body = {
+      creatorId: this.offer.creatorId,
+      streamId: this.offer.streamId,
+      minutes: this.paidMinutes,
+      maxTotalCost: this.total,
+      paymentMode: this.byMinute ? "per_minute" : "prepaid",
+      instantUnlock: this.unlocks,
+    };
     const text = JSON.stringify(body);
     if (this.key.body !== text) this.key = { body: text, value: newIdempotencyKey() };
     try {
@@ -233,6 +295,16 @@ export class RequestDialog {
       case "CREATOR_BUSY":
         this.say(`${name} is in a private stream.`, "Nothing was held. We can tell you when it’s over.");
         this.onGone();
+        break;
+      case "NOT_OFFERED":
+        await this.refresh().catch(() => this.onGone());
+        this.say(`${name} does not offer this way to pay any more.`, "Nothing was held. Look again before you confirm.");
+        break;
+      case "CREATOR_UNAVAILABLE":
+        this.say(`${name} has a booking too soon for this.`, "Nothing was held. Fewer minutes may fit before it.");
+        break;
+      case "FAN_BOOKED":
+        this.say("You have booked a call too soon for this.", "Nothing was held. Fewer minutes may fit before it.");
         break;
       case "REQUEST_PENDING":
         this.say(`You already have a request open with ${name}.`);
