@@ -66,9 +66,12 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     ends_at: datetime
     minutes: int
     status: str
+    min_minutes: int
+    """What is paid for at least once the creator has come."""
     rate_per_minute: int
+    """For the viewer, in tokens, as is the total."""
+    discount_percent: int
     total_cost: int
-    """For the viewer, in tokens."""
     included_minutes: int = 0
     booking: BookingView | None = None
 
@@ -122,6 +125,19 @@ def bookings_of(
     return tuple(view_of(tx, row, person_id, now) for row in tx.scalars(order))
 
 
+def soon(tx: Session, person_id: str, now: datetime, minute_ms: int) -> BookingView | None:
+    """The person's next booking, if it starts within the hour in which they are reminded."""
+    mine = or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id)
+    within = now + agenda_for(minute_ms).remind[0]
+    row = tx.scalar(
+        select(BookingRow)
+        .where(mine, BookingRow.status == "booked", BookingRow.starts_at <= within)
+        .order_by(BookingRow.starts_at)
+        .limit(1)
+    )
+    return None if row is None else view_of(tx, row, person_id, now)
+
+
 def view_of(tx: Session, row: BookingRow, person_id: str, now: datetime) -> BookingView:
     """The booking as that one of its two people sees it."""
     is_fan = person_id == row.fan_id
@@ -170,7 +186,9 @@ def slot_view(tx: Session, slot: SlotRow, offer: Offer, viewer_id: str | None, n
         ends_at=slot.ends_at,
         minutes=slot.minutes,
         status=slot.status,
+        min_minutes=price.min_minutes,
         rate_per_minute=price.rate_per_minute,
+        discount_percent=price.discount_percent,
         total_cost=price.total_cost,
         included_minutes=price.included_minutes,
         booking=view_of(tx, booking, slot.creator_id, now) if booking and viewer_id == slot.creator_id else None,

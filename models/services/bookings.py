@@ -21,7 +21,7 @@ from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
-from models.people import BlockRow
+from models.people import BlockRow, PersonRow
 from models.services import engaged, subscriptions
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
@@ -335,14 +335,19 @@ def _write(
 
 
 def _changed(tx: Session, booking: BookingRow, now: datetime) -> None:
-    for user_id in (booking.fan_id, booking.creator_id):
+    """Both sides learn of it; ``name`` is the other one's."""
+    creator, fan = tx.get_one(PersonRow, booking.creator_id), tx.get_one(PersonRow, booking.fan_id)
+    for user_id, role, name in ((fan.id, "fan", creator.display_name), (creator.id, "creator", fan.handle)):
         tell(
             tx,
             user_id,
             "BOOKING_CHANGED",
             now,
             bookingId=booking.id,
+            slotId=booking.slot_id,
             status=booking.status,
             reason=booking.close_reason,
+            role=role,
+            name=name,
             startsAt=rfc3339(booking.starts_at),
         )

@@ -76,6 +76,8 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     total_cost: int
     balance: int
     expires_at: datetime
+    remaining_ms: int
+    """Until ``expiresAt``, for whoever's clock differs from ours; 0 when it is answered."""
     position: int | None = None
     """Its place in the creator's queue, from 1, while it waits there."""
     turn: bool = False
@@ -309,6 +311,7 @@ def _view(tx: Session, row: RequestRow, now: datetime) -> RequestView:
         total_cost=row.total_cost,
         balance=ledger.balance(tx, ledger.account_id("wallet", row.fan_id)),
         expires_at=row.expires_at,
+        remaining_ms=max(0, (row.expires_at - now) // timedelta(milliseconds=1)) if row.status in OPEN else 0,
         position=queueing.position(tx, row, now),
         turn=row.status == "queued" and row.turn_at is not None,
         payment_mode=row.payment_mode,

@@ -122,7 +122,18 @@ def call_next(tx: Session, creator_id: str, now: datetime) -> str | None:
         return None
     row.turn_at, row.expires_at = now, now + agenda_for(row.minute_ms).turn
     tx.flush()
-    tell(tx, row.fan_id, "PRIVATE_TURN", now, requestId=row.id)
+    creator = tx.get_one(PersonRow, creator_id)
+    turn_ms = (row.expires_at - now) // _ms(1)
+    tell(
+        tx,
+        row.fan_id,
+        "PRIVATE_TURN",
+        now,
+        requestId=row.id,
+        handle=creator.handle,
+        name=creator.display_name,
+        remainingMs=turn_ms,
+    )
     tell_positions(tx, creator_id, now)
     log.event("queue_called", request_id=row.id, cause_id=row.cause_id)
     return row.id
@@ -197,7 +208,16 @@ def tell_positions(tx: Session, creator_id: str, now: datetime) -> None:
     """Everybody who waits learns their place; the creator's page looks again."""
     for request_id, at in positions(tx, creator_id, now).items():
         row = tx.get_one(RequestRow, request_id)
-        tell(tx, row.fan_id, "PRIVATE_QUEUE", now, requestId=request_id, position=at)
+        tell(
+            tx,
+            row.fan_id,
+            "PRIVATE_QUEUE",
+            now,
+            requestId=request_id,
+            position=at,
+            turn=row.turn_at is not None,
+            remainingMs=max(0, (row.expires_at - now) // _ms(1)),
+        )
     tell(tx, creator_id, "PRIVATE_QUEUE", now)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
 from flask import abort, render_template, request
+from sqlalchemy.orm import Session
 
 from models import end_words
+from models.agenda import agenda_for
 from models.clock import utc_now
-from models.services import accounts, private_streams, streams
+from models.services import accounts, private_streams, queueing, streams
 from models.services.accounts import Person
 from web.auth import current_person
-from web.pages import blueprint, patrons, wording
+from web.pages import blueprint, bookings, patrons, wording
 from web.pages.deps import database, timers
 
 Kind = Literal["anon", "fan", "owner", "other"]
@@ -25,6 +28,9 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     minutes: int
     total_cost: int
     remaining_ms: int
+    status: str
+    position: int | None
+    turn: bool
 
 
 class PageData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -41,6 +47,8 @@ class PageData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     rate_per_minute: int
     min_minutes: int
     answer_ms: int
+    turn_ms: int
+    queue: bool
     request: OpenRequest | None
 
 
@@ -56,10 +64,10 @@ def creator(handle: str) -> str:
         offer = private_streams.get_settings(tx, person.user_id)
         kind = _kind(viewer, person)
         waiting = private_streams.open_request_of(tx, viewer.user_id, person.user_id) if viewer else None
+        booking = bookings.creator_context(tx, viewer, person.user_id)
+        queue = stream is not None and queueing.is_open(tx, stream.stream_id, person.user_id)
         patronage = patrons.creator_context(tx, viewer, person.user_id)
-    terms = end_words.terms(
-        min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=timers().minute_ms
-    )
+        terms = _terms(tx, viewer if kind == "fan" else None, offer)
     if request.args.get("part") == "terms":
         return render_template("partials/terms.html", terms=terms)
     if request.args.get("part") == "subscription":
@@ -80,6 +88,8 @@ def creator(handle: str) -> str:
         rate_per_minute=offer.rate_per_minute,
         min_minutes=offer.min_minutes,
         answer_ms=timers().answer_ms,
+        turn_ms=agenda_for(timers().minute_ms).turn // timedelta(milliseconds=1),
+        queue=queue,
         request=_open_request(waiting) if waiting else None,
     )
     return render_template(
@@ -93,10 +103,41 @@ def creator(handle: str) -> str:
         offer=offer,
         terms=terms,
         minute_ms=timers().minute_ms,
+        queue=queue,
         answer_words=wording.lasting(timers().answer_ms),
         auto_accept=offer.auto_accept,
         **patronage,
+        **booking,
         page_json=msgspec.json.encode(page).decode(),
+    )
+
+
+def _terms(tx: Session, fan: Person | None, offer: private_streams.PrivateSettings) -> tuple[end_words.Term, ...]:
+    """The end table of the wish in the address: ``minutes``, ``way=per_minute``, ``unlock=1``; a fan's own price."""
+    minute_ms = timers().minute_ms
+    if fan is None:
+        return end_words.terms(
+            min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=minute_ms
+        )
+    asked = request.args.get("minutes", type=int) or offer.min_minutes
+    per_minute = request.args.get("way") == "per_minute"
+    unlock = request.args.get("unlock") == "1"
+    quote = private_streams.quote(
+        tx,
+        fan.user_id,
+        offer.creator_id,
+        min(max(asked, 1), 240),
+        per_minute=per_minute,
+        instant_unlock=unlock,
+        now=utc_now(),
+    )
+    return end_words.terms(
+        min_minutes=offer.min_minutes,
+        rate_per_minute=quote.rate_per_minute,
+        minute_ms=minute_ms,
+        per_minute=per_minute,
+        included_minutes=quote.included_minutes,
+        unlock_price=(quote.unlock_price or 0) if unlock else 0,
     )
 
 
@@ -116,10 +157,12 @@ def _over(status: str, kind: Kind) -> str:
 
 
 def _open_request(view: private_streams.RequestView) -> OpenRequest:
-    remaining = view.expires_at - utc_now()
     return OpenRequest(
         request_id=view.request_id,
         minutes=view.minutes,
         total_cost=view.total_cost,
-        remaining_ms=max(0, int(remaining.total_seconds() * 1000)),
+        remaining_ms=view.remaining_ms,
+        status=view.status,
+        position=view.position,
+        turn=view.turn,
     )

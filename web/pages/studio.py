@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, render_template, request
 from sqlalchemy.orm import Session
 
-from models.services import private_streams, sessions, streams
+from models.services import offers, private_streams, sessions, streams
 from models.services.accounts import Person
 from models.services.request_history import PastRequest, past_requests
 from web.auth import current_person, role_required
@@ -19,7 +19,7 @@ from web.pages import blueprint
 from web.pages.deps import database, settings, timers
 from web.pages.studio_earnings import earnings_part
 
-TABS = ("live", "requests", "settings", "earnings")
+TABS = ("live", "requests", "settings", "schedule", "earnings")
 _ANSWERS = {
     "accepted": "Accepted",
     "declined": "Declined",
@@ -30,6 +30,9 @@ _REASONS = {
     "stream_ended": "Your stream ended",
     "creator_busy": "You took another",
     "fan_busy": "The fan was in another call",
+    "turn_missed": "Their turn came, they did not confirm",
+    "wait_over": "Waited for half an hour",
+    "payment_failed": "A payment of theirs was found bad",
 }
 
 
@@ -42,6 +45,8 @@ class StudioState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     offer: private_streams.PrivateSettings
     commission_percent: int
     answer_ms: int
+    queue: bool
+    """Whether requests may wait while the creator is busy."""
 
 
 class PastLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +75,7 @@ def studio() -> str | Response:
         state = _state(tx, person)
         past = [_line(each) for each in past_requests(tx, person.user_id)]
         money = earnings_part(tx, person.user_id)
+        options = offers.get_options(tx, person.user_id)
     if part == "state":
         return Response(msgspec.json.encode(state), mimetype="application/json")
     if part == "requests":
@@ -82,8 +88,10 @@ def studio() -> str | Response:
         chosen=wanted if wanted in TABS else "live",
         stream=state.stream,
         offer=state.offer,
+        options=options,
         past=past,
         commission_percent=state.commission_percent,
+        minute_ms=timers().minute_ms,
         page_json=msgspec.json.encode(state).decode(),
         **money,
     )
@@ -97,6 +105,7 @@ def _state(tx: Session, person: Person) -> StudioState:
         offer=private_streams.get_settings(tx, person.user_id),
         commission_percent=settings().commission_percent,
         answer_ms=timers().answer_ms,
+        queue=offers.get_options(tx, person.user_id).queue,
     )
 
 

@@ -6,6 +6,8 @@
 import { api } from "../api.js";
 import { EventsClient } from "../events_client.js";
 import { announce, formatTokens, icon, money, setValue, toast } from "../ui.js";
+import { dayAndHour, listenForBookings, localZones } from "./booking_live.js";
+import { listenForReturns } from "./returns.js";
 import { listenForTheWaitedFor } from "./tell.js";
 
 /** The signed-in person's id, or "". */
@@ -63,6 +65,8 @@ export function localTimes(within = document) {
     const hour = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
     if (time.dataset.moment === "time") {
       time.textContent = at.toLocaleTimeString("en-GB");
+    } else if (time.dataset.moment === "day") {
+      time.textContent = dayAndHour(at);
     } else if (time.dataset.moment === "short") {
       const day = at.toDateString();
       const date = at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
@@ -137,7 +141,15 @@ function wireFeed() {
     if (location.pathname.startsWith("/studio") || location.pathname.startsWith("/call/")) return;
     toast("Somebody asks for a private stream.", { kind: "info", iconName: "lock", action: { label: "Look", href: "/studio" } });
   });
+  events.on("PRIVATE_TURN", (message) => {
+    // The page where the person waits asks there.
+    const href = `/models/${encodeURIComponent(message.handle)}`;
+    if (location.pathname === href) return;
+    toast(`It is your turn with ${message.name}. Confirm within ${Math.round(message.remainingMs / 1000)} s.`, { kind: "good", iconName: "bell", action: { label: "Confirm", href } });
+  });
+  listenForReturns(events);
   listenForTheWaitedFor(events);
+  listenForBookings(events, callStarted);
   events.connect();
 }
 
@@ -155,5 +167,6 @@ function sayFromBefore() {
 sayFromBefore();
 for (const bar of document.querySelectorAll("[data-v-value]")) setValue(bar, bar.getAttribute("data-v-value") ?? "0");
 localTimes();
+localZones();
 wireTheme();
 wireFeed();

@@ -71,7 +71,7 @@ function streamIs(stream) {
     player.stop();
     player.roomId = "";
     player.over(status);
-    dialog?.close();
+    if (status !== "private" || !page.queue) dialog?.close();
     if (before === "live") announce(status === "private" ? `${page.displayName} is in a private stream.` : `The stream of ${page.displayName} has ended.`);
   }
 }
@@ -137,8 +137,8 @@ function wireAsking() {
   if (!(element instanceof HTMLDialogElement) || !section) return;
   dialog = new RequestDialog(element, page);
   element.addEventListener("close", showOffer);
-  waiting = new Waiting(section, page.displayName, page.answerMs);
-  dialog.onRequested = (answer) => wait({ requestId: answer.requestId, minutes: answer.minutes, totalCost: answer.totalCost, remainingMs: page.answerMs });
+  waiting = new Waiting(section, page.displayName, page.answerMs, page.turnMs);
+  dialog.onRequested = wait;
   dialog.onGone = refresh;
   waiting.onOver = (words, kind, callHref) => {
     lobby?.stop();
@@ -157,8 +157,14 @@ function wireAsking() {
     if (message.requestId === waiting?.request?.requestId) waiting?.declined(message.reason);
   });
   events.on("PRIVATE_REQUEST_EXPIRED", (message) => {
-    if (message.requestId === waiting?.request?.requestId) waiting?.expired();
+    if (message.requestId === waiting?.request?.requestId) waiting?.expired(message.reason);
   });
+  for (const type of ["PRIVATE_TURN", "PRIVATE_QUEUE"]) {
+    events.on(type, (message) => {
+      if (message.requestId !== waiting?.request?.requestId) return;
+      waiting?.follow({ status: "queued", position: 1, turn: type === "PRIVATE_TURN", ...message });
+    });
+  }
   events.on("BALANCE_CHANGED", () => waiting?.look());
   if (page.request) wait(page.request);
   else if (page.state === "live") openFromAddress();

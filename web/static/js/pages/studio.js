@@ -9,6 +9,7 @@ import { SettingsForm } from "./studio_settings.js";
 const root = document.getElementById("studio");
 const state = JSON.parse(root.dataset.page);
 const requests = new RequestsPanel();
+requests.queue = state.queue;
 const live = new StudioLive(state.userId, requests);
 const form = new SettingsForm(document.getElementById("settings"), state.commissionPercent);
 const tabs = [...root.querySelectorAll('[role="tab"]')];
@@ -50,7 +51,7 @@ for (const tab of tabs) {
 }
 
 form.onSaved = showOffer;
-for (const type of ["PRIVATE_REQUESTED", "PRIVATE_REQUEST_CANCELLED", "PRIVATE_REQUEST_EXPIRED"]) {
+for (const type of ["PRIVATE_REQUESTED", "PRIVATE_REQUEST_CANCELLED", "PRIVATE_REQUEST_EXPIRED", "PRIVATE_QUEUE"]) {
   events.on(type, () => requests.refresh());
 }
 events.on("SESSION_CHANGED", (message) => live.sessionChanged(message));

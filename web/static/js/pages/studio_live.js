@@ -281,6 +281,7 @@ export class StudioLive {
   #showAfter() {
     this.#leaveAir();
     this.#show("after");
+    void this.#requests.refresh();
   }
 
   #leaveAir() {
@@ -292,6 +293,7 @@ export class StudioLive {
 
   #show(state) {
     for (const name of ["off", "live", "after"]) one(name).hidden = name !== state;
+    this.#requests.showIn(state);
   }
 
   #cover(title, words = "") {

@@ -1,7 +1,7 @@
 /**
  * The panel of open private requests: who asks, what it earns, how long is left, and the two answers.
  *
- * The order is the server's. Rows are kept while their request is open, so that a refresh moves no focus.
+ * Under them the queue: who waits, in which order, and whose turn it is. The order is the server's. Rows are kept while their request is open, so that a refresh moves no focus.
  */
 import { ApiError, api } from "../api.js";
 import { about, announce, avatar, busy, clock, formatTokens, make, plural, setValue, toast } from "../ui.js";
@@ -15,7 +15,9 @@ const TICK_MS = 250;
  * @property {number} minutes
  * @property {number} totalCost
  * @property {number} earnings
- * @property {string} status
+ * @property {string} status "pending" can be accepted; "queued" waits
+ * @property {number} position
+ * @property {boolean} turn a queued one that was asked to confirm
  * @property {string} createdAt
  * @property {string} expiresAt
  */
@@ -23,6 +25,9 @@ const TICK_MS = 250;
 export class RequestsPanel {
   /** @type {(answer: {sessionId: string}) => void} */
   onAccepted = () => {};
+
+  /** Whether requests may wait while the creator is busy. */
+  queue = false;
 
   /** How many watch now; for the warning. */
   viewers = 0;
@@ -32,6 +37,7 @@ export class RequestsPanel {
   #rows = new Map();
   #timer = 0;
   #asking = null;
+  #queued = 0;
   #askAgain = false;
 
   constructor() {
@@ -60,17 +66,23 @@ export class RequestsPanel {
     this.viewers = viewers;
     const moved = viewers ? `moves ${plural(viewers, "viewer")} out and ends` : "ends";
     document.getElementById("accept-warning").textContent =
-      `Accepting ${moved} the public stream.${this.#rows.size > 1 ? " The others asking get their tokens back." : ""}`;
+      `Accepting ${moved} the public stream.${this.#rows.size > 1 ? this.#others() : ""}`;
+  }
+
+  #others() {
+    return this.queue ? " The others asking wait in your queue." : " The others asking get their tokens back.";
   }
 
   /** Forgets everything; the stream is over. */
   clear() {
     this.#show([]);
+    this.#showQueue([]);
   }
 
   async #fetch() {
     const { requests } = await api.get("/api/streaming/private-requests");
     this.#show(requests.filter((request) => request.status === "pending"));
+    this.#showQueue(requests.filter((request) => request.status === "queued"));
   }
 
   /** @param {Request[]} requests */
@@ -99,12 +111,43 @@ export class RequestsPanel {
     this.#tick();
   }
 
+  /** The panel goes where the creator looks: beside the picture, or beside the way back to public. @param {string} state */
+  showIn(state) {
+    const place = document.querySelector(`[data-requests-in="${state}"]`);
+    if (place && this.#panel.parentElement !== place) place.append(this.#panel);
+    if (state === "after") this.#panel.hidden = false;
+  }
+
+  /** @param {Request[]} queued */
+  #showQueue(queued) {
+    this.#queued = queued.length;
+    const list = document.getElementById("queue-list");
+    const held = list.contains(document.activeElement);
+    list.replaceChildren(...queued.map((request) => this.#queueRow(request)));
+    document.getElementById("queue").hidden = !queued.length;
+    document.getElementById("queue-count").textContent = String(queued.length);
+    this.#count(this.#rows.size);
+    if (held) document.getElementById("queue-h").focus();
+  }
+
+  /** @param {Request} request */
+  #queueRow(request) {
+    const { fan } = request;
+    const id = `queued-${request.requestId}`;
+    const decline = make("button", { class: "btn btn--s btn--bare", type: "button", "aria-describedby": id }, "Decline");
+    decline.addEventListener("click", () => this.#answer(request, decline, "decline"));
+    return make("li", { class: "slot" }, make("span", { class: "num muted" }, String(request.position)), avatar(fan.handle, fan.handle, fan.avatarUrl, "s"),
+      make("div", { class: "grow" },
+        make("p", { id }, make("b", {}, fan.handle), " ", fan.subscriber && make("span", { class: "pill pill--good" }, "Subscriber"), fan.isMock && make("span", { class: "pill pill--info" }, "Demo")),
+        make("p", { class: "small muted" }, request.turn ? "Asked to confirm now" : `${plural(request.minutes, "minute")}, you earn ${formatTokens(request.earnings)}`)), decline);
+  }
+
   #count(count) {
     const badge = document.getElementById("requests-count");
     badge.textContent = String(count);
     badge.classList.toggle("badge--quiet", count === 0);
     document.getElementById("requests-waiting").textContent = count ? `${count} waiting` : "None waiting";
-    document.getElementById("requests-none").hidden = count > 0;
+    document.getElementById("requests-none").hidden = count > 0 || this.#queued > 0;
     document.getElementById("requests-warning").hidden = count === 0;
     this.setViewers(this.viewers);
   }

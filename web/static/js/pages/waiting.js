@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * While the fan waits for the answer: the countdown, the lobby beside it, and what came of the request.
+ * While the fan waits: for the answer, in the queue, or to confirm again when it is their turn; and what came of it.
  * Knows nothing of prices; the call page takes over once the request is accepted.
  */
 import { api } from "../api.js";
@@ -12,17 +12,25 @@ const ASK_AGAIN_MS = 1_500;
 /** Without the live feed too the answer is known in time: who comes too late to a call pays the minimum. */
 const LOOK_EVERY_MS = 4_000;
 
-/** @typedef {{requestId: string, minutes: number, totalCost: number, remainingMs: number}} OpenRequest */
+const WAIT_MINUTES = 30;
+
+/** @typedef {"pending" | "queued" | "turn"} Mode */
+/** @typedef {{requestId: string, minutes: number, totalCost: number, remainingMs: number, status?: string, position?: number | null, turn?: boolean}} OpenRequest */
 
 export class Waiting {
   /** It is over without a call here. @type {(words: string, kind: "good" | "info", callHref?: string) => void} */
   onOver = () => {};
 
-  /** @param {HTMLElement} section @param {string} name the creator's @param {number} answerMs how long an answer may take */
-  constructor(section, name, answerMs) {
+  /** @param {HTMLElement} section @param {string} name the creator's @param {number} answerMs how long an answer may take @param {number} turnMs and a confirmation */
+  constructor(section, name, answerMs, turnMs) {
     this.section = section;
     this.name = name;
     this.answerMs = answerMs;
+    this.turnMs = turnMs;
+    /** @type {Mode | ""} */
+    this.mode = "";
+    this.place = 0;
+    this.title = document.title;
     /** @type {OpenRequest | null} */
     this.request = null;
     this.deadline = 0;
@@ -31,20 +39,22 @@ export class Waiting {
     this.lookedAt = 0;
     this.cancelButton = /** @type {HTMLButtonElement} */ (section.querySelector("#cancel"));
     this.cancelButton.addEventListener("click", () => this.cancel());
+    this.reconfirmButton = /** @type {HTMLButtonElement} */ (section.querySelector("#reconfirm"));
+    this.reconfirmButton.addEventListener("click", () => this.reconfirm());
   }
 
   /** @param {OpenRequest} request */
   start(request) {
     this.request = request;
-    this.deadline = performance.now() + request.remainingMs;
     this.lookedAt = performance.now();
+    this.mode = "";
     this.put("minutes", plural(request.minutes, "minute"));
     this.put("total", formatTokens(request.totalCost));
     this.put("money", about(request.totalCost));
     window.clearInterval(this.timer);
     this.timer = window.setInterval(() => this.tick(), TICK_MS);
-    this.tick();
-    announce(`Waiting for ${this.name}. ${plural(request.totalCost, "token")} are held, not spent.`);
+    this.follow(request);
+    announce(`${this.section.querySelector("#wait-h")?.textContent}. ${plural(request.totalCost, "token")} are held, not spent.`);
   }
 
   /** Ask the server what became of the request; called on messages that may concern it. */
@@ -54,10 +64,74 @@ export class Waiting {
     try {
       const view = await api.get(`/api/streaming/private-requests/${encodeURIComponent(this.request.requestId)}`);
       this.settle(view.status, view.sessionId, view.closeReason);
+      this.follow(view);
     } catch (error) {
       console.warn("request not read", error); // the next message or tick asks again
     } finally {
       window.setTimeout(() => { this.asking = false; }, ASK_AGAIN_MS);
+    }
+  }
+
+  /**
+   * What the request waits for now. `remainingMs` is the server's, for clocks differ.
+   * @param {{status?: string, position?: number | null, turn?: boolean, remainingMs: number}} view
+   */
+  follow(view) {
+    if (!this.request) return;
+    /** @type {Mode} */
+    const mode = view.status !== "queued" ? "pending" : view.turn ? "turn" : "queued";
+    this.deadline = performance.now() + view.remainingMs;
+    const place = view.position ?? 0;
+    if (mode !== this.mode || place !== this.place) {
+      const came = mode === "turn" && this.mode !== "turn";
+      [this.mode, this.place] = [mode, place];
+      this.show();
+      if (came) this.call();
+    }
+    this.tick();
+  }
+
+  /** It is their turn: said aloud, and in the tab's title for who looks elsewhere. @private */
+  call() {
+    announce(`It is your turn. Confirm within ${Math.round(this.turnMs / 1000)} seconds.`, "alert");
+    document.title = `Your turn · ${this.title}`;
+    this.reconfirmButton.focus();
+    if (document.visibilityState !== "hidden" || !("Notification" in window) || Notification.permission !== "granted") return;
+    const note = new Notification(`It is your turn with ${this.name}`, { body: "Confirm in this minute.", tag: this.request?.requestId });
+    note.onclick = () => window.focus();
+  }
+
+  /** The words of the mode. @private */
+  show() {
+    const words = {
+      pending: [`Waiting for ${this.name}`, "If there is no answer, your tokens come back by themselves.", "to answer"],
+      queued: [this.place === 1 ? "You are next" : `You are number ${this.place} in the queue`, `${this.name} is in a private stream or answers others first. When it is your turn you confirm again, at the same price. After ${WAIT_MINUTES} minutes your tokens come back.`, "in the queue"],
+      turn: ["It is your turn", `${this.name} is free now. Confirm, or the next one has the turn and your tokens come back.`, "to confirm"],
+    }[this.mode || "pending"];
+    ["#wait-h", "#wait-words", "#answer-label"].forEach((place, at) => {
+      const element = this.section.querySelector(place);
+      if (element && element.textContent !== words[at]) element.textContent = words[at];
+    });
+    const ring = this.section.querySelector("#answer-ring");
+    ring?.setAttribute("aria-label", { pending: "Time left to answer", queued: "Place in the queue", turn: "Time left to confirm" }[this.mode || "pending"]);
+    if (this.mode !== "turn") document.title = this.title;
+    this.reconfirmButton.hidden = this.mode !== "turn";
+    const hint = this.section.querySelector("#wait-hint");
+    if (hint) hint.textContent = this.mode === "queued" ? "Free while you wait. Stay on any page here to be asked." : "Free until it is accepted. The call starts here by itself.";
+  }
+
+  /** @private */
+  async reconfirm() {
+    if (!this.request || this.reconfirmButton.getAttribute("aria-busy")) return;
+    const { requestId } = this.request;
+    try {
+      const view = await busy(this.reconfirmButton, "Confirming…", () => api.post("/api/streaming/private-reconfirm", { requestId }));
+      announce(`Confirmed. Waiting for ${this.name}.`);
+      this.follow(view);
+    } catch (error) {
+      this.asking = false;
+      await this.look(); // most likely the time was up in the same instant
+      if (this.request) toast(/** @type {Error} */ (error).message, { kind: "bad" });
     }
   }
 
@@ -74,12 +148,17 @@ export class Waiting {
   declined(reason) {
     if (reason === "STREAM_ENDED") this.over(`The stream of ${this.name} has ended.`);
     else if (reason === "CREATOR_BUSY") this.over(`${this.name} took another request.`);
+    else if (reason === "TURN_MISSED") this.over("Your turn came, and was not confirmed in time.");
+    else if (reason === "WAIT_OVER") this.over(`${this.name} was not free within ${WAIT_MINUTES} minutes.`);
+    else if (reason === "PAYMENT_FAILED") this.over("A payment of yours was found bad.");
     else if (reason === "FAN_BUSY") this.over("Another private stream of yours has begun.");
     else this.over(`${this.name} declined.`);
   }
 
-  expired() {
-    this.over(`${this.name} did not answer.`);
+  /** @param {string | null} [reason] why, when it was not that the creator did not answer */
+  expired(reason) {
+    if (reason) this.declined(reason);
+    else this.over(`${this.name} did not answer.`);
   }
 
   /** @private @param {string} status @param {string} [sessionId] @param {string} [because] as the server's closeReason */
@@ -102,6 +181,7 @@ export class Waiting {
   /** @private */
   stop() {
     window.clearInterval(this.timer);
+    document.title = this.title;
     this.request = null;
   }
 
@@ -110,10 +190,12 @@ export class Waiting {
     const left = Math.max(0, this.deadline - performance.now());
     const ring = this.section.querySelector("#answer-ring");
     const figure = this.section.querySelector("#answer-clock");
-    const text = clock(left + 999);
+    const queued = this.mode === "queued";
+    const whole = this.mode === "turn" ? this.turnMs : this.answerMs;
+    const text = queued ? String(this.place || "–") : clock(left + 999);
     if (figure && figure.textContent !== text) figure.textContent = text;
-    setValue(ring, `${((100 * left) / this.answerMs).toFixed(1)}%`);
-    ring?.classList.toggle("ring--warn", left < this.answerMs / 4);
+    setValue(ring, queued ? "100%" : `${Math.min(100, (100 * left) / whole).toFixed(1)}%`);
+    ring?.classList.toggle("ring--warn", !queued && left < whole / 4);
     if (left === 0 || performance.now() - this.lookedAt > LOOK_EVERY_MS) {
       this.lookedAt = performance.now();
       this.look();

@@ -1,0 +1,115 @@
+// @ts-check
+/**
+ * A creator's page: the times that can be booked, and the dialog in which a fan books one. Prices and rules come from
+ * the server in words (/models/<handle>/times); this shows them and sends the wish once.
+ */
+import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { busy, closeDialog, icon, make, openDialog, plural, toast } from "../ui.js";
+import { dayAndHour, localZones } from "./booking_live.js";
+import { events, localTimes, refreshBalance } from "./common.js";
+
+const place = /** @type {HTMLElement} */ (document.getElementById("booking"));
+const dialog = /** @type {HTMLDialogElement | null} */ (document.getElementById("book"));
+const address = `/models/${encodeURIComponent(place.dataset.handle ?? "")}/times`;
+/** One key for a time and a total, so that pressing again after a lost answer asks the same thing. */
+let key = { body: "", value: "" };
+
+/** @param {string} path @returns {Promise<DocumentFragment>} */
+async function fetchPart(path) {
+  const answer = await fetch(path, { credentials: "same-origin" });
+  if (!answer.ok) throw new ApiError(`HTTP_${answer.status}`, answer.status === 404 ? "This time is not open any more." : "It did not load. Try again.", {}, answer.status);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const part = document.createDocumentFragment();
+  part.append(...fresh.body.childNodes);
+  localTimes(part);
+  localZones(part);
+  return part;
+}
+
+async function refresh() {
+  const held = place.contains(document.activeElement);
+  const more = place.querySelector("details")?.open;
+  try {
+    place.replaceChildren(await fetchPart(address));
+  } catch (error) {
+    console.warn("times not read", error); // the next message asks again
+    return;
+  }
+  const details = place.querySelector("details");
+  if (details && more) details.open = true;
+  if (held) document.getElementById("times-h")?.focus();
+}
+
+/** @param {HTMLButtonElement} button */
+async function choose(button) {
+  const chosen = dialog;
+  if (!chosen) return;
+  try {
+    const part = await busy(button, "Looking…", () => fetchPart(`${address}/${encodeURIComponent(button.dataset.book ?? "")}`));
+    chosen.replaceChildren(part);
+    openDialog(chosen);
+  } catch (error) {
+    toast(/** @type {Error} */ (error).message, { kind: "info" });
+    await refresh();
+  }
+}
+
+/** @param {string} words */
+function say(words) {
+  const message = document.getElementById("book-message");
+  message?.replaceChildren(make("div", { class: "banner banner--warn", role: "alert" }, icon("warn"), make("p", { class: "grow" }, words)));
+  if (message) message.hidden = false;
+  message?.scrollIntoView({ block: "nearest" });
+}
+
+/** @param {ApiError} error @returns {string} */
+function refusal(error) {
+  const nothing = "Nothing was held.";
+  switch (error.code) {
+    case "SLOT_TAKEN": return `Somebody else has just booked this time. ${nothing}`;
+    case "SLOT_CLOSED": return `It is too late to book this time. ${nothing}`;
+    case "NOT_FOUND": return `This time is not open any more. ${nothing}`;
+    case "PRICE_CHANGED": return `The price is now ${plural(error.fields.totalCost, "token")}. ${nothing} Close this and look again before you confirm.`;
+    case "INSUFFICIENT_TOKENS": return `You are ${plural(error.fields.required - error.fields.balance, "token")} short. ${nothing}`;
+    case "FAN_BOOKED": return `You have booked another time too close to it. ${nothing}`;
+    default: return `${error.message} ${nothing}`;
+  }
+}
+
+/** @param {HTMLFormElement} form */
+async function submit(form) {
+  const confirm = form.querySelector("#book-confirm");
+  if (!(confirm instanceof HTMLButtonElement) || confirm.getAttribute("aria-busy") || !dialog) return;
+  const body = { slotId: form.dataset.slot, maxTotalCost: Number(form.dataset.total) };
+  const text = JSON.stringify(body);
+  if (key.body !== text) key = { body: text, value: newIdempotencyKey() };
+  try {
+    const booking = await busy(confirm, "Booking…", () => api.post("/api/streaming/bookings", body, { idempotencyKey: key.value }));
+    key = { body: "", value: "" };
+    closeDialog(dialog);
+    toast(`Booked: ${dayAndHour(new Date(booking.startsAt))}. The call starts by itself.`, { kind: "good", iconName: "check", action: { label: "Bookings", href: "/bookings" } });
+    refreshBalance();
+    await refresh();
+    document.getElementById("times-h")?.focus();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.code !== "OFFLINE") key = { body: "", value: "" };
+    say(error.code === "OFFLINE" ? "The server did not answer. Press again: it is booked once." : refusal(error));
+    await refresh();
+  }
+}
+
+place.addEventListener("click", (event) => {
+  const button = event.target instanceof Element ? event.target.closest("[data-book]") : null;
+  if (button instanceof HTMLButtonElement) choose(button);
+});
+dialog?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (event.target instanceof HTMLFormElement) submit(event.target);
+});
+for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED"]) events.on(type, () => refresh());
+let first = true;
+events.on("RESYNC", () => {
+  if (!first) refresh();
+  first = false;
+});
