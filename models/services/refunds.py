@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
+from models.books import TransferRow
 from models.earnings import AmendmentRow
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.services.announcements import balance_changed, tell
@@ -74,37 +75,27 @@ def give(
     session = _ended(tx, session_id)
     if side == "creator" and by_id != session.creator_id:
         raise Forbidden("Only who was paid may give it back.")
-    amendment_id = f"{ids.AMENDMENT}_{key}" if complaint_id else ids.new_id(ids.AMENDMENT)
     reason = checked_reason(reason)
+    key = f"refund:{session_id}:{key}"
+    if (first := _given(tx, key)) is not None:
+        return _view(tx, session, first)
     found = _quote(tx, session, tokens)
-    transfer = ledger.refund(
-        tx, session.request_id, found.tokens, key=f"refund:{session_id}:{key}", cause_id=cause_id, now=now
-    )
-    first = tx.scalar(select(AmendmentRow).where(AmendmentRow.transfer_id == transfer.transfer_id))
-    if first is None:
-        first = AmendmentRow(
-            id=amendment_id,
-            session_id=session_id,
-            kind="complaint" if complaint_id else "refund",
-            by_side=side,
-            tokens=sum(entry.amount for entry in transfer.entries if entry.account.startswith("wallet:")),
-            transfer_id=transfer.transfer_id,
-            complaint_id=complaint_id,
-            reason=reason,
-            created_at=now,
-        )
-        tx.add(first)
-        tx.flush()
-        _tell(tx, session, first, now)
-    commission = -sum(entry.amount for entry in transfer.entries if entry.account.partition(":")[0] == "fees")
-    return RefundView(
-        amendment_id=first.id,
+    transfer = ledger.refund(tx, session.request_id, found.tokens, key=key, cause_id=cause_id, now=now)
+    row = AmendmentRow(
+        id=ids.new_id(ids.AMENDMENT),
         session_id=session_id,
-        tokens=first.tokens,
-        from_earnings=first.tokens - commission,
-        from_commission=commission,
-        at=first.created_at,
+        kind="complaint" if complaint_id else "refund",
+        by_side=side,
+        tokens=found.tokens,
+        transfer_id=transfer.transfer_id,
+        complaint_id=complaint_id,
+        reason=reason,
+        created_at=now,
     )
+    tx.add(row)
+    tx.flush()
+    _tell(tx, session, row, now)
+    return _view(tx, session, row)
 
 
 def checked_reason(text: str) -> str:
@@ -127,6 +118,26 @@ def _quote(tx: Session, session: SessionRow, tokens: int | None) -> RefundQuote:
     charged, gone = paid.earnings + paid.commission, paid.recovered + paid.refunded
     fee = (gone + wanted) * paid.commission // charged - gone * paid.commission // charged
     return RefundQuote(tokens=wanted, from_earnings=wanted - fee, from_commission=fee, most=most)
+
+
+def _given(tx: Session, key: str) -> AmendmentRow | None:
+    """What the same key gave before, also when nothing is left since."""
+    query = select(AmendmentRow).join(TransferRow, TransferRow.id == AmendmentRow.transfer_id)
+    return tx.scalar(query.where(TransferRow.idempotency_key == key))
+
+
+def _view(tx: Session, session: SessionRow, row: AmendmentRow) -> RefundView:
+    transfers = ledger.transfers_of(tx, session.request_id)
+    entries = next(each.entries for each in transfers if each.transfer_id == row.transfer_id)
+    commission = -sum(entry.amount for entry in entries if entry.account.partition(":")[0] == "fees")
+    return RefundView(
+        amendment_id=row.id,
+        session_id=row.session_id,
+        tokens=row.tokens,
+        from_earnings=row.tokens - commission,
+        from_commission=commission,
+        at=row.created_at,
+    )
 
 
 def _ended(tx: Session, session_id: str) -> SessionRow:
