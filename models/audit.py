@@ -35,25 +35,25 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "account {} says {}, its entries sum to {}",
         (
-            "SELECT a.id, a.balance, COALESCE(SUM(e.amount), 0) FROM accounts a LEFT JOIN entries e"
+            "SELECT a.id, a.balance, COALESCE(SUM(e.amount), 0) FROM balances a LEFT JOIN entries e"
             " ON e.account_id = a.id GROUP BY a.id, a.balance HAVING a.balance <> COALESCE(SUM(e.amount), 0)"
         ),
     ),
     (
         "account {} has {} tokens, which its kind may not",
         (
-            "SELECT id, balance FROM accounts WHERE owner_id IS NOT NULL"
+            "SELECT id, balance FROM balances WHERE owner_id IS NOT NULL"
             " AND ((kind <> 'debt' AND balance < 0) OR (kind = 'debt' AND balance > 0))"
         ),
     ),
     (
         "all accounts together sum to {}, not to zero",
-        "SELECT SUM(balance) FROM accounts HAVING SUM(balance) <> 0",
+        "SELECT SUM(balance) FROM balances HAVING SUM(balance) <> 0",
     ),
     (
         "{}: held are {}, the open holds sum to {}",
         (
-            "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM accounts a LEFT JOIN holds h"
+            "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM balances a LEFT JOIN holds h"
             " ON h.fan_id = a.owner_id WHERE a.kind = 'held' GROUP BY a.id, a.balance"
             " HAVING a.balance <> COALESCE(SUM(h.amount), 0)"
         ),
@@ -61,7 +61,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "{}: the wallet has {}, its lots have {} free",
         (
-            "SELECT a.id, a.balance, COALESCE(SUM(l.free), 0) FROM accounts a LEFT JOIN token_lots l"
+            "SELECT a.id, a.balance, COALESCE(SUM(l.free), 0) FROM balances a LEFT JOIN token_lots l"
             " ON l.owner_id = a.owner_id WHERE a.kind = 'wallet' GROUP BY a.id, a.balance"
             " HAVING a.balance <> COALESCE(SUM(l.free), 0)"
         ),
@@ -82,14 +82,14 @@ _BOOKS: tuple[tuple[str, str], ...] = (
             " SUM(l.tokens - l.reversed - l.withdrawn) - COALESCE(SUM((SELECT SUM(u.recovered) FROM lot_uses u"
             " WHERE u.lot_id = l.id)), 0) AS tokens FROM token_lots l WHERE l.source = 'purchase'"
             " GROUP BY l.origin) x"
-            " LEFT JOIN accounts a ON a.id = x.origin WHERE x.tokens <> COALESCE(-a.balance, 0)"
+            " LEFT JOIN balances a ON a.id = x.origin WHERE x.tokens <> COALESCE(-a.balance, 0)"
         ),
     ),
     (
         "promo gave {} tokens, its lots and what came back of them sum to {}",
         (
             "SELECT x.gave, x.lots FROM (SELECT"
-            " COALESCE((SELECT -SUM(balance) FROM accounts WHERE kind = 'promo'), 0) AS gave,"
+            " COALESCE((SELECT -SUM(balance) FROM balances WHERE kind = 'promo'), 0) AS gave,"
             " COALESCE((SELECT SUM(tokens - reversed - withdrawn) FROM token_lots WHERE source = 'promo'), 0)"
             " - COALESCE((SELECT SUM(promo) FROM holds), 0) AS lots) x WHERE x.gave <> x.lots"
         ),
@@ -130,7 +130,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "{}: pending are {}, the settled holds' parts sum to {}",
         (
-            "SELECT a.id, a.balance, COALESCE(SUM(h.pending), 0) FROM accounts a LEFT JOIN holds h"
+            "SELECT a.id, a.balance, COALESCE(SUM(h.pending), 0) FROM balances a LEFT JOIN holds h"
             " ON h.creator_id = a.owner_id WHERE a.kind = 'earnings_pending' GROUP BY a.id, a.balance"
             " HAVING a.balance <> COALESCE(SUM(h.pending), 0)"
         ),
@@ -152,7 +152,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         "fees have {}, the settled holds left {}",
         (
             "SELECT x.fees, x.kept FROM (SELECT"
-            " COALESCE((SELECT SUM(balance) FROM accounts WHERE kind = 'fees'), 0) AS fees,"
+            " COALESCE((SELECT SUM(balance) FROM balances WHERE kind = 'fees'), 0) AS fees,"
             " COALESCE((SELECT SUM(commission - fee_back) FROM holds), 0) AS kept) x WHERE x.fees <> x.kept"
         ),
     ),
@@ -184,7 +184,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "{} owes {} and has {} tokens of cleared earnings",
         (
-            "SELECT d.owner_id, -d.balance, e.balance FROM accounts d JOIN accounts e ON e.owner_id = d.owner_id"
+            "SELECT d.owner_id, -d.balance, e.balance FROM balances d JOIN balances e ON e.owner_id = d.owner_id"
             " AND e.kind = 'earnings' WHERE d.kind = 'debt' AND d.balance < 0 AND e.balance > 0"
         ),
     ),

@@ -1,21 +1,20 @@
 """Tables of the ledger: accounts, transfers, entries; holds and the lots that are behind tokens.
 
-``models.ledger`` alone writes them. Transfers and entries are append-only, and triggers hold that against
-everybody, on both databases.
+``models.ledger`` alone writes them; ``models.books_rules`` says what the databases hold against everybody else.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, MetaData, event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
+from models.books_rules import PERSONAL
 from models.db import Base, UtcDateTime, one_of
 
-PERSONAL = ("wallet", "held", "earnings_pending", "earnings", "debt")
 PLATFORM = ("fees", "gateway", "payouts", "chargeback_loss", "promo")
 MANY = ("gateway", "chargeback_loss")
 """Platform accounts of which there are several: one a gateway, one a creator whose debt was written off."""
@@ -39,7 +38,9 @@ TRANSFER_KINDS = (
 )
 LOT_SOURCES = ("purchase", "promo")
 HOLD_STATES = ("open", "released", "settled")
-_PENDING = text("pending > 0")
+_PENDING, _FREE, _BAD = text("pending > 0"), text("free > 0"), text("bad_at IS NOT NULL")
+MAX_TOKENS = 2**63 - 1
+"""What a 64-bit column holds. Larger numbers are refused before the database sees them."""
 
 
 class AccountRow(Base):
@@ -57,6 +58,8 @@ class AccountRow(Base):
             "owner_id IS NULL OR (kind <> 'debt' AND balance >= 0) OR (kind = 'debt' AND balance <= 0)",
             name="balance",
         ),
+        # SQLite would turn a sum beyond 64 bits into a float.
+        CheckConstraint(f"balance BETWEEN {-MAX_TOKENS} AND {MAX_TOKENS}", name="whole"),
         Index(None, "owner_id"),
     )
 
@@ -64,10 +67,27 @@ class AccountRow(Base):
     owner_id: Mapped[str | None] = mapped_column(ForeignKey("people.id"))
     kind: Mapped[str]
     balance: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Without what is in slots: ``ledger.balance`` knows the whole, and so does the view ``balances``."""
+    last_entry: Mapped[int] = mapped_column(BigInteger, default=0)
+    """SQLite only: the entry that changed the balance last."""
+
+
+class SlotRow(Base):
+    """A part of a busy account's balance that few connections write to, on PostgreSQL."""
+
+    __tablename__ = "account_slots"
+    __table_args__ = (
+        CheckConstraint("balance >= 0 OR substr(account_id, 1, 17) <> 'earnings_pending:'", name="balance"),
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    balance: Mapped[int] = mapped_column(BigInteger)
 
 
 class TransferRow(Base):
-    """One movement of tokens: append-only, its entries sum to zero."""
+    """One movement of tokens, written whole: append-only, its entries sum to zero."""
 
     __tablename__ = "transfers"
     __table_args__ = (one_of("kind", TRANSFER_KINDS), Index(None, "reference"))
@@ -80,12 +100,14 @@ class TransferRow(Base):
     reverses: Mapped[str | None] = mapped_column(ForeignKey("transfers.id"), unique=True)
     lot_id: Mapped[str | None] = mapped_column(ForeignKey("token_lots.id"))
     """Which lot unspent tokens were taken out of, where that is what it is."""
+    moves: Mapped[list[tuple[str, int]]] = mapped_column(JSON().with_variant(JSONB(), "postgresql"))
+    """Account id and tokens, in the order in which the accounts are locked; they become the entries."""
     cause_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class EntryRow(Base):
-    """What one transfer did to one account, in tokens; never zero."""
+    """What one transfer did to one account, in tokens; never zero. Made by the transfer's own INSERT."""
 
     __tablename__ = "entries"
     __table_args__ = (CheckConstraint("amount <> 0", name="amount"), Index(None, "account_id"))
@@ -168,6 +190,8 @@ class LotRow(Base):
             name="amounts",
         ),
         Index(None, "owner_id", "created_at", "id"),
+        Index("ix_token_lots_free", "owner_id", sqlite_where=_FREE, postgresql_where=_FREE),
+        Index("ix_token_lots_bad", "owner_id", sqlite_where=_BAD, postgresql_where=_BAD),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -202,35 +226,3 @@ class LotUseRow(Base):
     spent: Mapped[int] = mapped_column(BigInteger, default=0)
     recovered: Mapped[int] = mapped_column(BigInteger, default=0)
     """Of what was spent: taken back from who was paid with it, because the lot's payment was bad."""
-
-
-APPEND_ONLY = ("transfers", "entries")
-
-
-def append_only_ddl(dialect: str) -> tuple[str, ...]:
-    """The statements that make transfers and entries append-only; migrations issue the same ones."""
-    if dialect == "sqlite":
-        return tuple(
-            f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            for table in APPEND_ONLY
-            for verb in ("UPDATE", "DELETE")
-        )
-    function = (
-        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
-    )
-    return (
-        function,
-        *(
-            f"CREATE OR REPLACE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-            for table in APPEND_ONLY
-        ),
-    )
-
-
-@event.listens_for(Base.metadata, "after_create")
-def _hold_append_only(_metadata: MetaData, connection: Connection, **_options: object) -> None:
-    for statement in append_only_ddl(connection.dialect.name):
-        connection.execute(text(statement))

@@ -11,33 +11,39 @@ last (creators, then the platform's).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from models import lots
 from models.audit import AuditReport, audit
-from models.books import MANY, PERSONAL, AccountRow, EntryRow, HoldRow, LotRow, TransferRow
+from models.books import MANY, MAX_TOKENS, AccountRow, EntryRow, SlotRow, TransferRow
+from models.books_rules import PERSONAL
 from models.clearing import CLEARING_DAYS, clear_due, contest, payout, payout_return, uncontest
 from models.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired
-from models.holds import HoldView, hold_of, locked_hold
-from models.lots import bad_tokens_in, lots_behind, references_behind
+from models.holds import HoldView, hold_of
+from models.lots import Lot, bad_tokens_in, lots_behind, references_behind
 from models.people import PersonRow
 from models.postings import (
-    MAX_TOKENS,
+    About,
     Entry,
     Transfer,
     account_id,
+    as_read,
     check_amount,
+    check_sum,
     first_transfer,
     lock_balance,
-    post,
+    same,
     transfers_of,
 )
+from models.postings import transfer as transfer_of
 from models.recovery import lot_good_again, mark_lot_bad, recover, write_off
 from models.refunds import put_back, refund, withdraw
+from models.statements import Write, moment, query, read, write
 
 __all__ = [
     "CLEARING_DAYS",
@@ -76,22 +82,75 @@ __all__ = [
 ]
 
 
+_NEW_HOLD = (
+    "INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back,"
+    " pending, promo, created_at) VALUES (?, ?, 'open', ?, 0, 0, 0, 0, 0, 0, 0, ?)"
+)
+_MORE_HELD = (
+    "UPDATE holds SET amount = amount + ?, status = 'open', closed_at = NULL"
+    " WHERE reference = ? AND amount = ? AND status <> 'settled'"
+)
+_LESS_HELD = (
+    "UPDATE holds SET amount = amount - ?, status = ?, closed_at = ? WHERE reference = ? AND amount = ?"
+    " AND status = 'open'"
+)
+_SETTLED = (
+    "UPDATE holds SET status = 'settled', amount = 0, creator_id = ?, earnings = ?, commission = ?, pending = ?,"
+    " closed_at = ?, clears_at = ? WHERE reference = ? AND amount = ? AND status = 'open'"
+)
+_PAID = (
+    "INSERT INTO holds (reference, fan_id, creator_id, status, amount, earnings, commission, recovered, refunded,"
+    " fee_back, pending, promo, created_at, closed_at, clears_at)"
+    " VALUES (?, ?, ?, 'settled', 0, ?, ?, 0, 0, 0, ?, 0, ?, ?, ?)"
+)
+_NEW_LOT = (
+    "INSERT INTO token_lots (id, owner_id, source, origin, tokens, free, reversed, withdrawn, bites, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?)"
+)
+_SPENDER = query(
+    "SELECT {fresh}, a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
+    " t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
+    " l.bad_at IS NOT NULL, l.free, u.held"
+    " FROM accounts a JOIN people p ON p.id = a.owner_id"
+    " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
+    " LEFT JOIN token_lots l ON l.owner_id = p.id AND l.free > 0"
+    " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
+    " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
+    fresh="accounts",
+    lock="a",
+)
+_HELD = query(
+    "SELECT {fresh}, h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
+    " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
+    " l.bad_at IS NOT NULL, l.free, u.held"
+    " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
+    " LEFT JOIN transfers t ON t.idempotency_key = ? LEFT JOIN lot_uses u ON u.reference = h.reference"
+    " LEFT JOIN token_lots l ON l.id = u.lot_id"
+    " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
+    fresh="accounts",
+    lock="a",
+)
+
+
 def balance(tx: Session, account: str) -> int:
     """The cached balance in tokens; 0 for an account that nothing has moved through yet.
 
     ``chargeback_loss`` and ``gateway`` without a name are all of their kind together.
     """
-    one = AccountRow.kind == account if account in MANY else AccountRow.id == account
-    return int(tx.scalar(select(func.coalesce(func.sum(AccountRow.balance), 0)).where(one)) or 0)
+    is_it = AccountRow.kind == account if account in MANY else AccountRow.id == account
+    return sum(_balances(tx, is_it).values())
 
 
 def balances(tx: Session, owner_id: str) -> dict[str, int]:
     """Kind → tokens, for all kinds of a person's accounts; ``debt`` is zero or below."""
-    query = select(AccountRow.kind, AccountRow.balance).where(AccountRow.owner_id == owner_id)
-    found = dict.fromkeys(PERSONAL, 0)
-    for kind, tokens in tx.execute(query):
-        found[kind] = tokens
-    return found
+    return dict.fromkeys(PERSONAL, 0) | _balances(tx, AccountRow.owner_id == owner_id)
+
+
+def _balances(tx: Session, are_they: ColumnElement[bool]) -> dict[str, int]:
+    slots = select(func.sum(SlotRow.balance)).where(SlotRow.account_id == AccountRow.id).scalar_subquery()
+    query = select(AccountRow.kind, func.sum(AccountRow.balance + func.coalesce(slots, 0)))
+    rows = tx.execute(query.where(are_they).group_by(AccountRow.kind))
+    return {kind: int(tokens) for kind, tokens in rows}
 
 
 def hold(
@@ -103,25 +162,19 @@ def hold(
     Raises PaymentRequired (``required``, ``balance``), Forbidden SPENDING_FROZEN or SPENDING_CAP, Conflict
     HOLD_CLOSED when the reference's hold was settled, Invalid for no amount of tokens.
     """
-    check_amount(amount)
-    available = lock_balance(tx, account_id("wallet", fan_id))
-    if (first := first_transfer(tx, key, "hold", reference)) is not None:
-        return first
-    _check_may_spend(tx, fan_id, amount, now)
-    if available < amount:
-        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    row = tx.get(HoldRow, reference, populate_existing=True, with_for_update=True)
-    if row is None:
-        row = HoldRow(reference=reference, fan_id=fan_id, status="open", amount=0, created_at=now)
-        tx.add(row)
-    elif row.status == "settled" or row.fan_id != fan_id:
+    found = _may_spend(tx, fan_id, amount, "hold", key, reference, now)
+    if isinstance(found, Transfer):
+        return found
+    if found.hold_fan is None:
+        values = (reference, fan_id, amount, moment(tx, now))
+        writes = [Write(_NEW_HOLD, values)]
+    elif found.hold_status == "settled" or found.hold_fan != fan_id:
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
-    row.status, row.closed_at = "open", None
-    row.amount += amount
-    tx.flush()
-    lots.draw(tx, fan_id, reference, amount)
+    else:
+        writes = [Write(_MORE_HELD, (amount, reference, found.held))]
+    writes += lots.draw(found.lots, reference, amount)
     entries = {account_id("wallet", fan_id): -amount, account_id("held", fan_id): amount}
-    return post(tx, "hold", entries, key=key, reference=reference, cause_id=cause_id, now=now)
+    return _write(tx, "hold", entries, writes, About(key, reference, cause_id, now))
 
 
 def release(
@@ -131,21 +184,20 @@ def release(
 
     Raises NotFound without a hold, Conflict HOLD_CLOSED when it is closed, Invalid when less is held.
     """
-    row = locked_hold(tx, reference)
-    if (first := first_transfer(tx, key, "release", reference)) is not None:
-        return first
-    _require_open(row)
-    amount = row.amount if amount is None else amount
+    found = _open_hold(tx, reference, "release", key)
+    if isinstance(found, Transfer):
+        return found
+    amount = found.held if amount is None else amount
     check_amount(amount)
-    if amount > row.amount:
+    if amount > found.held:
         raise Invalid("Less than that is held.")
-    row.amount -= amount
-    if row.amount == 0:
-        row.status, row.closed_at = "released", now
-    lots.give_back(tx, reference, amount)
-    entries = {account_id("held", row.fan_id): -amount, account_id("wallet", row.fan_id): amount}
-    transfer = post(tx, "release", entries, key=key, reference=reference, cause_id=cause_id, now=now)
-    recover(tx, row.fan_id, cause_id, now)
+    status, closed_at = ("released", moment(tx, now)) if amount == found.held else ("open", None)
+    writes = [Write(_LESS_HELD, (amount, status, closed_at, reference, found.held))]
+    writes += lots.give_back(found.lots, reference, amount)
+    entries = {account_id("held", found.fan_id): -amount, account_id("wallet", found.fan_id): amount}
+    transfer = _write(tx, "release", entries, writes, About(key, reference, cause_id, now))
+    if found.has_bad_lots:
+        recover(tx, found.fan_id, cause_id, now)
     return transfer
 
 
@@ -161,32 +213,30 @@ def settle(
     now: datetime,
     clearing_days: int = CLEARING_DAYS,
 ) -> Transfer:
-    """Close the hold for good: ``earnings`` to the creator (pending), ``commission`` to fees, the rest back.
+    """Pay ``earnings`` to the creator (pending) and ``commission`` to fees, return the rest of the hold.
 
-    One transfer, once: a second settlement under another key is a Conflict HOLD_CLOSED. Good tokens pay
+    Exactly once a reference: a second settlement under another key is a Conflict HOLD_CLOSED. Good tokens pay
     first; what comes back of a bad payment goes on to its gateway. Raises NotFound, Invalid when more is
     charged than held.
     """
-    row = locked_hold(tx, reference)
-    if (first := first_transfer(tx, key, "settle", reference)) is not None:
-        return first
-    _require_open(row)
+    found = _open_hold(tx, reference, "settle", key)
+    if isinstance(found, Transfer):
+        return found
     paid = earnings + commission
-    if min(earnings, commission) < 0 or paid > row.amount:
+    if min(earnings, commission) < 0 or paid > found.held:
         raise Invalid("No more can be charged than is held.")
-    held, fan_id = row.amount, row.fan_id
-    row.amount, row.status, row.closed_at = 0, "settled", now
-    row.creator_id, row.earnings, row.commission, row.pending = creator_id, earnings, commission, earnings
-    row.clears_at = now + timedelta(days=clearing_days)
-    lots.spend(tx, reference, paid)
+    clears_at = moment(tx, now + timedelta(days=clearing_days))
+    values = (creator_id, earnings, commission, earnings, moment(tx, now), clears_at, reference, found.held)
+    writes = [Write(_SETTLED, values), *lots.spend(found.lots, reference, paid)]
     entries = {
-        account_id("held", fan_id): -held,
-        account_id("wallet", fan_id): held - paid,
+        account_id("held", found.fan_id): -found.held,
+        account_id("wallet", found.fan_id): found.held - paid,
         account_id("earnings_pending", creator_id): earnings,
         account_id("fees"): commission,
     }
-    transfer = post(tx, "settle", entries, key=key, reference=reference, cause_id=cause_id, now=now)
-    recover(tx, fan_id, cause_id, now)
+    transfer = _write(tx, "settle", entries, writes, About(key, reference, cause_id, now))
+    if found.has_bad_lots:
+        recover(tx, found.fan_id, cause_id, now)
     return transfer
 
 
@@ -209,55 +259,30 @@ def pay(
     The commission is rounded down. It leaves a settled hold, so that disputes, refunds and clearing treat it
     like a settlement. Raises what ``hold`` raises.
     """
-    check_amount(amount)
-    wallet = account_id("wallet", fan_id)
-    available = lock_balance(tx, wallet)
-    if (first := first_transfer(tx, key, kind, reference)) is not None:
-        return first
-    _check_may_spend(tx, fan_id, amount, now)
-    if available < amount:
-        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    if tx.get(HoldRow, reference) is not None:
+    found = _may_spend(tx, fan_id, amount, kind, key, reference, now)
+    if isinstance(found, Transfer):
+        return found
+    if found.hold_fan is not None:
         raise Conflict("This was paid already.", code="HOLD_CLOSED")
     commission = amount * commission_percent // 100
-    row = HoldRow(
-        reference=reference,
-        fan_id=fan_id,
-        creator_id=creator_id,
-        status="settled",
-        amount=0,
-        earnings=amount - commission,
-        commission=commission,
-        pending=amount - commission,
-        created_at=now,
-        closed_at=now,
-        clears_at=now + timedelta(days=clearing_days),
-    )
-    tx.add(row)
-    tx.flush()
-    lots.draw(tx, fan_id, reference, amount)
-    lots.spend(tx, reference, amount)
+    earnings, at = amount - commission, moment(tx, now)
+    clears_at = moment(tx, now + timedelta(days=clearing_days))
+    values = (reference, fan_id, creator_id, earnings, commission, earnings, at, at, clears_at)
+    writes = [Write(_PAID, values), *lots.draw(found.lots, reference, amount, spend=True)]
     entries = {
-        wallet: -amount,
-        account_id("earnings_pending", creator_id): amount - commission,
+        account_id("wallet", fan_id): -amount,
+        account_id("earnings_pending", creator_id): earnings,
         account_id("fees"): commission,
     }
-    return post(tx, kind, entries, key=key, reference=reference, cause_id=cause_id, now=now)
+    return _write(tx, kind, entries, writes, About(key, reference, cause_id, now))
 
 
 def top_up(
     tx: Session, *, purchase_id: str, user_id: str, tokens: int, gateway: str, cause_id: str, now: datetime
 ) -> Transfer:
     """Credit bought tokens, gateway → wallet, as a lot of their own; once a purchase."""
-    check_amount(tokens)
-    wallet, origin = account_id("wallet", user_id), account_id("gateway", gateway)
-    lock_balance(tx, wallet)
-    key = f"top_up:{purchase_id}"
-    if (first := first_transfer(tx, key, "top_up", purchase_id)) is not None:
-        return first
-    _add_lot(tx, purchase_id, user_id, "purchase", origin, tokens, now)
-    entries = {origin: -tokens, wallet: tokens}
-    return post(tx, "top_up", entries, key=key, reference=purchase_id, cause_id=cause_id, now=now)
+    about = About(f"top_up:{purchase_id}", purchase_id, cause_id, now)
+    return _bring_in(tx, "top_up", user_id, tokens, "purchase", account_id("gateway", gateway), about)
 
 
 def gift(tx: Session, user_id: str, tokens: int, *, key: str, cause_id: str, now: datetime) -> Transfer:
@@ -265,38 +290,7 @@ def gift(tx: Session, user_id: str, tokens: int, *, key: str, cause_id: str, now
 
     ``key`` is also the lot's id and the transfer's reference, so it must be unique, such as ``gift:<person>``.
     """
-    check_amount(tokens)
-    wallet = account_id("wallet", user_id)
-    lock_balance(tx, wallet)
-    if (first := first_transfer(tx, key, "gift", key)) is not None:
-        return first
-    _add_lot(tx, key, user_id, "promo", "promo", tokens, now)
-    return post(tx, "gift", {"promo": -tokens, wallet: tokens}, key=key, reference=key, cause_id=cause_id, now=now)
-
-
-def _add_lot(
-    tx: Session, lot_id: str, owner_id: str, source: str, origin: str, tokens: int, now: datetime
-) -> None:
-    lot = LotRow(
-        id=lot_id, owner_id=owner_id, source=source, origin=origin, tokens=tokens, free=tokens, created_at=now
-    )
-    tx.add(lot)
-
-
-def _check_may_spend(tx: Session, fan_id: str, amount: int, now: datetime) -> None:
-    found = tx.execute(
-        select(PersonRow.spending_frozen_at, PersonRow.daily_cap_tokens).where(PersonRow.id == fan_id)
-    ).one_or_none()
-    if found is None:
-        raise NotFound("There is no such person.")
-    frozen_at, cap = found
-    if frozen_at is not None:
-        raise Forbidden("Spending is frozen until a payment is cleared up.", code="SPENDING_FROZEN")
-    if cap is None:
-        return
-    spent = spent_today(tx, fan_id, now)
-    if spent + amount > cap:
-        raise Forbidden("That is over your own daily cap.", code="SPENDING_CAP", cap=cap, spent=spent)
+    return _bring_in(tx, "gift", user_id, tokens, "promo", account_id("promo"), About(key, key, cause_id, now))
 
 
 def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
@@ -314,6 +308,83 @@ def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
     return max(0, -int(tx.scalar(out) or 0))
 
 
-def _require_open(row: HoldRow) -> None:
-    if row.status != "open":
+def _bring_in(
+    tx: Session, kind: str, owner_id: str, tokens: int, source: str, origin: str, about: About
+) -> Transfer:
+    check_amount(tokens)
+    wallet = account_id("wallet", owner_id)
+    has = lock_balance(tx, wallet)
+    if (first := first_transfer(tx, about.key, kind, about.reference)) is not None:
+        return first
+    check_sum(has, tokens)
+    check_sum(balance(tx, origin), -tokens)
+    lot = Write(_NEW_LOT, (about.reference, owner_id, source, origin, tokens, tokens, moment(tx, about.now)))
+    return _write(tx, kind, {origin: -tokens, wallet: tokens}, [lot], about)
+
+
+def _write(tx: Session, kind: str, entries: Mapping[str, int], writes: Sequence[Write], about: About) -> Transfer:
+    """The movement's one set of statements; the transfer last."""
+    made, write_it = transfer_of(tx, kind, entries, about)
+    write(tx, [*writes, write_it])
+    return made
+
+
+class _Spender(NamedTuple):
+    """What ``hold`` and ``pay`` decide by, once nothing is in the way."""
+
+    hold_fan: str | None
+    hold_status: str | None
+    held: int
+    lots: Sequence[Lot]
+
+
+class _Held(NamedTuple):
+    """What ``release`` and ``settle`` decide by."""
+
+    fan_id: str
+    held: int
+    has_bad_lots: bool
+    lots: Sequence[Lot]
+
+
+def _may_spend(
+    tx: Session, fan_id: str, amount: int, kind: str, key: str, reference: str, now: datetime
+) -> _Spender | Transfer:
+    """Lock the wallet and see that nothing forbids to spend; the first transfer, if ``key`` was used before."""
+    check_amount(amount)
+    tx.flush()
+    rows = read(tx, _SPENDER, (reference, key, account_id("wallet", fan_id)))
+    available, frozen_at, cap = rows[0][1:4] if rows else (0, *_person(tx, fan_id))
+    if rows and rows[0][7] is not None:
+        return same(as_read(*rows[0][7:12]), kind, reference)
+    if frozen_at is not None:
+        raise Forbidden("Spending is frozen until a payment is cleared up.", code="SPENDING_FROZEN")
+    if cap is not None and (spent := spent_today(tx, fan_id, now)) + amount > cap:
+        raise Forbidden("That is over your own daily cap.", code="SPENDING_CAP", cap=cap, spent=spent)
+    if available < amount:
+        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
+    return _Spender(rows[0][4], rows[0][5], rows[0][6], [Lot(*row[12:]) for row in rows])
+
+
+def _person(tx: Session, fan_id: str) -> tuple[datetime | None, int | None]:
+    """Of somebody without a wallet."""
+    found = tx.execute(
+        select(PersonRow.spending_frozen_at, PersonRow.daily_cap_tokens).where(PersonRow.id == fan_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("There is no such person.")
+    return found[0], found[1]
+
+
+def _open_hold(tx: Session, reference: str, kind: str, key: str) -> _Held | Transfer:
+    """Lock the wallet behind an open hold and read it; the first transfer, if ``key`` was used before."""
+    tx.flush()
+    rows = read(tx, _HELD, (key, reference))
+    if not rows:
+        raise NotFound("Nothing is held for that.")
+    fan_id, status, held, has_bad_lots = rows[0][1:5]
+    if rows[0][5] is not None:
+        return same(as_read(*rows[0][5:10]), kind, reference)
+    if status != "open":
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
+    return _Held(fan_id, held, bool(has_bad_lots), [Lot(*row[10:]) for row in rows])

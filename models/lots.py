@@ -3,59 +3,86 @@
 A hold draws from the oldest lots, a release returns to the same lots, a settlement spends, good tokens
 first; a refund returns to them. The caller holds the lock on the fan's wallet. Knows nothing of transfers,
 cards and sessions.
+
+Drawing, returning and spending are arithmetic on what was read, and make the writes for the caller to
+execute with its transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from models.books import LotRow, LotUseRow
+from models.statements import Write
+
+_FREE = "UPDATE token_lots SET free = free + ? WHERE id = ? AND free = ? AND (bad_at IS NOT NULL) = ?"
+_USE = "UPDATE lot_uses SET held = held + ?, spent = spent + ? WHERE reference = ? AND lot_id = ? AND held = ?"
+_USE_ALL = (
+    "UPDATE lot_uses SET held = 0, spent = spent + held WHERE reference = ? AND lot_id = ? AND held = ?"
+    " AND EXISTS (SELECT 1 FROM token_lots l WHERE l.id = lot_id AND (l.bad_at IS NOT NULL) = ?)"
+)
+_NEW_USE = "INSERT INTO lot_uses (reference, lot_id, held, spent, recovered) VALUES (?, ?, ?, ?, 0)"
 
 
-def draw(tx: Session, owner_id: str, reference: str, amount: int) -> None:
-    """Reserve ``amount`` tokens for a hold, oldest good lots first. They are there: the wallet had them."""
-    free = select(LotRow).where(LotRow.owner_id == owner_id, LotRow.free > 0)
-    oldest_first = free.order_by(LotRow.bad_at.is_not(None), LotRow.created_at, LotRow.id)
-    for lot in tx.scalars(oldest_first.execution_options(populate_existing=True)).all():
+class Lot(NamedTuple):
+    """A lot as a movement reads it, good ones first, then by age. ``held`` here; None: no use yet."""
+
+    id: str
+    bad: bool
+    free: int
+    held: int | None
+
+
+def draw(lots: Iterable[Lot], reference: str, amount: int, *, spend: bool = False) -> list[Write]:
+    """Reserve ``amount`` tokens for a hold, or spend them at once. They are there: the wallet had them."""
+    writes: list[Write] = []
+    for lot in lots:
         if amount == 0:
-            return
+            break
         taken = min(amount, lot.free)
-        lot.free -= taken
-        use = tx.get(LotUseRow, (reference, lot.id))
-        if use is None:
-            tx.add(LotUseRow(reference=reference, lot_id=lot.id, held=taken, spent=0, recovered=0))
+        held, spent = (0, taken) if spend else (taken, 0)
+        writes.append(Write(_FREE, (-taken, lot.id, lot.free, bool(lot.bad))))
+        if lot.held is None:
+            writes.append(Write(_NEW_USE, (reference, lot.id, held, spent)))
         else:
-            use.held += taken
+            writes.append(Write(_USE, (held, spent, reference, lot.id, lot.held)))
         amount -= taken
-    if amount:
-        raise RuntimeError(f"the lots of {owner_id} hold fewer tokens than the wallet")
+    _nothing_left(reference, amount)
+    return writes
 
 
-def give_back(tx: Session, reference: str, amount: int) -> None:
+def give_back(lots: Sequence[Lot], reference: str, amount: int) -> list[Write]:
     """Return ``amount`` held tokens to the lots that they came from, what was drawn last first."""
-    for use, lot in reversed(_behind(tx, reference)):
-        returned = min(amount, use.held)
-        use.held -= returned
-        lot.free += returned
-        amount -= returned
+    writes: list[Write] = []
+    for lot in reversed(lots):
+        held = lot.held or 0
+        if returned := min(amount, held):
+            writes.append(Write(_USE, (-returned, 0, reference, lot.id, held)))
+            writes.append(Write(_FREE, (returned, lot.id, lot.free, bool(lot.bad))))
+            amount -= returned
     _nothing_left(reference, amount)
-    tx.flush()
+    return writes
 
 
-def spend(tx: Session, reference: str, amount: int) -> None:
+def spend(lots: Sequence[Lot], reference: str, amount: int) -> list[Write]:
     """Spend ``amount`` of what is held, good tokens first, oldest lots first; return the rest to its lots."""
-    behind = _behind(tx, reference)
-    for use, lot in behind:
-        spent = min(amount, use.held)
-        use.spent += spent
-        lot.free += use.held - spent
-        use.held = 0
-        amount -= spent
+    writes: list[Write] = []
+    for lot in lots:
+        if held := lot.held or 0:
+            spent = min(amount, held)
+            if spent == held:
+                writes.append(Write(_USE_ALL, (reference, lot.id, held, bool(lot.bad))))
+            else:
+                returned = held - spent
+                writes.append(Write(_USE, (-held, spent, reference, lot.id, held)))
+                writes.append(Write(_FREE, (returned, lot.id, lot.free, bool(lot.bad))))
+            amount -= spent
     _nothing_left(reference, amount)
-    tx.flush()
+    return writes
 
 
 def unspend(tx: Session, reference: str, amount: int) -> None:

@@ -1,25 +1,27 @@
-"""The pen of the ledger: writes one balanced transfer and the cached balances, in one fixed order.
+"""The pen of the ledger: one definition of a transfer as it is written, and how it is read again.
 
-Knows accounts and nothing of why tokens move; ``models.ledger`` and ``models.lots`` are its only users.
+A transfer is one row with all its moves; the databases make entries and balances of it (``models.books_rules``).
+Knows accounts and nothing of why tokens move; the modules of ``models.ledger`` are its only users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids
-from models.books import PERSONAL, AccountRow, EntryRow, TransferRow
+from models.books import MAX_TOKENS as MAX_TOKENS
+from models.books import AccountRow, TransferRow
+from models.books_rules import PERSONAL, STRIPED
 from models.clock import rfc3339
 from models.db import insert_into
-from models.errors import Conflict, Invalid, PaymentRequired
-
-MAX_TOKENS = 2**63 - 1
-"""What a 64-bit column holds. Larger numbers are refused before the database sees them."""
+from models.errors import Conflict, Invalid
+from models.statements import Write, from_database, moment, write
 
 # The order in which accounts are locked: what many people's transfers share comes last.
 _ORDER = (
@@ -33,6 +35,11 @@ _ORDER = (
     "promo",
     "gateway",
     "fees",
+)
+_RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
+_INSERT = (
+    "INSERT INTO transfers (id, kind, idempotency_key, reference, reverses, lot_id, cause_id, moves, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -53,6 +60,15 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     entries: tuple[Entry, ...]
 
 
+class About(NamedTuple):
+    """What every transfer says of itself besides its kind and its entries."""
+
+    key: str
+    reference: str
+    cause_id: str
+    now: datetime
+
+
 def account_id(kind: str, owner: str | None = None) -> str:
     """``wallet:<person>``, ``fees``, ``gateway:<name>``."""
     return kind if owner is None else f"{kind}:{owner}"
@@ -64,12 +80,23 @@ def check_amount(amount: int) -> None:
         raise Invalid(f"Tokens are a whole number from 1 to {MAX_TOKENS}.")
 
 
+def check_sum(balance: int, amount: int) -> None:
+    """Invalid when an account with ``balance`` cannot count ``amount`` more tokens, either way."""
+    if abs(balance + amount) > MAX_TOKENS:
+        raise Invalid("So many tokens cannot be counted.")
+
+
 def lock_balance(tx: Session, account: str) -> int:
     """The balance, nobody else's to change until the transaction ends; the account exists afterwards."""
-    query = select(AccountRow.balance).where(AccountRow.id == account).with_for_update()
+    kind = account.partition(":")[0]
+    if kind in STRIPED:
+        raise ValueError(f"{account} has no single row to lock")
+    query = select(AccountRow.balance).where(AccountRow.id == account).with_for_update(key_share=True)
     found = tx.scalar(query)
     if found is None:
-        _create(tx, account)
+        owner = account.partition(":")[2] if kind in PERSONAL else None
+        new = insert_into(tx, AccountRow).values(id=account, kind=kind, owner_id=owner, balance=0, last_entry=0)
+        tx.execute(new.on_conflict_do_nothing())
         found = tx.scalars(query).one()
     return found
 
@@ -79,9 +106,48 @@ def first_transfer(tx: Session, key: str, kind: str, reference: str) -> Transfer
     row = tx.scalar(select(TransferRow).where(TransferRow.idempotency_key == key))
     if row is None:
         return None
-    if (row.kind, row.reference) != (kind, reference):
+    return same(_view(row), kind, reference)
+
+
+def same(found: Transfer, kind: str, reference: str) -> Transfer:
+    """``found``, if the key under which it was found is used for the same movement again; else Conflict."""
+    if (found.kind, found.reference) != (kind, reference):
         raise Conflict("This key was used for another transfer.", code="IDEMPOTENCY_KEY_REUSED")
-    return _views(tx, [row])[0]
+    return found
+
+
+def transfer(
+    tx: Session,
+    kind: str,
+    entries: Mapping[str, int],
+    about: About,
+    *,
+    reverses: str | None = None,
+    lot_id: str | None = None,
+) -> tuple[Transfer, Write]:
+    """A new transfer, account id → tokens, zero in sum, zeros left out; and the one statement that writes it."""
+    moves = sorted(((account, amount) for account, amount in entries.items() if amount), key=_rank)
+    if sum(amount for _, amount in moves):
+        raise ValueError(f"a transfer must sum to zero: {moves}")
+    made = Transfer(
+        transfer_id=ids.new_id(ids.TRANSFER),
+        kind=kind,
+        reference=about.reference,
+        at=rfc3339(about.now),
+        entries=tuple(Entry(account=account, amount=amount) for account, amount in moves),
+    )
+    values = (
+        made.transfer_id,
+        kind,
+        about.key,
+        about.reference,
+        reverses,
+        lot_id,
+        about.cause_id,
+        msgspec.json.encode(moves).decode(),
+        moment(tx, about.now),
+    )
+    return made, Write(_INSERT, values)
 
 
 def post(
@@ -96,94 +162,55 @@ def post(
     reverses: str | None = None,
     lot_id: str | None = None,
 ) -> Transfer:
-    """Write one transfer: account id → tokens, zero in sum, zeros left out.
+    """Write one transfer, after what is pending in ``tx``.
 
-    Raises PaymentRequired when a person's account would go below zero.
+    The caller has locked and checked what it takes from: a balance below zero is refused by the database.
     """
-    moved = {account: amount for account, amount in sorted(entries.items(), key=_rank) if amount}
-    if sum(moved.values()):
-        raise ValueError(f"a transfer must sum to zero: {moved}")
-    row = TransferRow(
-        id=ids.new_id(ids.TRANSFER),
-        kind=kind,
-        idempotency_key=key,
-        reference=reference,
-        reverses=reverses,
-        lot_id=lot_id,
-        cause_id=cause_id,
-        created_at=now,
+    made, write_it = transfer(
+        tx, kind, entries, About(key, reference, cause_id, now), reverses=reverses, lot_id=lot_id
     )
-    tx.add(row)
     tx.flush()
-    for account, amount in moved.items():
-        _add(tx, account, amount)
-        tx.execute(insert_into(tx, EntryRow).values(transfer_id=row.id, account_id=account, amount=amount))
-    written = tuple(Entry(account=account, amount=amount) for account, amount in moved.items())
-    return Transfer(transfer_id=row.id, kind=kind, reference=reference, at=rfc3339(now), entries=written)
+    write(tx, [write_it])
+    return made
 
 
 def entries_of(tx: Session, transfer_id: str) -> tuple[Entry, ...]:
     """What a transfer did to each account; empty when there is no such transfer."""
     row = tx.get(TransferRow, transfer_id)
-    return () if row is None else _views(tx, [row])[0].entries
+    return () if row is None else _view(row).entries
 
 
 def transfers_of(tx: Session, *references: str) -> tuple[Transfer, ...]:
     """All transfers about these references, oldest first."""
     query = select(TransferRow).where(TransferRow.reference.in_(references))
-    return _views(tx, tx.scalars(query.order_by(TransferRow.created_at, TransferRow.id)).all())
+    rows = tx.scalars(query.order_by(TransferRow.created_at, TransferRow.id)).all()
+    return tuple(_view(row) for row in rows)
 
 
-def _views(tx: Session, rows: Sequence[TransferRow]) -> tuple[Transfer, ...]:
-    entries: dict[str, list[Entry]] = {row.id: [] for row in rows}
-    query = select(EntryRow.transfer_id, EntryRow.account_id, EntryRow.amount)
-    for transfer_id, account, amount in tx.execute(query.where(EntryRow.transfer_id.in_(entries))):
-        entries[transfer_id].append(Entry(account=account, amount=amount))
-    return tuple(
-        Transfer(
-            transfer_id=row.id,
-            kind=row.kind,
-            reference=row.reference,
-            at=rfc3339(row.created_at),
-            entries=tuple(sorted(entries[row.id], key=lambda entry: _rank((entry.account, 0)))),
-        )
-        for row in rows
+def as_read(transfer_id: str, kind: str, reference: str, at: datetime | str, moves: Any) -> Transfer:
+    """A transfer from the columns of a raw SELECT."""
+    return Transfer(
+        transfer_id=transfer_id,
+        kind=kind,
+        reference=reference,
+        at=rfc3339(from_database(at)),
+        entries=_entries(msgspec.json.decode(moves) if isinstance(moves, str) else moves),
     )
 
 
-def _add(tx: Session, account: str, amount: int) -> None:
-    """Change a balance where the result is allowed; decides in the statement, not on a balance read before."""
-    personal = _kind(account) in PERSONAL
-    bound = AccountRow.balance <= MAX_TOKENS - amount if amount > 0 else AccountRow.balance >= -MAX_TOKENS - amount
-    if personal and amount < 0 and _kind(account) != "debt":
-        bound = AccountRow.balance >= -amount
-    statement = (
-        update(AccountRow)
-        .where(AccountRow.id == account, bound)
-        .values(balance=AccountRow.balance + amount)
-        .returning(AccountRow.id)
-        .execution_options(synchronize_session=False)
+def _view(row: TransferRow) -> Transfer:
+    return Transfer(
+        transfer_id=row.id,
+        kind=row.kind,
+        reference=row.reference,
+        at=rfc3339(row.created_at),
+        entries=_entries(row.moves),
     )
-    if tx.scalar(statement) is not None:
-        return
-    _create(tx, account)
-    if tx.scalar(statement) is not None:
-        return
-    if amount < 0 and personal:
-        available = tx.scalars(select(AccountRow.balance).where(AccountRow.id == account)).one()
-        raise PaymentRequired("There are not enough tokens.", required=-amount, balance=available)
-    raise Invalid("So many tokens cannot be counted.")
 
 
-def _create(tx: Session, account: str) -> None:
-    kind, _, owner = account.partition(":")
-    values = {"id": account, "kind": kind, "owner_id": owner if kind in PERSONAL else None, "balance": 0}
-    tx.execute(insert_into(tx, AccountRow).values(values).on_conflict_do_nothing())
+def _entries(moves: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
+    return tuple(Entry(account=account, amount=amount) for account, amount in moves)
 
 
-def _rank(entry: tuple[str, int]) -> tuple[int, str]:
-    return _ORDER.index(_kind(entry[0])), entry[0]
-
-
-def _kind(account: str) -> str:
-    return account.partition(":")[0]
+def _rank(move: tuple[str, int]) -> tuple[int, str]:
+    return _RANK[move[0].partition(":")[0]], move[0]

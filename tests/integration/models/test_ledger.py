@@ -399,13 +399,6 @@ def test_history_cannot_be_changed(book: Book, fan: str, statement: str, table: 
     assert book.balances(fan) == {"wallet": 1_000}
 
 
-def test_the_database_itself_refuses_a_negative_balance(book: Book, fan: str) -> None:
-    with pytest.raises(IntegrityError):
-        book.database.run(
-            lambda tx: tx.execute(text("UPDATE accounts SET balance = -1 WHERE owner_id IS NOT NULL"))
-        )
-
-
 def test_a_refusal_in_a_transaction_leaves_nothing(book: Book, fan: str, now: datetime) -> None:
     def two_holds(tx: Session) -> None:
         ledger.hold(tx, fan, 900, key="hold-1", reference="req_1", cause_id="test", now=now)

@@ -1,0 +1,99 @@
+"""One definition of what is written, and the statements that each database makes of it.
+
+A ``Write`` is one statement on one row, in SQL that both databases speak. SQLite has no way to the server to
+save: there they are executed one by one. PostgreSQL gets all of them as one statement (data-modifying CTEs),
+so that a whole movement of tokens is one round trip and holds its hottest rows for as short as it can.
+Both check that each has changed exactly one row. Knows nothing of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+MOST_AT_ONCE = 16
+"""So many writes make one PostgreSQL statement; planning more at once costs more than another round trip."""
+
+
+class Write(NamedTuple):
+    """An INSERT, or an UPDATE that says which state of its row it expects; ``?`` is a value."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+class Query(NamedTuple):
+    """One SELECT for both databases, where they differ by PostgreSQL's locks alone."""
+
+    sqlite: str
+    postgresql: str
+
+
+def query(sql: str, *, fresh: str, lock: str) -> Query:
+    """A SELECT with ``{fresh}`` and ``{lock}`` where PostgreSQL needs them.
+
+    ``lock`` is the alias of the row that is locked, ``fresh`` its table's. Waiting for a lock shows the
+    locked row as it is then, and all others as they were before: ``{fresh}`` is false for such a mixture, and
+    the reader asks again. On SQLite a write transaction is alone.
+    """
+    is_fresh = f"{lock}.ctid = (SELECT seen.ctid FROM {fresh} seen WHERE seen.id = {lock}.id)"  # noqa: S608
+    return Query(
+        sqlite=sql.format(fresh="1", lock=""),
+        postgresql=sql.format(fresh=is_fresh, lock=f"FOR NO KEY UPDATE OF {lock}").replace("?", "%s"),
+    )
+
+
+def read(tx: Session, wanted: Query, values: tuple[Any, ...]) -> Sequence[Any]:
+    """The rows; the first column is ``{fresh}``, and it is true."""
+    connection = tx.connection()
+    is_sqlite = connection.dialect.name == "sqlite"
+    sql = wanted.sqlite if is_sqlite else wanted.postgresql
+    rows = connection.exec_driver_sql(sql, values).all()
+    while rows and not rows[0][0]:
+        # The lock is ours now: the next snapshot is taken after whatever we waited for.
+        rows = connection.exec_driver_sql(sql, values).all()
+    return rows
+
+
+def write(tx: Session, writes: Sequence[Write]) -> None:
+    """Execute all of them, each on one row; the order among them is not defined, no row is written twice.
+
+    Where a row is not as expected, PostgreSQL is made to raise a serialization failure (40001), upon which
+    ``Database.run`` tries the whole transaction again. On SQLite that cannot be, and is a RuntimeError.
+    """
+    connection = tx.connection()
+    if connection.dialect.name == "sqlite":
+        for sql, values in writes:
+            if connection.exec_driver_sql(sql, values).rowcount != 1:
+                raise RuntimeError(f"a row was not as it was read: {sql}")
+        return
+    for start in range(0, len(writes), MOST_AT_ONCE):
+        some = writes[start : start + MOST_AT_ONCE]
+        sql = _as_one(tuple(each.sql for each in some))
+        connection.exec_driver_sql(sql, tuple(value for each in some for value in each.values))
+
+
+def moment(tx: Session, at: datetime) -> datetime | str:
+    """A time as raw statements of this database take it, the same as ``UtcDateTime`` stores."""
+    if tx.get_bind().dialect.name != "sqlite":
+        return at
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def from_database(value: datetime | str) -> datetime:
+    """The other way round: aware, UTC."""
+    return (datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value).astimezone(UTC)
+
+
+@cache
+def _as_one(statements: tuple[str, ...]) -> str:
+    """``WITH w0 AS (UPDATE … RETURNING 1), … SELECT`` whether each changed its row."""
+    parts = ", ".join(
+        f"w{number} AS ({sql.replace('?', '%s')} RETURNING 1)" for number, sql in enumerate(statements)
+    )
+    counts = " + ".join(f"(SELECT count(*) FROM w{n})" for n in range(len(statements)))  # noqa: S608
+    return f"WITH {parts} SELECT CASE WHEN {counts} = {len(statements)} THEN 0 ELSE refuse_stale() END"
