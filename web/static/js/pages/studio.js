@@ -54,7 +54,15 @@ form.onSaved = showOffer;
 for (const type of ["PRIVATE_REQUESTED", "PRIVATE_REQUEST_CANCELLED", "PRIVATE_REQUEST_EXPIRED", "PRIVATE_QUEUE"]) {
   events.on(type, () => requests.refresh());
 }
-events.on("SESSION_CHANGED", (message) => live.sessionChanged(message));
+events.on("SESSION_CHANGED", (message) => {
+  // A call that begins by itself is found on the Live tab when it is over.
+  if (message.status === "connecting") choose(tabs[0]);
+  live.sessionChanged(message);
+});
+// The stream that was made for a booking ends with it.
+events.on("STREAM_ENDED", (message) => {
+  if (message.creatorId === state.userId) void live.refresh();
+});
 // The first RESYNC repeats what the page was rendered with; later ones follow a gap.
 let first = true;
 events.on("RESYNC", () => {
