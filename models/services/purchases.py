@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.payments import PaymentAttemptRow, PaymentCustomerRow, PurchaseRow
+from models.people import PersonRow
 from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
 
@@ -98,7 +99,8 @@ def begin(
     """The row that is there before any gateway is asked; the same one again for the same key.
 
     Raises NotFound for no such package, Conflict when the key was used for another one, Forbidden
-    PURCHASE_LIMIT (``limit_minor``, ``spent_minor``) for a new buyer in a hurry.
+    PURCHASE_LIMIT (``limit_minor``, ``spent_minor``) for a new buyer in a hurry, SPENDING_FROZEN for one whose
+    payment is disputed.
     """
     package = _package(wanted)
     lock_people(tx, wanted.user_id)
@@ -108,6 +110,8 @@ def begin(
         if (row.package_id, row.tokens) != (package.package_id, package.tokens):
             raise Conflict("This key was used for another purchase.", code="IDEMPOTENCY_KEY_REUSED")
         return row
+    if wanted.way == "checkout" and tx.scalar(_frozen(wanted.user_id)) is not None:
+        raise Forbidden("Nothing is bought until a payment is cleared up.", code="SPENDING_FROZEN")
     if limits is not None:
         _check_limits(tx, wanted.user_id, package.price_minor, limits, now)
     row = PurchaseRow(
@@ -248,6 +252,10 @@ def view(row: PurchaseRow) -> Purchase:
         status=row.status,
         checkout_url=row.checkout_url if row.status == "pending" else None,
     )
+
+
+def _frozen(user_id: str) -> Select[datetime | None]:
+    return select(PersonRow.spending_frozen_at).where(PersonRow.id == user_id)
 
 
 def _package(wanted: Wanted) -> Package:

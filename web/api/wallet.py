@@ -74,8 +74,8 @@ def packages(call: Call[Nothing]) -> Packages:
 
 
 @api.own("POST", "/api/wallet/top-up", access=FAN, body=TopUp, answer=Purchase, status=201, idempotency="required",
-         limits=(limits.TOP_UP,), errors=("CARD_DECLINED", "NOT_FOUND", "PURCHASE_LIMIT", "GATEWAY_REFUSED",
-         "UNAVAILABLE"))  # fmt: skip
+         limits=(limits.TOP_UP,), errors=("CARD_DECLINED", "NOT_FOUND", "PURCHASE_LIMIT", "SPENDING_FROZEN",
+         "GATEWAY_REFUSED", "UNAVAILABLE"))  # fmt: skip
 def top_up(call: Call[TopUp]) -> Response:
     """Buy a package of tokens. Safe to repeat with the same key: it charges once.
 

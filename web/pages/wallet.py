@@ -16,7 +16,7 @@ from web.pages.movements import held_lines, movements
 from web.pages.purchases import purchase_line
 
 LINES = 50
-_IF_BUYING = {True: ("partials/purchases.html",), False: ()}
+_IF_BUYING = {True: ("partials/frozen.html", "partials/purchases.html"), False: ()}
 
 
 class CardChoice(NamedTuple):
@@ -77,6 +77,7 @@ def wallet_page() -> str:
         "can_buy": "fan" in person.roles,
         "purchases": [purchase_line(one) for one in bought],
         "frozen": frozen,
+        "disputed": any(one.status in ("disputed", "failed") for one in bought),
         "earnings": Earnings(purse.earnings_pending, purse.earnings, purse.debt) if creator else None,
         "commission_percent": settings().commission_percent,
     }

@@ -16,6 +16,7 @@ from till import Till, limits
 from models.db import Database
 from models.errors import Forbidden, PaymentRequired, Unavailable
 from models.payments import GatewayEventRow, PurchaseRow
+from models.people import PersonRow
 from models.services import payments, webhooks
 
 
@@ -325,6 +326,7 @@ def test_what_was_refused_does_not_count_and_what_turned_bad_does(till: Till) ->
     row = till.buy(limits=limits(5_000))
     till.world.dispute(row.gateway_ref or "")
     till.hear_all("charge.dispute.created")
+    till.stage.run(lambda tx: setattr(tx.get_one(PersonRow, till.fan.user_id), "spending_frozen_at", None))
     with pytest.raises(Forbidden):
         till.begin(package="tokens-200", limits=limits(5_000))
     till.stage.later(days=8)

@@ -38,10 +38,11 @@ async function refresh() {
     const response = await fetch("/wallet?part=figures", { credentials: "same-origin" });
     if (!response.ok) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-    for (const id of ["figures", "purchases", "movements"]) {
+    for (const id of ["frozen", "figures", "purchases", "movements"]) {
       const part = fresh.getElementById(id);
       if (part) document.getElementById(id)?.replaceWith(part);
     }
+    if (!document.getElementById("frozen")?.hidden) form.hidden = true;
     localTimes();
   } catch (error) {
     console.warn("figures not refreshed", error); // the next message tries again

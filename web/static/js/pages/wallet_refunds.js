@@ -45,7 +45,7 @@ function show() {
   put("left", plural(about.unspent - tokens, "token"));
   put("money", tokens ? money : "–");
   send.disabled = !tokens;
-  send.textContent = tokens ? `Give back ${plural(tokens, "token")} for ${money}` : "Give back";
+  send.textContent = tokens ? `Give back for ${money}` : "Give back";
 }
 
 /** @param {string} text */
