@@ -124,16 +124,16 @@ def admin_sessions() -> str:
 
 def shown(tx: Session, name: str, title: str, *, tab: str | None = None, every_s: int = 5, **values: Any) -> str:
     """The page ``admin/parts/<name>.html`` in its frame, or that part alone."""
-    values |= {"part": f"admin/parts/{name}.html", "now": utc_now(), "query": request.args.get("q", "").strip()}
-    if request.args.get("part"):
-        return render_template("admin/part.html", **values)
     return render_template(
-        "admin/page.html",
+        "admin/part.html" if request.args.get("part") else "admin/page.html",
+        part=f"admin/parts/{name}.html",
         title=title,
         every_s=every_s,
         chosen_tab=tab or name,
         tabs=_tabs(tx),
         last_audit=_last_audit(tx),
+        now=utc_now(),
+        query=request.args.get("q", "").strip(),
         **values,
     )
 

@@ -49,7 +49,8 @@ async function refresh() {
 function show(fresh) {
   const [focused, places] = [where(document.activeElement), new Map()];
   for (const table of part.querySelectorAll(".table-wrap")) places.set(table.id, table.scrollLeft);
-  part.replaceChildren(...fresh.body.childNodes);
+  part.replaceChildren(...(fresh.getElementById("part")?.childNodes ?? []));
+  for (const id of ["tabs", "books"]) swap(id, fresh.getElementById(id));
   for (const [id, left] of places) document.getElementById(id)?.scrollTo(left, 0);
   const again = focused && [...part.querySelectorAll(focused.kind)].find((each) => where(each)?.name === focused.name);
   if (again instanceof HTMLElement) again.focus({ preventScroll: true });
@@ -59,6 +60,15 @@ function show(fresh) {
     localTimes(asOf.parentElement ?? document);
   }
   finish();
+}
+
+/** @param {string} id @param {HTMLElement | null} fresh replaced only when it differs, so that a focus stays */
+function swap(id, fresh) {
+  const old = document.getElementById(id);
+  if (old && fresh && old.innerHTML !== fresh.innerHTML) {
+    old.className = fresh.className;
+    old.replaceChildren(...fresh.childNodes);
+  }
 }
 
 /** @param {Element | null} element @returns {{kind: string, name: string} | null} how to find it again */
