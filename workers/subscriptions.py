@@ -20,7 +20,7 @@ def renew_subscription(
     when nobody knows yet whether the card was charged: the same message is tried again.
     """
     with db.reading() as tx:
-        charge = renewals.charge_due(tx, subscription_id, period)
+        charge = renewals.charge_due(tx, subscription_id, period, now)
     if charge is None:
         return False
     try:

@@ -55,14 +55,14 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     cause_id: str
 
 
-def charge_due(tx: Session, subscription_id: str, period: int) -> Charge | None:
+def charge_due(tx: Session, subscription_id: str, period: int, now: datetime) -> Charge | None:
     """What to charge for that period; None: there is nothing to do any more.
 
     Each day's try has a key of its own, but an earlier one that did not fail is taken up again: it may have
     charged the card.
     """
     row = tx.get(SubscriptionRow, subscription_id, populate_existing=True)
-    if row is None or not _is_next(row, period):
+    if row is None or not _is_next(row, period, now):
         return None
     keys = [f"{row.id}:{period}:{number}" for number in range(1, row.tries + 1)]
     begun = tx.scalar(
@@ -92,7 +92,7 @@ def charge_due(tx: Session, subscription_id: str, period: int) -> Charge | None:
 def renew(tx: Session, subscription_id: str, period: int, now: datetime) -> bool:
     """Pay ``period`` from the wallet and begin it; False when it was begun before, cannot be paid or is over."""
     row = locked(tx, SubscriptionRow, subscription_id)
-    return row is not None and _is_next(row, period) and _pay_next(tx, row, now)
+    return row is not None and _is_next(row, period, now) and _pay_next(tx, row, now)
 
 
 def tell_unpaid(tx: Session, subscription_id: str, now: datetime) -> None:
@@ -102,8 +102,9 @@ def tell_unpaid(tx: Session, subscription_id: str, now: datetime) -> None:
         subscriptions.changed(tx, row, now)
 
 
-def _is_next(row: SubscriptionRow, period: int) -> bool:
-    return row.status == "active" and row.period + 1 == period and not row.cancel_at_period_end
+def _is_next(row: SubscriptionRow, period: int, now: datetime) -> bool:
+    """A cancelled one has ended by then: nobody is asked to pay before the period is over."""
+    return row.status == "active" and row.period + 1 == period and row.period_end <= now
 
 
 def _look(tx: Session, row: SubscriptionRow, now: datetime) -> None:

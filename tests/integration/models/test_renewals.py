@@ -18,6 +18,7 @@ from models.db import Database
 from models.months import months_after
 from models.services import accounts, renewals, spending, subscriptions
 from models.services.accounts import Person
+from models.subscriptions import SubscriptionRow
 
 
 @pytest.fixture
@@ -202,6 +203,39 @@ def test_a_fan_who_may_not_spend_is_not_charged(stage: Stage, why: str) -> None:
     stage.now = view.period_end
     clock(stage)
     assert (found(stage, fan)[0].status, stage.balances(fan)["wallet"]) == ("unpaid", 700)
+    for _ in range(3):
+        stage.now += timedelta(days=1)
+        clock(stage)
+    assert found(stage, fan)[0].end_reason == "unpaid"
+
+
+def test_a_month_is_paid_once_whoever_asks_for_it(stage: Stage) -> None:
+    creator, fan = patron_of(stage, price=300), stage.fan(1_000)
+    view = subscribe(stage, fan, creator)
+    stage.later(seconds=5)
+
+    def again(tx: Session) -> None:
+        subscriptions.pay(tx, tx.get_one(SubscriptionRow, view.subscription_id), 1, stage.now)
+
+    stage.run(again)
+    assert (stage.balances(fan)["wallet"], payments(stage)) == (700, 1)
+
+
+def test_a_clock_that_was_away_gives_one_more_day(stage: Stage) -> None:
+    """Also in a period after one that was paid late: each has its own tries."""
+    creator, fan = patron_of(stage, price=300), stage.fan(300)
+    stage.now = subscribe(stage, fan, creator).period_end
+    clock(stage)
+    pay_in(stage, fan, 300)
+    stage.now += timedelta(days=1)
+    clock(stage)
+    stage.now = found(stage, fan)[0].period_end + timedelta(days=5)
+    clock(stage)
+    assert found(stage, fan)[0].status == "unpaid"
+    pay_in(stage, fan, 300)
+    stage.now += timedelta(days=1)
+    clock(stage)
+    assert active(stage, fan, creator)
 
 
 def test_a_given_subscription_costs_nothing(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from web_people import People, Someone
 
 from models.clock import utc_now
 from models.config import load_settings
+from models.errors import Unavailable
 from models.services import accounts, offers, payments, subscriptions, tips
 from web.pages import movements
 
@@ -171,6 +172,34 @@ def test_the_first_month_by_saved_card(
     assert available(client, poor) == 200
     # and a second press with another key pays nothing
     assert code_of(subscribe(client, poor, body, "k2")) == (409, "ALREADY_SUBSCRIBED")
+    assert available(client, poor) == 200
+
+
+def test_a_crash_after_the_charge_is_no_second_charge(
+    app: Flask,
+    client: FlaskClient,
+    people: People,
+    offered: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given: the card is charged, and then nothing more is done
+    poor, house = people.fan(tokens=0), app.extensions["greenroom"]
+    payments.top_up(
+        house.database, house.gateway, user_id=poor.user_id, package_id="tokens-200", card="succeeds",
+        key="save", cause_id="test", now=utc_now(), save_card=True,
+    )  # fmt: skip
+    body = offered | {"payWith": "gateway"}
+
+    def die(*_args: Any, **_more: Any) -> None:
+        raise Unavailable("The process is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subscriptions, "subscribe", die)
+        assert subscribe(client, poor, body).status_code == 503
+    assert available(client, poor) == 500
+    # when the same press comes again
+    assert subscribe(client, poor, body).status_code == 201
+    # then it goes on with what was charged
     assert available(client, poor) == 200
 
 

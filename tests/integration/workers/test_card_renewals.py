@@ -122,9 +122,18 @@ def test_a_declined_card_is_tried_each_day_and_then_it_ends(stage: Stage, gatewa
         stage.now += timedelta(days=1)
     assert charged(stage, fan) == ["failed"] * 3
     assert found(stage, fan)[0].status == "unpaid"
+    told = [message["status"] for message in stage.told(fan, "SUBSCRIPTION_CHANGED")]
+    assert told == ["active", *["unpaid"] * 6]
     clock(stage)
     assert (found(stage, fan)[0].end_reason, active(stage, fan, creator)) == ("unpaid", False)
     assert work(stage, gateway, subscription_id) is False
+
+
+def test_a_message_that_comes_before_its_time_charges_nothing(stage: Stage, gateway: Lossy) -> None:
+    fan, _, subscription_id = subscribed(stage, gateway)
+    stage.now -= timedelta(seconds=1)
+    assert work(stage, gateway, subscription_id) is False
+    assert charged(stage, fan) == []
 
 
 def test_a_cancelled_one_charges_nothing(stage: Stage, gateway: Lossy) -> None:
