@@ -14,7 +14,7 @@ from models.receipt_keys import SigningKey, signing_key
 from models.services import earnings, payouts, receipt_chain
 from workers.jobs import Job
 
-CLEAR_EVERY_MS = 60_000
+CLEAR_EVERY_MS = 10_000
 ASK_EVERY_MS = 60_000
 
 

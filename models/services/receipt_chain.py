@@ -103,8 +103,6 @@ def _issue_receipt(tx: Session, session: SessionRow, key: SigningKey, now: datet
     _append(tx, session, "receipt", subject_of(session.id), document, key, now)
     session.receipt_at = now
     tx.flush()
-    for person_id in (session.fan_id, session.creator_id):
-        tell(tx, person_id, "RECEIPT_ISSUED", now, sessionId=session.id)
 
 
 def _issue_amendment(tx: Session, row: AmendmentRow, key: SigningKey, now: datetime) -> None:
@@ -175,6 +173,8 @@ def _append(
         )
     )
     tx.flush()
+    for person_id in (session.fan_id, session.creator_id):
+        tell(tx, person_id, "RECEIPT_ISSUED", now, sessionId=session.id)
     log.event("receipt_issued", session_id=session.id, cause_id=session.cause_id, kind=kind, number=number)
 
 

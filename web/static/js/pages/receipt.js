@@ -146,4 +146,8 @@ for (const type of ["RECEIPT_ISSUED", "REFUND_GIVEN", "COMPLAINT_CHANGED"]) {
     if (message.sessionId === sessionId && !document.querySelector("dialog[open]")) location.reload();
   });
 }
+// The message may have come while the page was on its way.
+if (document.querySelector("[data-unsigned]")) {
+  window.setTimeout(() => { if (!document.querySelector("dialog[open]")) location.reload(); }, 3_000);
+}
 void check();

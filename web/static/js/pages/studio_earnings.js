@@ -13,13 +13,24 @@ let attempt = { body: "", key: "" };
 
 const find = (/** @type {string} */ selector) => panel?.querySelector(selector) ?? null;
 
+/** What the creator is typing, and where: a fresh tab must not take it away. */
+function typed() {
+  const field = /** @type {HTMLInputElement | null} */ (find("#payout-tokens"));
+  const focused = panel?.contains(document.activeElement) ? document.activeElement?.id : "";
+  return { value: field && field.value !== field.defaultValue ? field.value : null, focused };
+}
+
 /** The tab, from the server once more. */
 async function refresh() {
   try {
     const answer = await fetch("/studio?part=earnings", { credentials: "same-origin" });
     if (!answer.ok || !panel) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const { value, focused } = typed();
     panel.replaceChildren(...fresh.body.childNodes);
+    const field = /** @type {HTMLInputElement | null} */ (find("#payout-tokens"));
+    if (field && value !== null) field.value = value;
+    if (focused) document.getElementById(focused)?.focus();
     localTimes(panel);
     wire();
   } catch (error) {
@@ -77,6 +88,8 @@ async function payOut(event) {
   try {
     await busy(button, "Paying out…", () => api.post("/api/earnings/payouts", body, { idempotencyKey: attempt.key }));
     attempt = { body: "", key: "" };
+    const field = /** @type {HTMLInputElement | null} */ (find("#payout-tokens"));
+    if (field) field.value = field.defaultValue;
     await refresh();
     announce("The payout is on its way.");
   } catch (error) {
@@ -113,7 +126,7 @@ if (panel) {
     if (message.status === "failed") toast("A payout came back. The tokens are yours again.", { kind: "bad" });
   });
   for (const type of ["BALANCE_CHANGED", "COMPLAINT_CHANGED"]) {
-    events.on(type, () => { if (!panel.contains(document.activeElement)) void refresh(); });
+    events.on(type, () => void refresh());
   }
   // Back from the provider's form: ask whether it is complete.
   if (new URLSearchParams(location.search).get("tab") === "earnings" && find("#earnings")?.getAttribute("data-account") === "unfinished") {
