@@ -83,12 +83,11 @@ def corpse_of(queue: str, properties: Any, body: bytes) -> Corpse:
     last = deaths[0] if isinstance(deaths[0], dict) else {}
     died_at = last.get("time")
     if not isinstance(died_at, datetime):
-        # Somebody put it there by hand. The epoch: the same letter has the same death whenever it is read.
-        died_at = datetime.fromtimestamp(properties.timestamp or 0, UTC)
+        died_at = None
     return Corpse(
         queue=queue,
         message_id=properties.message_id,
         body=body,
         why=str(last.get("reason", "unknown")),
-        died_at=died_at.replace(tzinfo=UTC) if died_at.tzinfo is None else died_at,
+        died_at=died_at.replace(tzinfo=UTC) if died_at and died_at.tzinfo is None else died_at,
     )

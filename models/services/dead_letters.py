@@ -36,13 +36,16 @@ MOST_LISTED = 200
 
 
 class Corpse(msgspec.Struct, frozen=True, kw_only=True):
-    """A letter as it was found among the broker's dead. ``why`` is RabbitMQ's reason."""
+    """A letter as it was found among the broker's dead. ``why`` is RabbitMQ's reason.
+
+    ``died_at`` None: it does not say, somebody put it there by hand.
+    """
 
     queue: str
     message_id: str | None
     body: bytes
     why: str
-    died_at: datetime
+    died_at: datetime | None
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -108,7 +111,8 @@ def take_in(tx: Session, corpse: Corpse, now: datetime) -> bool:
     """Keep a letter; False when this very death is kept already (it was delivered again)."""
     text = corpse.body[:LONGEST_BODY].decode(errors="replace").replace("\0", "�")
     envelope = _read(corpse.body)
-    death_key = hashlib.sha256(b"%s|%b" % (corpse.died_at.isoformat().encode(), corpse.body)).hexdigest()
+    death_key = hashlib.sha256(f"{corpse.died_at}|".encode() + corpse.body).hexdigest()
+    died_at = corpse.died_at or now
     message_id = envelope.message_id if envelope else corpse.message_id or f"{ids.MESSAGE}_{death_key[:26]}"
     row = locked(tx, DeadLetterRow, message_id)
     if row is not None and row.death_key == death_key:
@@ -124,10 +128,10 @@ def take_in(tx: Session, corpse: Corpse, now: datetime) -> bool:
         "why": corpse.why,
         **_last_words(failure, envelope),
         "death_key": death_key,
-        "died_at": corpse.died_at,
+        "died_at": died_at,
     }
     if row is None:
-        tx.add(DeadLetterRow(id=message_id, status="waiting", deaths=1, first_died_at=corpse.died_at, **values))
+        tx.add(DeadLetterRow(id=message_id, status="waiting", deaths=1, first_died_at=died_at, **values))
         tx.flush()
     else:
         move(tx, DeadLetterRow, row.id, row.status, "waiting", deaths=row.deaths + 1, **values)

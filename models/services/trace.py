@@ -49,6 +49,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     cause_ids: tuple[str, ...]
     request_id: str | None
     session_id: str | None
+    ended: bool
+    """Whether the session has, so that there is something to give back."""
     moments: tuple[Moment, ...]
 
 
@@ -80,6 +82,7 @@ def trace(tx: Session, words: str, now: datetime) -> Trace:
         cause_ids=tuple(sorted(found.causes)),
         request_id=found.requests[0].id if found.requests else None,
         session_id=found.sessions[0].id if found.sessions else None,
+        ended=bool(found.sessions) and found.sessions[0].status == "ended",
         moments=tuple(moments[:MOST_MOMENTS]),
     )
 

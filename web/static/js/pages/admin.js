@@ -124,6 +124,7 @@ listenForActs(() => {
   for (const box of part.querySelectorAll("[data-pick]:checked")) /** @type {HTMLInputElement} */ (box).checked = false;
   void refresh();
 });
+document.querySelector('#tabs [aria-current="page"]')?.scrollIntoView({ inline: "center", block: "nearest" });
 finish();
 window.setInterval(tick, 1000);
 window.setInterval(() => {

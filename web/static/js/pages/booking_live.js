@@ -16,10 +16,11 @@ const LET_GO = {
 /** Element → the moment on our own clock at which its countdown ends. @type {WeakMap<Element, number>} */
 const ends = new WeakMap();
 
-/** @param {Date} at @returns {string} "Today, 18:00", "Tomorrow, 18:00", "Tue 24 Nov, 18:00" */
-export function dayAndHour(at) {
+/** @param {Date} at @param {boolean} [within] a sentence @returns {string} "Today, 18:00", "tomorrow, 18:00", "Tue 24 Nov, 18:00" */
+export function dayAndHour(at, within = false) {
   const hour = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  return `${dayOf(at)}, ${hour}`;
+  const day = dayOf(at);
+  return `${within ? day.replace(/^To/, "to") : day}, ${hour}`;
 }
 
 /** @param {Date} at @returns {string} "Today", "Tomorrow", "Tue 24 Nov" */
@@ -34,7 +35,7 @@ export function dayOf(at) {
 /** Say which zone the times are in, where the server could only say UTC. @param {ParentNode} [within] */
 export function localZones(within = document) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone?.replaceAll("_", " ");
-  for (const place of within.querySelectorAll("[data-zone]")) place.textContent = `Times are yours${zone ? ` (${zone})` : ""}.`;
+  for (const place of within.querySelectorAll("[data-zone]")) place.textContent = `Times are in your time zone${zone ? `, ${zone}` : ""}.`;
 }
 
 /** @param {number} left milliseconds @returns {string} "2 days", "3 h 20 min", "4:59" */
@@ -45,7 +46,8 @@ function until(left) {
   return clock(left + 999);
 }
 
-function tick() {
+/** Writes every countdown of the page; each begins at its first writing. */
+export function tick() {
   for (const place of document.querySelectorAll("[data-countdown]")) {
     if (!ends.has(place)) ends.set(place, performance.now() + Number(place.getAttribute("data-countdown")));
     const left = (ends.get(place) ?? 0) - performance.now();
@@ -61,7 +63,7 @@ function showStrip(message) {
   const at = make("time", { datetime: message.startsAt }, dayAndHour(new Date(message.startsAt)));
   const left = make("span", { class: "num", role: "timer", "data-countdown": message.startsInMs, "data-before": ", in " });
   const strip = make("section", { class: "strip", "aria-label": "Your booking", "data-booking-soon": message.bookingId },
-    make("div", {}, make("span", { class: "grow" }, icon("clock"), ` Private stream with ${message.name} at `, at, left),
+    make("div", {}, make("span", { class: "grow" }, icon("clock"), ` Private stream with ${message.name}: `, at, left),
       make("a", { class: "btn btn--s", href: "/bookings" }, "Bookings")));
   const main = document.getElementById("main");
   main?.parentElement?.insertBefore(strip, main);
@@ -76,7 +78,7 @@ function hideStrip(bookingId) {
 /** @param {any} message a BOOKING_CHANGED */
 function changed(message) {
   if (message.status !== "booked") hideStrip(message.bookingId);
-  const when = dayAndHour(new Date(message.startsAt));
+  const when = dayAndHour(new Date(message.startsAt), true);
   if (message.status === "booked" && message.role === "creator") {
     toast(`${message.name} booked ${when}.`, { kind: "good", iconName: "clock", action: { label: "Look", href: "/studio?tab=schedule" } });
   } else if (message.status === "cancelled" && message.reason !== message.role) {

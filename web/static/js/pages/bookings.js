@@ -3,7 +3,7 @@
  * /bookings: a person's bookings, kept true by the feed. The list is the server's.
  */
 import { wireCancelling } from "./booking_cancel.js";
-import { localZones } from "./booking_live.js";
+import { localZones, tick } from "./booking_live.js";
 import { events, localTimes, refreshBalance } from "./common.js";
 
 const list = /** @type {HTMLElement} */ (document.getElementById("bookings"));
@@ -17,6 +17,7 @@ async function refresh() {
     list.replaceChildren(...fresh.body.childNodes);
     localTimes(list);
     localZones(list);
+    tick();
     if (held) document.getElementById("bookings-h")?.focus();
   } catch (error) {
     console.warn("bookings not read", error); // the next message asks again
@@ -27,4 +28,10 @@ wireCancelling(list, () => {
   refresh();
   refreshBalance();
 });
-for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED", "RESYNC"]) events.on(type, refresh);
+for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED"]) events.on(type, refresh);
+// The first RESYNC repeats what the page was rendered with.
+let first = true;
+events.on("RESYNC", () => {
+  if (!first) refresh();
+  first = false;
+});

@@ -67,6 +67,8 @@ export function localTimes(within = document) {
       time.textContent = at.toLocaleTimeString("en-GB");
     } else if (time.dataset.moment === "day") {
       time.textContent = dayAndHour(at);
+    } else if (time.dataset.moment === "day-within") {
+      time.textContent = dayAndHour(at, true);
     } else if (time.dataset.moment === "short") {
       const day = at.toDateString();
       const date = at.toLocaleDateString("en-GB", { day: "numeric", month: "short" });

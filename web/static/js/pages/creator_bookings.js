@@ -87,7 +87,7 @@ async function submit(form) {
     const booking = await busy(confirm, "Booking…", () => api.post("/api/streaming/bookings", body, { idempotencyKey: key.value }));
     key = { body: "", value: "" };
     closeDialog(dialog);
-    toast(`Booked: ${dayAndHour(new Date(booking.startsAt))}. The call starts by itself.`, { kind: "good", iconName: "check", action: { label: "Bookings", href: "/bookings" } });
+    toast(`Booked: ${dayAndHour(new Date(booking.startsAt), true)}. The call starts by itself.`, { kind: "good" });
     refreshBalance();
     await refresh();
     document.getElementById("times-h")?.focus();

@@ -155,7 +155,7 @@ export class RequestDialog {
     this.put("rate", formatTokens(this.rate));
     this.put("rate-money", money(this.rate));
     this.put("minimum", String(minMinutes));
-    this.put("minimum-cost", `${plural(minMinutes, "minute")}, ${plural(minMinutes * this.rate, "token")}`);
+    this.put("minimum-cost", `${plural(minMinutes, "minute")}, ${plural(minMinutes * this.rate, "token")}, ${about(minMinutes * this.rate)}`);
     this.put("discount", String(this.discount));
     this.hide("#discount-row", !this.discount);
     this.showWays();

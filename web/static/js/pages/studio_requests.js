@@ -38,6 +38,7 @@ export class RequestsPanel {
   #timer = 0;
   #asking = null;
   #queued = 0;
+  #state = "live";
   #askAgain = false;
 
   constructor() {
@@ -64,6 +65,10 @@ export class RequestsPanel {
   /** @param {number} viewers */
   setViewers(viewers) {
     this.viewers = viewers;
+    if (this.#state === "after") {
+      document.getElementById("accept-warning").textContent = "You go from one private stream to the next. Your public stream stays away.";
+      return;
+    }
     const moved = viewers ? `moves ${plural(viewers, "viewer")} out and ends` : "ends";
     document.getElementById("accept-warning").textContent =
       `Accepting ${moved} the public stream.${this.#rows.size > 1 ? this.#others() : ""}`;
@@ -116,6 +121,8 @@ export class RequestsPanel {
     const place = document.querySelector(`[data-requests-in="${state}"]`);
     if (place && this.#panel.parentElement !== place) place.append(this.#panel);
     if (state === "after") this.#panel.hidden = false;
+    this.#state = state;
+    this.#count(this.#rows.size);
   }
 
   /** @param {Request[]} queued */
@@ -146,9 +153,12 @@ export class RequestsPanel {
     const badge = document.getElementById("requests-count");
     badge.textContent = String(count);
     badge.classList.toggle("badge--quiet", count === 0);
-    document.getElementById("requests-waiting").textContent = count ? `${count} waiting` : "None waiting";
+    document.getElementById("requests-waiting").textContent = count ? `${count} waiting` : this.#queued ? "None to answer" : "None waiting";
     document.getElementById("requests-none").hidden = count > 0 || this.#queued > 0;
     document.getElementById("requests-warning").hidden = count === 0;
+    // One main action a view: answering comes before going back.
+    const back = document.querySelector('[data-studio="resume"]');
+    back.classList.toggle("btn--primary", count === 0);
     this.setViewers(this.viewers);
   }
 

@@ -3,6 +3,7 @@
  */
 import { api } from "../api.js";
 import { about, announce, busy, formatTokens, money, plural, toast } from "../ui.js";
+import { OptionsFields } from "./studio_options.js";
 
 /** @typedef {{enabled: boolean, ratePerMinute: number, minMinutes: number, autoAccept: string}} Offer */
 
@@ -11,11 +12,13 @@ export class SettingsForm {
   onSaved = () => {};
 
   #form;
+  #options;
   #commissionPercent;
 
   /** @param {HTMLFormElement} form @param {number} commissionPercent */
   constructor(form, commissionPercent) {
     this.#form = form;
+    this.#options = new OptionsFields(form);
     this.#commissionPercent = commissionPercent;
     this.save = form.querySelector("#save-settings");
     this.save.disabled = false;
@@ -43,6 +46,7 @@ export class SettingsForm {
     const offer = this.#offer();
     const rateFits = this.#mark("rate", 1, 100_000);
     const minimumFits = this.#mark("minimum", 1, 60);
+    const optionsFit = this.#options.look(offer.ratePerMinute);
     this.#form.querySelector("#settings-state").textContent = "";
     if (!rateFits || !minimumFits) return false;
     const pays = offer.ratePerMinute * offer.minMinutes;
@@ -59,7 +63,7 @@ export class SettingsForm {
     const price = `${formatTokens(offer.ratePerMinute)} tokens per minute (${money(offer.ratePerMinute)}), at least ${plural(offer.minMinutes, "minute")}.`;
     put("fans-see", offer.enabled ? price : "No button. Your price stays hidden.");
     document.querySelector('[data-sum="button"]').hidden = !offer.enabled;
-    return true;
+    return optionsFit;
   }
 
   #mark(id, least, most) {
@@ -80,7 +84,10 @@ export class SettingsForm {
       return;
     }
     try {
-      const saved = await busy(this.save, "Saving…", () => api.put("/api/streaming/private-settings", this.#offer()));
+      const saved = await busy(this.save, "Saving…", async () => {
+        await api.put("/api/streaming/creator-options", this.#options.read());
+        return api.put("/api/streaming/private-settings", this.#offer());
+      });
       for (const input of this.#form.querySelectorAll("input")) keep(input);
       for (const option of this.#form.querySelectorAll("option")) option.defaultSelected = option.selected;
       this.#form.querySelector("#settings-state").textContent = "Saved. The next request has this price.";
