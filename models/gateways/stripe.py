@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import stripe as sdk
 from stripe.params.checkout import SessionCreateParams
 
@@ -39,8 +40,29 @@ WEBHOOK_TOLERANCE_SECONDS = 300
 KEYS_LAST = timedelta(hours=12)
 """Stripe keeps idempotency keys for at least 24 hours; we count on half of it."""
 
-_PAYMENT_EVENTS = ("checkout.session.", "payment_intent.", "charge.dispute.", "radar.early_fraud_warning.")
 _WON = ("won", "warning_closed", "prevented")
+
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class _About(msgspec.Struct):
+    """What we read of the object that an event is about; all else is asked for."""
+
+    id: _Text
+    payment_intent: _Text | dict[str, Any] | None = None
+    charge: _Text | dict[str, Any] | None = None
+
+
+class _Data(msgspec.Struct):
+    object: _About
+
+
+class _Event(msgspec.Struct):
+    id: _Text
+    type: _Text
+    data: _Data
+    account: _Text | None = None
 
 
 class StripeGateway(StripeConnect):
@@ -199,13 +221,14 @@ class StripeGateway(StripeConnect):
     def verify_webhook(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
         """See PaymentGateway. Any of the secrets will do, so that one can be exchanged without a gap."""
         signature = headers.get("Stripe-Signature", "")
-        for secret in self._webhook_secrets:
+        # The SDK compares what it is given, and comparing other than ASCII raises.
+        for secret in self._webhook_secrets if signature.isascii() else ():
             try:
                 event = sdk.Webhook.construct_event(body, signature, secret, WEBHOOK_TOLERANCE_SECONDS)
                 return _event(event)
             except sdk.SignatureVerificationError:
                 continue
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise Invalid("The body is no event.", code="BAD_EVENT") from error
         raise Invalid("The signature does not fit the body.", code="BAD_SIGNATURE")
 
@@ -261,23 +284,26 @@ class StripeGateway(StripeConnect):
 
 
 def _event(event: sdk.Event) -> GatewayEvent:
-    kind, reference = _subject(event.type, event.data.object.to_dict(), getattr(event, "account", None))
-    return GatewayEvent(event_id=event.id, kind=kind, type=event.type, reference=reference)
+    said = msgspec.convert(event.to_dict(), _Event)
+    kind, reference = _subject(said.type, said.data.object, said.account)
+    if any("\0" in text for text in (said.id, said.type, reference)):
+        raise ValueError("NUL is no character of an id")
+    return GatewayEvent(event_id=said.id, kind=kind, type=said.type, reference=reference)
 
 
-def _subject(type_: str, about: Any, account: str | None) -> tuple[EventKind, str]:
+def _subject(type_: str, about: _About, account: str | None) -> tuple[EventKind, str]:
     """What an event is about, and by which id the truth about it is asked for."""
     if type_.startswith(("refund.", "charge.refund.")):
-        return "refund", about["id"]
+        return "refund", about.id
     if type_.startswith("payout.") and account is not None:
-        return "payout", f"{account}/{about['id']}"
+        return "payout", f"{account}/{about.id}"
     if type_ == "account.updated":
-        return "account", about["id"]
+        return "account", about.id
     if type_.startswith(("checkout.session.", "payment_intent.")):
-        return "payment", about["id"]
-    if type_.startswith(_PAYMENT_EVENTS):
+        return "payment", about.id
+    if type_.startswith(("charge.dispute.", "radar.early_fraud_warning.")):
         # Of an early warning Stripe names the charge at least.
-        return "payment", id_of(about.get("payment_intent")) or id_of(about.get("charge")) or ""
+        return "payment", id_of(about.payment_intent) or id_of(about.charge) or ""
     return "other", ""
 
 
