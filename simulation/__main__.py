@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=1_000)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from --seed")
-    parser.add_argument("--people", type=int, default=60, help="how many creators; a quarter more fans")
+    parser.add_argument("--people", type=int, default=200, help="how many creators; a quarter more fans")
     parser.add_argument("--crashes", type=float, default=0.01, help="how many acts of a process end in a crash")
     parser.add_argument("--database-url", help="an empty PostgreSQL database; without it SQLite in memory")
     chosen = parser.parse_args()
@@ -51,7 +51,8 @@ def words(result: Result) -> str:
     return "\n".join(
         (
             f"seed {result.seed}: {result.sessions} sessions in {result.seconds:.1f} s"
-            f" ({result.per_minute:,.0f} a minute), {result.steps} steps, {result.audits} audits,"
+            f" ({result.per_minute:,.0f} a minute,"
+            f" {result.per_cpu_minute:,.0f} of one processor), {result.steps} steps, {result.audits} audits,"
             f" {result.virtual_days:.0f} virtual days",
             f"  ends: {_counts(result.rows)}",
             f"  transfers: {_counts(result.transfers)}",

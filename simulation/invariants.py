@@ -101,6 +101,8 @@ class Invariants:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
         self.bookings: dict[str, dict[str, Any]] = {}
+        self.booked: set[str] = set()
+        """References of bookings that have not begun."""
         self.session_of: dict[str, str] = {}
         """Request → session."""
         self.began: Callable[[dict[str, Any]], None] = lambda session: None
@@ -198,6 +200,7 @@ class Invariants:
     def _booking(self, new: dict[str, Any]) -> None:
         id_, held = new["id"], self.books.held(new["request_id"])
         self.bookings[id_] = new
+        (self.booked.add if new["status"] == "booked" else self.booked.discard)(new["request_id"])
         if new["status"] == "booked":
             require(held == new["total_cost"], f"booking {id_}: {held} held of {new['total_cost']}")
         elif new["status"] != "started":
@@ -209,11 +212,7 @@ class Invariants:
         request, session_id = self.requests.get(reference), self.session_of.get(reference)
         asked = request is not None and request["status"] in _OPEN
         runs = session_id is not None and self.sessions[session_id]["status"] != "ended"
-        booked = any(
-            booking["request_id"] == reference and booking["status"] == "booked"
-            for booking in self.bookings.values()
-        )
-        require(asked or runs or booked, f"tokens are held for {reference}, which is over")
+        require(asked or runs or reference in self.booked, f"tokens are held for {reference}, which is over")
 
     # --- sessions -----------------------------------------------------------------------------------
 

@@ -76,22 +76,26 @@ class Fan(Human):
     def act(self) -> None:
         """Mostly ask for a session."""
         if self.visit is not None:
-            if self.random.random() < 0.15:
+            if self.random.random() < 0.05:
                 self._tip()
             return
         dice = self.random.random()
         mine = self._open_requests()
-        if mine and dice < 0.12:
-            self.cancel(self.random.choice(mine))
-        elif dice < 0.15:
+        poor = self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 400 and not self._frozen
+        if mine:
+            if dice < 0.10:
+                self.cancel(self.random.choice(mine))
+            elif dice < 0.30 and len(mine) < 4:
+                self.ask()
+        elif dice < 0.02:
             self.close_feed()
-        elif dice < 0.21:
+        elif dice < 0.05:
             self._tip()
-        elif dice < 0.24:
+        elif dice < 0.07:
             self._subscribe()
-        elif self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 400 or dice < 0.26:
+        elif poor or dice < 0.08:
             self.buy()
-        elif len(mine) < 3 and not self.world.enough:
+        elif not self.world.enough:
             self.ask()
 
     # --- money --------------------------------------------------------------------------------------
@@ -122,6 +126,8 @@ class Fan(Human):
             if not answer.lost and self.random.random() > 0.05:
                 break
             answer = self.house.ask(self.user_id, "buy", pay)
+        if answer.ok:
+            self.world.afterwards.bought(self, answer.value.purchase_id)
 
     def _tip(self) -> None:
         creator = self.world.somebody()
@@ -167,6 +173,9 @@ class Fan(Human):
     def ask(self) -> None:
         """For a private stream, sometimes twice at once, sometimes at a price that is no longer the price."""
         creator = self.world.somebody()
+        if creator.visit is not None and self.random.random() < 0.8:
+            # The page says that this one is busy; most look for another.
+            creator = self.world.somebody()
         stream = creator.stream()
         if stream is None:
             return
@@ -192,6 +201,8 @@ class Fan(Human):
             )
 
         answer = self.house.call(self.user_id, "ask", request, key=key)
+        if answer.code == "SPENDING_FROZEN":
+            self._frozen = True
         if answer.lost or self.random.random() < 0.06:
             self.house.call(self.user_id, "ask", request, key=key)
 
@@ -277,8 +288,11 @@ class Creator(Human):
                 self._back_to_public(stream[0])
         else:
             self._sit(stream)
-        if self.random.random() < 0.05:
+        dice = self.random.random()
+        if dice < 0.03:
             self.settle_in()
+        elif dice < 0.045 and not self.world.enough:
+            self.world.afterwards.open_time(self)
 
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""

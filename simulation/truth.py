@@ -102,7 +102,8 @@ class SessionTruth(msgspec.Struct):
         if self._camera_off_at is not None and now - self._camera_off_at <= CAMERA_OFF_MS:
             self.physical_ms += self._provisional_ms
         elif self._camera_off_at is not None:
-            self._streak = 0
+            # Black frames kept coming, so the very next one may be the first of the picture.
+            self._streak = HEALTHY - 1
         self._camera_off_at, self._provisional_ms = None, 0
 
     def reported(self, figures: Figures, now: int) -> None:
@@ -250,7 +251,8 @@ def expected_bill(row: str, session: Any, bad_tokens: int) -> Expected:
     }[_PAYS[row]]
     minutes = min(minutes, acknowledged)
     included = session.included_minutes
-    unlock = session.unlock_price if session.live_at is not None and row not in _FREE_ROWS else 0
+    live = session.live_at is not None or session.delivered_ms > 0
+    unlock = session.unlock_price if live and row not in _FREE_ROWS else 0
     if row == "payment_bad":
         good = session.total_held - bad_tokens
         minutes = min(minutes, included + good // session.rate_per_minute)

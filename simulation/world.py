@@ -15,6 +15,7 @@ from models import tables
 from models.requests import OPEN
 from models.services import accounts
 from models.services.accounts import Caller, Person
+from simulation.afterwards import Afterwards
 from simulation.clock import Timeline, virtual
 from simulation.house import BEAT_MS, House, told
 from simulation.node import Call
@@ -50,6 +51,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Sessions per minute of real time."""
         return self.sessions * 60 / self.seconds
 
+    @property
+    def per_cpu_minute(self) -> float:
+        """The same per minute of processor time: what it would be on a machine that does nothing else."""
+        return self.sessions * 60 / self.cpu_seconds
+
 
 class World:
     """Everything, wired together."""
@@ -77,6 +83,8 @@ class World:
         self.house.node.opened = self._reopened
         self._populate(people)
         self.admin = self._admin()
+        self.admin_id = self.admin.person.user_id if self.admin.person else ""
+        self.afterwards = Afterwards(self)
         self.house.crashes.rate = crash_rate
 
     # --- who is there -------------------------------------------------------------------------------
@@ -137,6 +145,7 @@ class World:
         self.visits.pop(session["id"]).over = True
         self.rows[session["end_row"]] += 1
         self.fans[session["fan_id"]].visit = self.creator_of[session["creator_id"]].visit = None
+        self.afterwards.ended(session)
 
     def _reopened(self, call: Call) -> None:
         visit = self.visits.get(call.session_id)
@@ -156,7 +165,12 @@ class World:
             self._evening()
             if not self.enough:
                 self._night(self.timeline.random.randrange(1, 9))
-        self._night(33)
+        self._night(34)
+        self._evening()
+        self.afterwards.pay_day()
+        self._night(3)
+        self._evening()
+        self._night(2)
         self._evening()
         self._final()
 
@@ -179,7 +193,7 @@ class World:
 
     def _something_runs(self) -> int:
         invariants = self.house.invariants
-        return len(self.visits) + sum(invariants.open_requests.values())
+        return len(self.visits) + sum(invariants.open_requests.values()) + len(invariants.booked)
 
     def _night(self, days: int) -> None:
         self.timeline.skip(days * DAY_MS)
@@ -189,7 +203,9 @@ class World:
         random = self.timeline.random
         pause = random.randrange(1_200, 4_000)
         if self.night and not self._something_runs() and not self.house.broker.in_flight:
-            pause = random.randrange(3_600_000, 6 * 3_600_000)
+            pause = random.randrange(4 * 3_600_000, 12 * 3_600_000)
+        elif self.night and not self.visits and random.random() < 0.9:
+            pause = random.randrange(4_000, 20_000)
         elif random.random() < 0.01:
             # The clock is down for a while and catches up.
             pause = random.randrange(10_000, 100_000)
@@ -278,10 +294,43 @@ class World:
         charged = {id_ for id_, charge in house.gateway.charges.items() if charge.ever_charged}
         lost = sorted(charged - credited)
         require(not lost, f"charged and never credited: {lost[:3]}")
+        given = dict(
+            house.eye.rows(
+                "SELECT purchase_id, SUM(amount_minor) FROM purchase_refunds WHERE status = 'succeeded'"
+                " GROUP BY purchase_id"
+            )
+        )
+        for id_, charge in house.gateway.charges.items():
+            back = sum(charge.refunds.values())
+            require(back <= charge.amount_minor, f"{id_}: {back} of {charge.amount_minor} were given back")
+            require(back == given.get(id_, 0), f"{id_}: the provider gave back {back}, we say {given.get(id_, 0)}")
+        self._payouts_fit()
+        self._receipts_fit()
+
+    def _payouts_fit(self) -> None:
+        """What left for creators' banks is what their earnings were charged with."""
+        house = self.house
+        paid = {
+            id_: tokens
+            for id_, tokens, status in house.eye.rows("SELECT id, tokens, status FROM creator_payouts")
+            if status != "failed"
+        }
+        sent = {key for key, payout in house.gateway.payouts.items() if payout.result.status != "failed"}
+        require(set(paid) == sent, f"payouts differ: {sorted(set(paid) ^ sent)[:3]}")
+        balance = house.invariants.books.sums["payouts"]
+        require(balance == sum(paid.values()), f"{balance} tokens were paid out, for {sum(paid.values())}")
+
+    def _receipts_fit(self) -> None:
+        """Each ended session has one receipt, and each creator's chain has no gap."""
+        rows = self.house.eye.rows
+        found = rows("SELECT COUNT(*) FROM receipts WHERE kind = 'receipt'")[0][0]
+        require(found == self.began, f"{found} receipts for {self.began} sessions")
+        gaps = rows("SELECT creator_id FROM receipts GROUP BY creator_id HAVING COUNT(*) <> MAX(number)")
+        require(not gaps, f"receipts are missing in the chains of {gaps[:3]}")
 
 
 def play(
-    seed: int, *, url: str, sessions: int, people: int = 60, crash_rate: float = 0.01, troubles: bool = True
+    seed: int, *, url: str, sessions: int, people: int = 200, crash_rate: float = 0.01, troubles: bool = True
 ) -> Result:
     """One run. Raises Violation, whose ``__notes__`` have the end of the trace."""
     timeline = Timeline(seed)
