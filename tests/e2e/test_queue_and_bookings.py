@@ -70,7 +70,7 @@ def test_a_time_is_opened_booked_reminded_of_and_begins_by_itself(house: House, 
     dialog.get_by_role("button", name="Confirm booking", exact=True).click()
     expect(fan.get_by_text("The call starts by itself.").first).to_be_visible(timeout=PATIENCE_MS)
     expect(fan.locator("#balance")).to_contain_text("500 held")
-    expect(creator.get_by_text(re.compile("fan_a booked Today")).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(creator.get_by_text(re.compile("fan_a booked today")).first).to_be_visible(timeout=PATIENCE_MS)
     expect(creator.locator("#schedule-list").get_by_text("Booked", exact=True)).to_be_visible()
 
     # Then both are reminded, wherever they are

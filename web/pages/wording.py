@@ -114,7 +114,7 @@ def iso(at: datetime | str) -> str:
 def when(at: datetime | str, style: str = "full") -> str:
     """21 November 2026, 21:04 UTC; ``short``: no year, ``day``: with the weekday, ``time``: the clock alone."""
     moment = aware(at)
-    if style == "day":
+    if style.startswith("day"):
         return f"{moment:%a} {moment.day} {moment:%b}, {moment:%H:%M} UTC"
     if style == "time":
         return f"{moment:%H:%M:%S}"
