@@ -26,6 +26,8 @@ class PastRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: str
     close_reason: str | None
     asked_at: datetime
+    accepted_by: str | None
+    """``creator``, ``rule``, ``unlock`` or ``booking``."""
     session_id: str | None
     """Of a session that has ended, which has a receipt."""
 
@@ -54,6 +56,7 @@ def _past(request: RequestRow, fan: PersonRow, session: SessionRow | None) -> Pa
         total_cost=request.total_cost,
         status=request.status,
         close_reason=request.close_reason,
+        accepted_by=request.accepted_by,
         asked_at=request.created_at,
         session_id=session.id if session and session.status == "ended" else None,
     )

@@ -1,6 +1,6 @@
 """The wallet's movements in words: the ledger's lines, with whom they were and for how long.
 
-Reads requests beside the statement; knows no HTTP.
+Reads requests and bookings beside the statement; knows no HTTP.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from models.bookings import BookingRow
 from models.people import PersonRow
 from models.requests import OPEN, RequestRow
 from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
 from models.subscriptions import SubscriptionRow, TipRow
-from web.pages.wording import plural, tokens
+from web.pages.wording import plural, tokens, when
 
 
 class Movement(NamedTuple):
@@ -62,7 +63,7 @@ def movements(tx: Session, person_id: str, available: int, limit: int) -> list[M
 
 
 def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
-    """What the fan's held tokens are for: open requests, and the call that runs."""
+    """What the fan's held tokens are for: open requests, bookings, and the call that runs."""
     asked = tx.execute(
         select(PersonRow.handle, PersonRow.display_name, RequestRow.requested_minutes)
         .join(PersonRow, PersonRow.id == RequestRow.creator_id)
@@ -75,6 +76,16 @@ def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
             f"/models/{handle}",
         )
         for handle, name, minutes in asked
+    ]
+    booked = tx.execute(
+        select(PersonRow.display_name, BookingRow.minutes, BookingRow.starts_at)
+        .join(PersonRow, PersonRow.id == BookingRow.creator_id)
+        .where(BookingRow.fan_id == person_id, BookingRow.status == "booked", BookingRow.total_cost > 0)
+        .order_by(BookingRow.starts_at)
+    )
+    lines += [
+        HeldLine(f"Held for your booking of {plural(minutes, 'minute')} with {name}, {when(at, 'day')}.", "/bookings")
+        for name, minutes, at in booked
     ]
     if call:
         words = "Held for your private stream. When it ends, what is owed is paid and the rest comes back."
@@ -91,7 +102,7 @@ def _about(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, 
         .outerjoin(SessionRow, SessionRow.request_id == RequestRow.id)
         .where(RequestRow.id.in_(list(references)))
     )
-    return {
+    return _booked(tx, person_id, references) | {
         row.id: _About(
             other=creator_name if row.fan_id == person_id else fan_name,
             minutes=row.requested_minutes,
@@ -100,6 +111,27 @@ def _about(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, 
             session_id=session_id,
         )
         for row, fan_name, creator_name, session_id in rows
+    }
+
+
+def _booked(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, _About]:
+    """The same of bookings that have not become requests."""
+    fan, creator = aliased(PersonRow), aliased(PersonRow)
+    rows = tx.execute(
+        select(BookingRow, fan.display_name, creator.display_name)
+        .join(fan, fan.id == BookingRow.fan_id)
+        .join(creator, creator.id == BookingRow.creator_id)
+        .where(BookingRow.request_id.in_(list(references)), BookingRow.status != "started")
+    )
+    return {
+        row.request_id: _About(
+            other=creator_name if row.fan_id == person_id else fan_name,
+            minutes=row.minutes,
+            status="booking",
+            because=row.close_reason,
+            session_id=None,
+        )
+        for row, fan_name, creator_name in rows
     }
 
 
@@ -134,6 +166,8 @@ def _movement(line: StatementLine, about: _About | None, after: int) -> Movement
 
 def _words(line: StatementLine, about: _About) -> str:
     match line.kind:
+        case "hold" if about.status == "booking":
+            return f"Held for a booking of {plural(about.minutes, 'minute')} with {about.other}"
         case "hold":
             return f"Held for {plural(about.minutes, 'minute')} with {about.other}"
         case "release":
@@ -148,8 +182,15 @@ def _words(line: StatementLine, about: _About) -> str:
 
 
 def _release_words(about: _About) -> str:
+    if about.status == "booking":
+        who = {"fan": "you cancelled your booking with", "creator": "your booking was cancelled by"}
+        return f"{who.get(about.because or '', 'your booking could not be kept with')} {about.other}"
     if about.because == "stream_ended":
         return f"the stream of {about.other} ended"
+    if about.because == "turn_missed":
+        return f"your turn with {about.other} was not confirmed"
+    if about.because == "wait_over":
+        return f"{about.other} was not free in time"
     if about.because:
         return f"{about.other} could not be asked any more"
     return {

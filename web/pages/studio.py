@@ -109,6 +109,12 @@ def _state(tx: Session, person: Person) -> StudioState:
     )
 
 
+def _words(past: PastRequest) -> str:
+    if past.accepted_by == "booking":
+        return "Booked"
+    return _REASONS.get(past.close_reason or "", _ANSWERS.get(past.status, past.status))
+
+
 def _line(past: PastRequest) -> PastLine:
     return PastLine(
         fan_handle=past.fan_handle,
@@ -119,6 +125,6 @@ def _line(past: PastRequest) -> PastLine:
         minutes=past.minutes,
         total_cost=past.total_cost,
         status=past.status,
-        words=_REASONS.get(past.close_reason or "", _ANSWERS.get(past.status, past.status)),
+        words=_words(past),
         session_id=past.session_id,
     )
