@@ -5,6 +5,8 @@ Pure, and made from the rows that the bill is made from, so that words and bill 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from models.settlement import PAYMENT_REFUSED, RETURN_EXTRAS, ROWS, TIME_EXPIRED, PaidFor, Row
@@ -30,6 +32,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: bool = False
     included_minutes: int = 0
     unlock_price: int = 0
+    money: Callable[[int], str] | None = None
+    """What so many tokens are in money, where that is to be said."""
 
 
 def terms(
@@ -40,10 +44,11 @@ def terms(
     per_minute: bool = False,
     included_minutes: int = 0,
     unlock_price: int = 0,
+    money: Callable[[int], str] | None = None,
 ) -> tuple[Term, ...]:
     """The table in the fan's words, for the dialog before paying; ``rate_per_minute`` after the discount.
 
-    ``included_minutes`` are those that this request would use of a subscription.
+    ``included_minutes`` are those that this request would use of a subscription; ``money`` says tokens as money.
     """
     offer = Offer(
         min_minutes=min_minutes,
@@ -52,6 +57,7 @@ def terms(
         per_minute=per_minute,
         included_minutes=included_minutes,
         unlock_price=unlock_price,
+        money=money,
     )
     away = timers_for(minute_ms).fan_absent_ms / 1000
     return tuple(
@@ -96,7 +102,9 @@ def _minimum_cost(offer: Offer) -> str:
     minutes = max(0, offer.min_minutes - offer.included_minutes)
     if minutes == 0:
         return "The minimum, which your subscription includes."
-    return f"The minimum, {minutes * offer.rate_per_minute:,} tokens."
+    cost = minutes * offer.rate_per_minute
+    in_money = f" ({offer.money(cost)})" if offer.money else ""
+    return f"The minimum, {cost:,} tokens{in_money}."
 
 
 def in_words(

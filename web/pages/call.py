@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from models import end_words
 from models.services import sessions, wallet
 from web.auth import current_person, login_required
-from web.pages import blueprint
+from web.pages import blueprint, wording
 from web.pages.deps import database
 
 
@@ -42,6 +42,7 @@ def call(session_id: str) -> str | Response:
         per_minute=view.payment_mode == "per_minute",
         included_minutes=view.included_minutes,
         unlock_price=view.unlock_price,
+        money=wording.money,
     )
     data = CallData(user_id=person.user_id, available=purse.available, session=view)
     return render_template("call.html", call=view, terms=terms, page_json=msgspec.json.encode(data).decode())

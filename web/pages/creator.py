@@ -113,11 +113,14 @@ def creator(handle: str) -> str:
 
 
 def _terms(tx: Session, fan: Person | None, offer: private_streams.PrivateSettings) -> tuple[end_words.Term, ...]:
-    """The end table of the wish in the address: ``minutes``, ``way=per_minute``, ``unlock=1``; a fan's own price."""
+    """The end table of the wish in the address (``minutes``, ``way``, ``unlock``), at the fan's own price."""
     minute_ms = timers().minute_ms
     if fan is None:
         return end_words.terms(
-            min_minutes=offer.min_minutes, rate_per_minute=offer.rate_per_minute, minute_ms=minute_ms
+            min_minutes=offer.min_minutes,
+            rate_per_minute=offer.rate_per_minute,
+            minute_ms=minute_ms,
+            money=wording.money,
         )
     asked = request.args.get("minutes", type=int) or offer.min_minutes
     per_minute = request.args.get("way") == "per_minute"
@@ -138,6 +141,7 @@ def _terms(tx: Session, fan: Person | None, offer: private_streams.PrivateSettin
         per_minute=per_minute,
         included_minutes=quote.included_minutes,
         unlock_price=(quote.unlock_price or 0) if unlock else 0,
+        money=wording.money,
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flask import render_template
 
 from models import end_words
-from web.pages import blueprint
+from web.pages import blueprint, wording
 from web.pages.creators import cards
 from web.pages.deps import database, settings, timers
 
@@ -26,7 +26,10 @@ def home() -> str:
         live, _ = cards(tx)
     example = Example()
     terms = end_words.terms(
-        min_minutes=example.min_minutes, rate_per_minute=example.rate_per_minute, minute_ms=timers().minute_ms
+        min_minutes=example.min_minutes,
+        rate_per_minute=example.rate_per_minute,
+        minute_ms=timers().minute_ms,
+        money=wording.money,
     )
     return render_template(
         "home.html", live=live, terms=terms, example=example, commission_percent=settings().commission_percent

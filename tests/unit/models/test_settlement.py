@@ -455,6 +455,11 @@ def test_the_dialog_says_what_a_subscription_takes_off() -> None:
         assert returns == words.endswith("So do all included minutes.")
 
 
+def test_the_minimum_is_said_in_money_too() -> None:
+    shown = said(money=lambda tokens: f"${tokens // 20}.00", included_minutes=2)
+    assert shown["fan_no_show"] == "The minimum, 300 tokens ($15.00). The rest comes back."
+
+
 @pytest.mark.parametrize("way", ALL_WAYS, ids=str)
 def test_rows_that_pay_the_same_are_described_the_same(way: dict[str, Any]) -> None:
     shown = said(**way)
