@@ -11,6 +11,7 @@ serialization failure (40001) is tried again. Reads see one snapshot on both.
 from __future__ import annotations
 
 import random
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
@@ -147,9 +148,9 @@ class Database:
 def _engine(url: str, pool_size: int, max_overflow: int) -> Engine:
     # hide_parameters: errors end up in the log, e-mails and token hashes must not.
     if not url.startswith("sqlite"):
-        return create_engine(
-            url, pool_size=pool_size, max_overflow=max_overflow, pool_pre_ping=True, hide_parameters=True
-        )
+        engine = create_engine(url, pool_size=pool_size, max_overflow=max_overflow, hide_parameters=True)
+        event.listen(engine, "checkout", _still_there)
+        return engine
     # isolation_level None: the sqlite3 module stops issuing BEGIN by itself.
     engine = create_engine(
         url,
@@ -161,6 +162,20 @@ def _engine(url: str, pool_size: int, max_overflow: int) -> Engine:
     event.listen(engine, "connect", _sqlite_pragmas)
     event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _still_there(connection: Any, _record: Any, _proxy: Any) -> None:
+    """A connection that the server has ended is replaced before its use.
+
+    Its socket says so: an idle one has nothing to read. A ping would be three more round trips for each
+    transaction, as much as a payment takes.
+    """
+    poll = select.poll()
+    if connection.closed:
+        raise DisconnectionError("this connection is closed")
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError("the server ended this connection")
 
 
 def _read_only(engine: Engine) -> Engine:
