@@ -67,7 +67,7 @@ export function nextWords(session, available) {
   if (session.holdRefused) return "could not be held";
   if (session.paidMinutes >= session.mostMinutes) return "none: this is the longest call";
   const cost = `${tokens(session.ratePerMinute)} (${money(session.ratePerMinute)})`;
-  const when = `held at ${clock(session.nextMinuteMs)} left`;
+  const when = `at ${clock(session.nextMinuteMs)} left`;
   if (session.role === "fan" && available < session.ratePerMinute) return `${cost}, ${when}: you have ${tokens(available)}`;
   return `${cost}, ${when}`;
 }

@@ -77,7 +77,9 @@ export class StudioLive {
   /** The feed says that the session changed. @param {{sessionId: string, status: string, reason?: string}} message */
   sessionChanged(message) {
     if (message.status === "connecting") void this.enterCall(message.sessionId);
-    else if (message.sessionId === this.#callId && message.status === "ended") this.#call?.endedElsewhere(message.reason);
+    else if (message.sessionId !== this.#callId) return;
+    else if (message.status === "ended") this.#call?.endedElsewhere(message.reason);
+    else void this.#call?.refresh();
   }
 
   /** From the stream to the call: same document, same camera, another room. @param {string} sessionId */
