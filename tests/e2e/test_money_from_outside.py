@@ -1,4 +1,4 @@
-"""Money from outside, in Chromium: buying on the provider's page, giving back, and a dispute that ends a live call."""
+"""Money from outside, in Chromium: buying on the provider's page, giving back, a dispute that ends a live call."""
 
 from __future__ import annotations
 

@@ -62,6 +62,35 @@ def test_demo_mode_refuses_another_gateway() -> None:
         load_settings({**KEY, **LOOPBACK, "DEMO": "1", "GATEWAY": "stripe"})
 
 
+STRIPE = {"GATEWAY": "stripe", "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_1, whsec_2"}
+
+
+def test_stripe_needs_its_keys_and_sends_them_nowhere_else() -> None:
+    settings = load_settings({**KEY, **STRIPE})
+    assert settings.stripe_webhook_secrets == ("whsec_1", "whsec_2")
+    assert settings.stripe_api_base == "https://api.stripe.com"
+    here = {"STRIPE_API_BASE": "http://127.0.0.1:9/"}
+    assert load_settings({**KEY, **STRIPE, **here, "TESTING": "1"}).stripe_api_base == "http://127.0.0.1:9"
+    for wrong, name in (
+        ({"STRIPE_SECRET_KEY": ""}, "STRIPE_SECRET_KEY"),
+        ({"STRIPE_SECRET_KEY": "pk_live_1"}, "STRIPE_SECRET_KEY"),
+        ({"STRIPE_WEBHOOK_SECRET": ""}, "STRIPE_WEBHOOK_SECRET"),
+        ({"STRIPE_WEBHOOK_SECRET": "whsec_1,1"}, "STRIPE_WEBHOOK_SECRET"),
+        (here, "STRIPE_API_BASE"),
+        ({"STRIPE_API_BASE": "https://api.stripe.example", "TESTING": "1"}, "STRIPE_API_BASE"),
+        ({"STRIPE_API_BASE": "http://api.stripe.com", "TESTING": "1"}, "STRIPE_API_BASE"),
+        ({"GATEWAY": "paypal"}, "GATEWAY"),
+        ({"CURRENCY": "JPY"}, "CURRENCY"),
+        ({"NEW_BUYER_DAYS": "-1"}, "NEW_BUYER_DAYS"),
+        ({"NEW_BUYER_DAILY_MINOR": "1.5"}, "NEW_BUYER_DAILY_MINOR"),
+    ):
+        with pytest.raises(SettingsError, match=name):
+            load_settings({**KEY, **STRIPE, **wrong})
+    with pytest.raises(SettingsError) as refusal:
+        load_settings({**KEY, **STRIPE, "STRIPE_WEBHOOK_SECRET": "a-secret-that-is-none"})
+    assert "a-secret-that-is-none" not in str(refusal.value)
+
+
 def test_ice_servers_are_read_as_browsers_take_them() -> None:
     text = '[{"urls": ["turn:turn.example"], "username": "u", "credential": "c"}]'
     assert load_settings({**KEY, "ICE_SERVERS": text}).ice_servers == (

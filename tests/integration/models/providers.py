@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import msgspec
 from fakes.stripe_server import KEY, SECRET, StripeServer
 from fakes.stripe_wire import Refused, encoded, signature
+from sqlalchemy import func, select
 
 from models.db import Database
 from models.gateways import sandbox
 from models.gateways.base import Order, Payment, PaymentGateway
 from models.gateways.sandbox import CARDS, SandboxGateway
 from models.gateways.stripe import StripeGateway
+from models.payments import SandboxPaymentRow, SandboxPayoutRow, SandboxRefundRow
 
 _numbers = itertools.count(1)
 WEBHOOK_KEY = b"a key that signs"
@@ -74,7 +76,8 @@ class SandboxProvider:
         self.now += timedelta(seconds=40 * times)
 
     def account(self, kind: str) -> str:
-        return self.gateway.onboard("usr_c", account_ref=None, return_url="https://x.test", account=kind).account_ref
+        made = self.gateway.onboard("usr_c", account_ref=None, return_url="https://x.test", account=kind)
+        return made.account_ref
 
     def webhook(self, kind: str, reference: str, *, at: float | None = None) -> tuple[bytes, dict[str, str]]:
         body = msgspec.json.encode({"id": f"evt_{next(_numbers)}", "kind": kind, "reference": reference})
@@ -82,10 +85,6 @@ class SandboxProvider:
         return body, {sandbox.SIGNATURE_HEADER: sandbox.sign(body, WEBHOOK_KEY, moment)}
 
     def money(self) -> int:
-        from sqlalchemy import func, select
-
-        from models.payments import SandboxPaymentRow, SandboxPayoutRow, SandboxRefundRow
-
         with self.database.reading() as tx:
             charged = select(func.sum(SandboxPaymentRow.amount_minor)).where(SandboxPaymentRow.card != "fails")
             back = select(func.sum(SandboxRefundRow.amount_minor)).where(SandboxRefundRow.detail == "")
@@ -111,7 +110,8 @@ class StripeProvider:
         checkout = self.gateway.create_checkout(wanted, return_url="https://x.test/back")
         assert checkout.url is not None
         assert checkout.url.startswith(self.server.url)
-        number = CARDS["succeeds"] if card in ("disputed", "dispute-won", "dispute-lost", "flagged") else CARDS[card]
+        later = card == "flagged" or card.startswith("dispute")
+        number = CARDS["succeeds" if later else card]
         try:
             self.world.pay(checkout.reference, number)
         except Refused:
