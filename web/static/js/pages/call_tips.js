@@ -11,17 +11,35 @@ const root = /** @type {HTMLElement} */ (document.querySelector(".call"));
 const section = root.querySelector("[data-tips]");
 const tips = section instanceof HTMLElement ? new Tips(section, root.querySelector('[data-call="stage"]')) : null;
 
-/** The session of the address; the studio writes it there too. */
-const sessionId = () => /^\/call\/([\w-]+)$/.exec(location.pathname)?.[1] ?? "";
+/** The session of the address; the studio writes it there too, a moment after the news of the call. */
+const ofAddress = () => /^\/call\/([\w-]+)$/.exec(location.pathname)?.[1] ?? "";
+let sessionId = ofAddress();
 
-const show = () => tips?.show(sessionId() && `/api/streaming/private-sessions/${sessionId()}/tips`);
-events.on("TIP", (message) => {
-  if (message.sessionId && message.sessionId === sessionId()) tips?.add(/** @type {any} */ (message));
+async function show() {
+  await tips?.show(sessionId && `/api/streaming/private-sessions/${sessionId}/tips`);
+}
+
+events.on("TIP", async (message) => {
+  if (!message.sessionId) return;
+  const tip = /** @type {any} */ (message);
+  if (sessionId === message.sessionId) {
+    tips?.add(tip);
+    return;
+  }
+  // A person is in one call at a time: this is the one, though its beginning was missed.
+  sessionId = message.sessionId;
+  await show();
+  tips?.tell(tip);
 });
 events.on("SESSION_CHANGED", (message) => {
-  if (message.status === "connecting" || message.status === "ended") show();
+  if (message.status !== "connecting") return;
+  sessionId = message.sessionId;
+  show();
 });
-events.on("RESYNC", show);
+events.on("RESYNC", () => {
+  sessionId = ofAddress() || sessionId;
+  show();
+});
 
 const page = document.getElementById("call-page");
 const element = document.getElementById("tip");
@@ -35,7 +53,7 @@ if (page && element instanceof HTMLDialogElement) {
   });
   dialog.setBalance(available);
   onBalance((balance) => dialog.setBalance(balance.available));
-  root.querySelector("[data-tip-open]")?.addEventListener("click", () => dialog.open());
+  dialog.openBy(root.querySelector("[data-tip-open]"));
   events.on("SESSION_CHANGED", (message) => {
     if (message.sessionId === session.sessionId && ["settling", "ended"].includes(message.status)) dialog.close();
   });

@@ -37,7 +37,7 @@ function wireTipping() {
   if (!(element instanceof HTMLDialogElement)) return;
   const dialog = new TipDialog(element, { creatorId: page.creatorId, displayName: page.displayName, back: `/models/${page.handle}?tip=1` });
   onBalance(({ available }) => dialog.setBalance(available));
-  document.getElementById("tip-button")?.addEventListener("click", () => dialog.open());
+  dialog.openBy(document.getElementById("tip-button"));
   for (const type of ["STREAM_ENDED", "STREAM_WENT_PRIVATE"]) {
     events.on(type, (message) => {
       if (message.creatorId === page.creatorId) dialog.close();

@@ -22,6 +22,11 @@ function monthAfter(from) {
   return after;
 }
 
+/** The server's buttons wait for their script. @param {Element | null} place */
+function enable(place) {
+  for (const button of place?.querySelectorAll("button") ?? []) button.disabled = false;
+}
+
 export class Subscription {
   /** @param {Whom} whom */
   constructor(whom) {
@@ -62,6 +67,7 @@ export class Subscription {
     events.on("SUBSCRIPTION_CHANGED", (message) => {
       if (message.creatorId === this.whom.creatorId) this.refresh();
     });
+    enable(place);
     const address = new URL(location.href);
     const opener = place?.querySelector("[data-subscribe]");
     if (!address.searchParams.has("subscribe") || !(opener instanceof HTMLButtonElement)) return;
@@ -214,6 +220,7 @@ export class Subscription {
     const fresh = new DOMParser().parseFromString(text, "text/html").body;
     const held = place.contains(document.activeElement);
     place.replaceChildren(...fresh.childNodes);
+    enable(place);
     localTimes(place);
     if (held) place.querySelector("button")?.focus();
   }

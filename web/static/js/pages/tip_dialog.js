@@ -60,6 +60,13 @@ export class TipDialog {
     return this.valid && this.amount > this.balance;
   }
 
+  /** From here on a press opens the dialog. @param {Element | null} button disabled by the server until its script is there */
+  openBy(button) {
+    if (!(button instanceof HTMLButtonElement)) return;
+    button.addEventListener("click", () => this.open());
+    button.disabled = false;
+  }
+
   open() {
     this.say("");
     this.show();

@@ -8,6 +8,7 @@ import { announce, formatTokens, icon, make, plural } from "../ui.js";
 
 const FLASH_MS = 7_000;
 const MOST_SHOWN = 20;
+const RETRY_MS = 5_000;
 /** Many tips in a moment are one announcement. */
 const ANNOUNCE_MS = 1_500;
 
@@ -34,13 +35,18 @@ export class Tips {
     this.known = new Set();
     /** @type {Tip[]} */
     this.unsaid = [];
+    /** @type {Tip[]} those that came since we asked last */
+    this.meanwhile = [];
+    this.timer = 0;
   }
 
   /** Show the tips of another stream or session; the same again brings what was missed. @param {string} source address, "" for none */
   async show(source) {
     if (source !== this.source) this.clear();
     this.source = source;
+    window.clearTimeout(this.timer);
     if (!source) return;
+    this.meanwhile = [];
     try {
       const { tips, total } = await api.get(source);
       if (source !== this.source) return;
@@ -48,16 +54,24 @@ export class Tips {
       this.known.clear();
       for (const tip of [...tips].reverse()) this.put(tip);
       this.sum(total);
+      // What the feed brought while we asked may be younger than the answer.
+      for (const tip of this.meanwhile.filter(({ tipId }) => !this.known.has(tipId))) this.count(tip);
     } catch (error) {
-      console.warn("tips not read", error); // the next one comes by the feed
+      console.warn("tips not read", error);
+      this.timer = window.setTimeout(() => this.show(this.source), RETRY_MS);
     }
   }
 
   /** One that was given now. @param {Tip} tip */
   add(tip) {
     if (this.known.has(tip.tipId)) return;
-    this.put(tip);
-    this.sum(this.total + tip.amount);
+    this.meanwhile.push(tip);
+    this.count(tip);
+    this.tell(tip);
+  }
+
+  /** Over the picture and to a screen reader; the list has it already. @param {Tip} tip */
+  tell(tip) {
     this.flash(tip);
     this.say(tip);
   }
@@ -68,6 +82,12 @@ export class Tips {
     this.known.clear();
     this.picture?.querySelector(".tip-flash")?.remove();
     this.sum(0);
+  }
+
+  /** @private @param {Tip} tip */
+  count(tip) {
+    this.put(tip);
+    this.sum(this.total + tip.amount);
   }
 
   /** @private @param {Tip} tip */
