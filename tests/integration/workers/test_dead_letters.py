@@ -14,6 +14,7 @@ from typing import Any
 import dramatiq
 import pika
 import pytest
+from dramatiq.middleware import CurrentMessage
 from sqlalchemy import select
 
 from models import inbox, outbox
@@ -116,6 +117,13 @@ def run_again(db: Database, admin: str, *message_ids: str) -> tuple[str, ...]:
     )
 
 
+def present_id() -> str:
+    """The id of the message that the actor of this thread works on."""
+    message = CurrentMessage.get_current_message()
+    assert message is not None
+    return str(message.message_id)
+
+
 def count(channel: Any, queue: str) -> int:
     found: int = channel.queue_declare(queue, passive=True).method.message_count
     return found
@@ -141,7 +149,7 @@ def test_a_letter_is_kept_with_its_last_traceback_and_runs_again_once(
         attempts.append(session_id)
 
         def work(tx: Any) -> None:
-            assert inbox.first_time(tx, message_id, utc_now())
+            assert inbox.first_time(tx, present_id(), utc_now())
             if broken[0]:
                 raise ZeroDivisionError(f"attempt {len(attempts)} of somebody@people.test")
 
@@ -198,7 +206,7 @@ def test_what_was_done_already_is_not_done_again(
     @dramatiq.actor(broker=broker, actor_name="settle", queue_name="rules", throws=(UnknownMessage,))
     def settle(session_id: str) -> None:
         runs.append(session_id)
-        if db.run(lambda tx: inbox.first_time(tx, message_id, utc_now())):
+        if db.run(lambda tx: inbox.first_time(tx, present_id(), utc_now())):
             effects.append(session_id)
             raise UnknownMessage("after the effect")
 
