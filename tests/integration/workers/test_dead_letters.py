@@ -205,10 +205,12 @@ def test_what_was_done_already_is_not_done_again(
 
     @dramatiq.actor(broker=broker, actor_name="settle", queue_name="rules", throws=(UnknownMessage,))
     def settle(session_id: str) -> None:
-        runs.append(session_id)
-        if db.run(lambda tx: inbox.first_time(tx, present_id(), utc_now())):
-            effects.append(session_id)
-            raise UnknownMessage("after the effect")
+        try:
+            if db.run(lambda tx: inbox.first_time(tx, present_id(), utc_now())):
+                effects.append(session_id)
+                raise UnknownMessage("after the effect")
+        finally:
+            runs.append(session_id)
 
     message_id = db.run(lambda tx: outbox.actor(tx, "rules", "settle", "ses_1", cause_id="req_1"))
     working()
