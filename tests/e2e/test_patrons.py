@@ -107,6 +107,13 @@ def test_a_tip_is_seen_by_all_and_in_a_call_by_two(house: House, program: Progra
     expect(other.locator("[data-tips-list] > li")).to_have_count(1)
     fan.reload()
     expect(tips_of(fan)).to_contain_text("Only for you", timeout=PATIENCE_MS)
+    # And on the narrowest phone every control is within the screen
+    fan.set_viewport_size({"width": 320, "height": 640})
+    for name in ("Mute", "Tip", "End call"):
+        box = fan.get_by_role("button", name=name, exact=True).bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 320
     fan.get_by_role("button", name="End call", exact=True).click()
     expect(fan).to_have_url(re.compile("/models"), timeout=PATIENCE_MS)
     assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")

@@ -40,6 +40,7 @@ events.on("RESYNC", () => {
   sessionId = ofAddress() || sessionId;
   show();
 });
+show(); // the feed may have been there before this script
 
 const page = document.getElementById("call-page");
 const element = document.getElementById("tip");

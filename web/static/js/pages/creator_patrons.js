@@ -30,6 +30,7 @@ function wireTips() {
       show();
     });
   }
+  show(); // the feed may have been there before this script
 }
 
 function wireTipping() {

@@ -29,3 +29,4 @@ events.on("STREAM_STARTED", (message) => {
   if (message.creatorId === userId) refresh();
 });
 events.on("RESYNC", refresh);
+refresh(); // the feed may have been there before this script
