@@ -2,7 +2,8 @@
 
 A period is paid before it begins and exactly once (its payment's key names it); benefits are those of a
 period that was paid for and is not over. The price and the included minutes are copied when the fan
-subscribes and stay: a creator's new price is for those who subscribe after it. Renewing is in ``renewals``.
+subscribes and stay: a creator's new price is for those who subscribe after it. Renewing is in ``renewals``,
+the minutes in ``included_minutes``, whose functions are named here too.
 
 Locks: the fan, then the subscription, then accounts.
 """
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
@@ -24,9 +25,42 @@ from models.months import next_month
 from models.people import BlockRow, PersonRow
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
+from models.services.included_minutes import (
+    active_query,
+    is_active,
+    left,
+    minutes_left,
+    reserve_minutes,
+    return_minutes,
+)
 from models.services.locks import lock_people, locked
 from models.streams import CreatorSettingsRow
-from models.subscriptions import SubscriptionMinuteUseRow, SubscriptionRow
+from models.subscriptions import SubscriptionRow
+
+__all__ = [
+    "EndReason",
+    "PaidBy",
+    "SubscriptionOffer",
+    "SubscriptionView",
+    "between",
+    "cancel",
+    "changed",
+    "check_creator",
+    "check_offer",
+    "end",
+    "is_active",
+    "minutes_left",
+    "of_fan",
+    "offer_of",
+    "pay",
+    "payment_taken_back",
+    "reserve_minutes",
+    "resume",
+    "return_minutes",
+    "subscribe",
+    "subscriber_count",
+    "view_of",
+]
 
 PaidBy = Literal["tokens", "gateway"]
 EndReason = Literal["cancelled", "unpaid", "replaced", "blocked", "not_offered"]
@@ -71,11 +105,6 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 # --- what others ask --------------------------------------------------------------------------------
 
 
-def is_active(tx: Session, fan_id: str, creator_id: str, now: datetime) -> bool:
-    """Whether the fan has the benefits of a subscription to the creator now."""
-    return _paid_now(tx, fan_id, creator_id, now) is not None
-
-
 def offer_of(tx: Session, creator_id: str) -> SubscriptionOffer | None:
     """What the creator offers now; None: no subscriptions."""
     row = tx.get(CreatorSettingsRow, creator_id, populate_existing=True)
@@ -103,70 +132,6 @@ def subscriber_count(tx: Session, creator_id: str, now: datetime) -> int:
         SubscriptionRow.period_end > now,
     )
     return tx.scalar(query) or 0
-
-
-# --- included minutes -------------------------------------------------------------------------------
-
-
-def minutes_left(tx: Session, fan_id: str, creator_id: str, now: datetime) -> int:
-    """Included minutes of this period that are neither used nor reserved; 0 without a subscription."""
-    row = _paid_now(tx, fan_id, creator_id, now)
-    return 0 if row is None else _left(tx, row)
-
-
-def reserve_minutes(tx: Session, fan_id: str, creator_id: str, wanted: int, request_id: str, now: datetime) -> int:
-    """Reserve up to ``wanted`` included minutes for a request; how many it got.
-
-    Of the period that runs now. A repeat for the same request reserves nothing more. The subscription's row
-    is taken, so that requests at the same moment never get more than there is.
-    """
-    before = tx.get(SubscriptionMinuteUseRow, request_id)
-    if before is not None:
-        return before.reserved
-    found = _paid_now(tx, fan_id, creator_id, now)
-    row = None if found is None else locked(tx, SubscriptionRow, found.id)
-    if row is None or row.status != "active" or not row.period_start <= now < row.period_end:
-        return 0
-    reserved = min(wanted, _left(tx, row))
-    if reserved <= 0:
-        return 0
-    tx.add(
-        SubscriptionMinuteUseRow(
-            request_id=request_id, subscription_id=row.id, period=row.period, reserved=reserved, created_at=now
-        )
-    )
-    tx.flush()
-    return reserved
-
-
-def return_minutes(tx: Session, request_id: str, used: int, now: datetime) -> None:
-    """A request is closed or its session settled: ``used`` minutes are gone, the rest is free again; once.
-
-    Harmless when nothing was reserved. What comes back is of the period that it was reserved of, and ends
-    with it.
-    """
-    found = tx.get(SubscriptionMinuteUseRow, request_id)
-    if found is None or found.closed_at is not None:
-        return
-    locked(tx, SubscriptionRow, found.subscription_id)
-    use = locked(tx, SubscriptionMinuteUseRow, request_id)
-    if use is None or use.closed_at is not None:
-        return
-    use.used, use.closed_at = max(0, min(used, use.reserved)), now
-    tx.flush()
-
-
-def _left(tx: Session, row: SubscriptionRow) -> int:
-    taken = tx.scalar(
-        select(
-            func.coalesce(
-                func.sum(func.coalesce(SubscriptionMinuteUseRow.used, SubscriptionMinuteUseRow.reserved)), 0
-            )
-        ).where(
-            SubscriptionMinuteUseRow.subscription_id == row.id, SubscriptionMinuteUseRow.period == row.period
-        )
-    )
-    return max(0, row.included_minutes - int(taken or 0))
 
 
 # --- subscribing ------------------------------------------------------------------------------------
@@ -221,9 +186,7 @@ def subscribe(
     ``check_offer``, and as ``ledger.pay``: PaymentRequired, Forbidden (SPENDING_FROZEN, SPENDING_CAP).
     """
     lock_people(tx, fan.user_id)
-    offer = check_offer(
-        tx, fan=fan, creator_id=creator_id, now=now, max_price=max_price, min_minutes=min_minutes
-    )
+    offer = check_offer(tx, fan=fan, creator_id=creator_id, now=now, max_price=max_price, min_minutes=min_minutes)
     if (lapsed := _active_row(tx, fan.user_id, creator_id)) is not None:
         end(tx, lapsed, "replaced", now)
     row = SubscriptionRow(
@@ -305,7 +268,7 @@ def of_fan(tx: Session, fan_id: str, now: datetime) -> tuple[SubscriptionView, .
 
 def between(tx: Session, fan_id: str, creator_id: str, now: datetime) -> SubscriptionView | None:
     """The fan's subscription to that creator that has not ended."""
-    row = tx.scalar(_active_query(fan_id, creator_id))
+    row = tx.scalar(active_query(fan_id, creator_id))
     return None if row is None else view_of(tx, row, now)
 
 
@@ -325,7 +288,7 @@ def view_of(tx: Session, row: SubscriptionRow, now: datetime) -> SubscriptionVie
         status=status,
         price_tokens=row.price_tokens,
         included_minutes=row.included_minutes,
-        minutes_left=_left(tx, row) if status in ("active", "ending") else 0,
+        minutes_left=left(tx, row) if status in ("active", "ending") else 0,
         paid_by=row.paid_by,
         period_start=row.period_start,
         period_end=row.period_end,
@@ -388,27 +351,10 @@ def changed(tx: Session, row: SubscriptionRow, now: datetime) -> None:
         )
 
 
-def _paid_now(tx: Session, fan_id: str, creator_id: str, now: datetime) -> SubscriptionRow | None:
-    row = tx.scalar(_active_query(fan_id, creator_id))
-    return row if row is not None and row.period_start <= now < row.period_end else None
-
-
 def _active_row(tx: Session, fan_id: str, creator_id: str) -> SubscriptionRow | None:
-    found = tx.scalar(_active_query(fan_id, creator_id))
+    found = tx.scalar(active_query(fan_id, creator_id))
     row = None if found is None else locked(tx, SubscriptionRow, found.id)
     return row if row is not None and row.status == "active" else None
-
-
-def _active_query(fan_id: str, creator_id: str) -> Select[SubscriptionRow]:
-    return (
-        select(SubscriptionRow)
-        .where(
-            SubscriptionRow.fan_id == fan_id,
-            SubscriptionRow.creator_id == creator_id,
-            SubscriptionRow.status == "active",
-        )
-        .execution_options(populate_existing=True)
-    )
 
 
 def _own(tx: Session, subscription_id: str, fan_id: str) -> SubscriptionRow:

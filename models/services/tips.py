@@ -163,9 +163,7 @@ def _where(tx: Session, fan_id: str, creator_id: str, session_id: str | None) ->
     """
     session = tx.scalar(
         select(SessionRow)
-        .where(
-            SessionRow.fan_id == fan_id, SessionRow.creator_id == creator_id, SessionRow.status.in_(RUNNING)
-        )
+        .where(SessionRow.fan_id == fan_id, SessionRow.creator_id == creator_id, SessionRow.status.in_(RUNNING))
         .execution_options(populate_existing=True)
     )
     if session_id is not None and (session is None or session.id != session_id):

@@ -1,0 +1,98 @@
+"""Who has the benefits of a subscription now, and the private minutes that its running month includes.
+
+Minutes are reserved with a request, like tokens, and what was not used comes back once; each is of the month
+that it was reserved of. Begins, pays and ends nothing: that is ``subscriptions``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from models.services.locks import locked
+from models.subscriptions import SubscriptionMinuteUseRow, SubscriptionRow
+
+
+def is_active(tx: Session, fan_id: str, creator_id: str, now: datetime) -> bool:
+    """Whether the fan has the benefits of a subscription to the creator now."""
+    return _paid_now(tx, fan_id, creator_id, now) is not None
+
+
+def minutes_left(tx: Session, fan_id: str, creator_id: str, now: datetime) -> int:
+    """Included minutes of this period that are neither used nor reserved; 0 without a subscription."""
+    row = _paid_now(tx, fan_id, creator_id, now)
+    return 0 if row is None else left(tx, row)
+
+
+def reserve_minutes(tx: Session, fan_id: str, creator_id: str, wanted: int, request_id: str, now: datetime) -> int:
+    """Reserve up to ``wanted`` included minutes for a request; how many it got.
+
+    Of the period that runs now. A repeat for the same request reserves nothing more. The subscription's row
+    is taken, so that requests at the same moment never get more than there is.
+    """
+    before = tx.get(SubscriptionMinuteUseRow, request_id)
+    if before is not None:
+        return before.reserved
+    found = _paid_now(tx, fan_id, creator_id, now)
+    row = None if found is None else locked(tx, SubscriptionRow, found.id)
+    if row is None or row.status != "active" or not row.period_start <= now < row.period_end:
+        return 0
+    reserved = min(wanted, left(tx, row))
+    if reserved <= 0:
+        return 0
+    tx.add(
+        SubscriptionMinuteUseRow(
+            request_id=request_id, subscription_id=row.id, period=row.period, reserved=reserved, created_at=now
+        )
+    )
+    tx.flush()
+    return reserved
+
+
+def return_minutes(tx: Session, request_id: str, used: int, now: datetime) -> None:
+    """A request is closed or its session settled: ``used`` minutes are gone, the rest is free again; once.
+
+    Harmless when nothing was reserved. What comes back is of the period that it was reserved of, and ends
+    with it.
+    """
+    found = tx.get(SubscriptionMinuteUseRow, request_id)
+    if found is None or found.closed_at is not None:
+        return
+    locked(tx, SubscriptionRow, found.subscription_id)
+    use = locked(tx, SubscriptionMinuteUseRow, request_id)
+    if use is None or use.closed_at is not None:
+        return
+    use.used, use.closed_at = max(0, min(used, use.reserved)), now
+    tx.flush()
+
+
+def left(tx: Session, row: SubscriptionRow) -> int:
+    """Of the row's period: neither used nor reserved."""
+    taken = tx.scalar(
+        select(
+            func.coalesce(
+                func.sum(func.coalesce(SubscriptionMinuteUseRow.used, SubscriptionMinuteUseRow.reserved)), 0
+            )
+        ).where(SubscriptionMinuteUseRow.subscription_id == row.id, SubscriptionMinuteUseRow.period == row.period)
+    )
+    return max(0, row.included_minutes - int(taken or 0))
+
+
+def active_query(fan_id: str, creator_id: str) -> Select[SubscriptionRow]:
+    """The subscription of the two that has not ended, paid for now or not."""
+    return (
+        select(SubscriptionRow)
+        .where(
+            SubscriptionRow.fan_id == fan_id,
+            SubscriptionRow.creator_id == creator_id,
+            SubscriptionRow.status == "active",
+        )
+        .execution_options(populate_existing=True)
+    )
+
+
+def _paid_now(tx: Session, fan_id: str, creator_id: str, now: datetime) -> SubscriptionRow | None:
+    row = tx.scalar(active_query(fan_id, creator_id))
+    return row if row is not None and row.period_start <= now < row.period_end else None
