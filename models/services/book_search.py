@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -9,7 +10,7 @@ import msgspec
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from models.books import AccountRow, EntryRow, TransferRow
+from models.books import AccountRow, EntryRow, SlotRow, TransferRow
 from models.people import PersonRow
 
 MOST_FOUND = 100
@@ -95,9 +96,13 @@ def movements(tx: Session, transfer_ids: Iterable[str]) -> tuple[Movement, ...]:
 
 def totals(tx: Session) -> dict[str, int]:
     """Tokens by kind of account, from the cached balances: zero together. An audit holds them to the entries."""
-    rows = tx.execute(
-        select(AccountRow.kind, func.coalesce(func.sum(AccountRow.balance), 0))
+    own = select(AccountRow.kind, func.sum(AccountRow.balance)).group_by(AccountRow.kind)
+    slots = (
+        select(AccountRow.kind, func.sum(SlotRow.balance))
+        .join(SlotRow, SlotRow.account_id == AccountRow.id)
         .group_by(AccountRow.kind)
-        .order_by(AccountRow.kind)
     )
-    return {kind: int(amount) for kind, amount in rows}
+    found: Counter[str] = Counter()
+    for kind, amount in (*tx.execute(own), *tx.execute(slots)):
+        found[kind] += int(amount)
+    return {kind: found[kind] for kind in sorted(found)}

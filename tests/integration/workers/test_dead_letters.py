@@ -318,6 +318,31 @@ def test_a_letter_without_a_traceback_arrives_when_the_database_was_away(
     assert "s3cret" not in letter.payload
 
 
+def test_each_retry_waits_longer_up_to_a_bound(
+    settings: Settings, working: Callable[[], dramatiq.Worker], broker: Broker, eventually: Eventually
+) -> None:
+    # given an actor that notes for how long its message was put off
+    planned: list[int] = []
+
+    @dramatiq.actor(broker=broker, actor_name="wait", queue_name="payments")
+    def wait() -> None:
+        message = CurrentMessage.get_current_message()
+        assert message is not None
+        if "eta" in message.options:
+            planned.append(message.options["eta"] - message.options["requeue_timestamp"])
+        if len(planned) < 5:
+            raise Unavailable("not there")
+
+    # when it fails again and again
+    wait.send()
+    working()
+    eventually(lambda: len(planned) == 5)
+    # then the wait doubles from 20 ms, half of it by chance, and stops growing at 50 ms
+    for retry, delay in enumerate(planned):
+        longest = min(20 * 2**retry, 50)
+        assert longest / 2 - 1 <= delay <= longest + 10, planned
+
+
 def test_what_is_no_message_is_kept_and_cannot_be_run(
     db: Database, collector: Collector, channel: Any, admin: str, eventually: Eventually
 ) -> None:
