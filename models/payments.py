@@ -36,6 +36,7 @@ class PurchaseRow(Machine):
         UniqueConstraint("user_id", "idempotency_key"),
         Index(None, "user_id", "created_at"),
         Index(None, "status", "created_at"),
+        Index(None, "ask_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -61,8 +62,8 @@ class PurchaseRow(Machine):
     """When the provider warned of fraud."""
     cause_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When the gateway was last asked what became of it, while that is unknown."""
+    ask_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the gateway is to be asked about it next, whether or not a webhook comes; None: no more."""
     succeeded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     bad_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from models import outbox
 from models.db import Database, insert_into
 from models.operations import DeadLetterRow
+from models.payments import GatewayEventRow
 from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
 from models.services import audits, dead_letters, payments, presence, processes, purchase_refunds, sessions
 from models.timing import Timers
@@ -68,7 +69,7 @@ def poll_payments(tx: Session, now: datetime) -> None:
 
 
 def reconcile_payments(tx: Session, now: datetime) -> None:
-    """Have a worker ask what became of purchases and refunds that nobody has heard of for a minute."""
+    """Have a worker ask how purchases and refunds stand, whether or not a webhook came."""
     payments.reconcile_due(tx, now)
     purchase_refunds.ask_again(tx, now)
 
@@ -86,6 +87,7 @@ def housekeeping(tx: Session, now: datetime) -> None:
         delete(InboxRow).where(InboxRow.received_at < now - KEEP_INBOX, InboxRow.message_id.not_in(dead)),
         execution_options={"synchronize_session": False},
     )
+    tx.execute(delete(GatewayEventRow).where(GatewayEventRow.done_at < now - KEEP_INBOX))
     tx.execute(delete(OutboxRow).where(OutboxRow.published_at < now - KEEP_PUBLISHED))
     tx.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < now - KEEP_IDEMPOTENCY_KEYS))
     tx.execute(delete(RateLimitRow).where(RateLimitRow.window_started_at < now - KEEP_RATE_LIMITS))

@@ -37,10 +37,10 @@ def poll_request_payments(db: Database, gateway: PaymentGateway, request_id: str
 
 
 def reconcile_purchase(db: Database, gateway: PaymentGateway, purchase_id: str, now: datetime) -> None:
-    """Find out what became of a purchase; while the gateway is away the clock has it asked again each minute."""
+    """Find out how a purchase stands; while the gateway is away the clock has it asked again."""
     try:
         payments.reconcile(db, gateway, purchase_id, now)
-    except Unavailable as error:
+    except (Unavailable, NotFound) as error:
         log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=purchase_id)
 
 

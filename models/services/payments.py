@@ -8,10 +8,10 @@ purchase to what the gateway says is true now: late, twice and out of order are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ledger, outbox
@@ -62,7 +62,6 @@ __all__ = [
 
 ABANDONED_AFTER = 2 * PAY_WITHIN
 """The provider never heard of it by then, so nobody can pay it any more."""
-RECALL_AFTER = timedelta(minutes=1)
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +108,7 @@ def top_up(
                 order, return_url=return_url(order.purchase_id) if return_url else "", card=card
             )
         except Unavailable:
-            _unknown(db, order, now)
+            _unknown(db, order)
             raise
         except DomainError:
             _refused(db, order, now)
@@ -119,7 +118,7 @@ def top_up(
         else:
             purchase = db.run(
                 lambda tx: purchases.await_payment(
-                    tx, order.purchase_id, reference=checkout.reference, url=checkout.url, now=now
+                    tx, order.purchase_id, reference=checkout.reference, url=checkout.url
                 )
             )
     return _or_declined(purchase)
@@ -159,7 +158,7 @@ def charge_saved(
         try:
             payment = gateway.charge_saved(order)
         except Unavailable:
-            _unknown(db, order, now)
+            _unknown(db, order)
             raise
         except NotFound as error:
             _refused(db, order, now)
@@ -177,7 +176,7 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> App
     disputes.lock_parties(tx, purchase_id)
     row = purchases.locked_purchase(tx, purchase_id)
     if payment.status == "pending":
-        view = purchases.await_payment(tx, row.id, reference=payment.reference, url=None, now=now)
+        view = purchases.await_payment(tx, row.id, reference=payment.reference, url=None)
         return Applied(purchase=view)
     if row.succeeded_at is None:
         if payment.status == "failed":
@@ -204,37 +203,34 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> App
 
 
 def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: datetime) -> Purchase:
-    """Ask what became of a purchase whose outcome is not known here, and apply the answer.
+    """Ask what became of a purchase and apply the answer: what is not known yet, or has turned bad since.
 
-    Closes the gap of a crash between the charge and the credit. Raises NotFound, Unavailable.
+    Closes the gap of a crash between the charge and the credit, and that of a webhook which never came.
+    Raises NotFound, Unavailable.
     """
     with db.reading() as tx:
         row = tx.get(PurchaseRow, purchase_id)
         if row is None:
             raise NotFound("There is no such purchase.")
         order, view = order_of(tx, row), purchases.view(row)
-        reference, created_at = row.gateway_ref, row.created_at
-    if view.status not in ("created", "pending"):
+    unknown = row.status in ("created", "pending")
+    if row.gateway != gateway.name or not (unknown or row.succeeded_at):
         return view
-    payment = gateway.status(reference) if reference is not None else gateway.recall(order)
+    payment = gateway.status(row.gateway_ref) if row.gateway_ref is not None else gateway.recall(order)
     if payment is not None:
         answer = payment
         return db.run(lambda tx: apply(tx, purchase_id, answer, now)).purchase
-    if now - created_at < ABANDONED_AFTER:
-        return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None, now=now))
+    if now - row.created_at < ABANDONED_AFTER:
+        return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None))
     return db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="abandoned", now=now))
 
 
 def reconcile_due(tx: Session, now: datetime, limit: int = 100) -> int:
-    """Have workers ask what became of purchases that nobody has heard of for a minute; how many, oldest first."""
-    query = select(PurchaseRow).where(
-        PurchaseRow.status.in_(("created", "pending")),
-        PurchaseRow.created_at <= now - RECALL_AFTER,
-        or_(PurchaseRow.asked_at.is_(None), PurchaseRow.asked_at <= now - RECALL_AFTER),
-    )
-    rows = tx.scalars(query.order_by(PurchaseRow.created_at, PurchaseRow.id).limit(limit)).all()
+    """Have workers ask about the purchases whose time for it has come, the longest due first; how many."""
+    query = select(PurchaseRow).where(PurchaseRow.ask_at <= now)
+    rows = tx.scalars(query.order_by(PurchaseRow.ask_at, PurchaseRow.id).limit(limit)).all()
     for row in rows:
-        row.asked_at = now
+        row.ask_at = purchases.next_ask(row, now)
         outbox.actor(tx, "payments", "reconcile_purchase", row.id, cause_id=row.cause_id, now=now)
     tx.flush()
     return len(rows)
@@ -306,8 +302,8 @@ def _take(db: Database, order: Order, payment: Payment, now: datetime) -> Purcha
     return db.run(lambda tx: apply(tx, order.purchase_id, payment, now)).purchase
 
 
-def _unknown(db: Database, order: Order, now: datetime) -> None:
-    db.run(lambda tx: purchases.await_payment(tx, order.purchase_id, reference=None, url=None, now=now))
+def _unknown(db: Database, order: Order) -> None:
+    db.run(lambda tx: purchases.await_payment(tx, order.purchase_id, reference=None, url=None))
 
 
 def _refused(db: Database, order: Order, now: datetime) -> None:

@@ -27,6 +27,12 @@ EXACT = "exact"
 SMALLEST_CHARGE_MINOR = 50
 """What a card is charged at least; providers refuse less."""
 
+ASK_AFTER = timedelta(minutes=1)
+"""Nobody has said by then what became of a purchase: the gateway is asked, and again each minute."""
+REVIEW_AFTER = timedelta(seconds=30)
+REVIEW_FOR = timedelta(days=180)
+"""A good payment is looked at again after this, then ever more rarely, for as long as one may be disputed."""
+
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Tokens at a price; ``price_minor`` in cents."""
@@ -128,6 +134,7 @@ def begin(
         status="created",
         cause_id=cause_id,
         created_at=now,
+        ask_at=now + ASK_AFTER,
     )
     tx.add(row)
     tx.flush()
@@ -152,7 +159,8 @@ def complete_purchase(tx: Session, purchase_id: str, *, gateway_ref: str, now: d
         return view(row)
     if row.succeeded_at is not None:
         raise Conflict("The payment has turned bad.", status=row.status)
-    move(tx, PurchaseRow, row.id, row.status, "succeeded", gateway_ref=gateway_ref, succeeded_at=now)
+    values = {"gateway_ref": gateway_ref, "succeeded_at": now, "ask_at": now + REVIEW_AFTER}
+    move(tx, PurchaseRow, row.id, row.status, "succeeded", **values)
     ledger.top_up(
         tx,
         purchase_id=row.id,
@@ -179,16 +187,14 @@ def fail_purchase(
     if row.status not in ("created", "pending"):
         raise Conflict("The purchase has succeeded.", status=row.status)
     reference = gateway_ref or row.gateway_ref
-    move(tx, PurchaseRow, row.id, row.status, "failed", gateway_ref=reference, bad_at=now)
+    move(tx, PurchaseRow, row.id, row.status, "failed", gateway_ref=reference, bad_at=now, ask_at=None)
     note(tx, row.id, "failed", detail, now)
     tx.refresh(row)
     tell(tx, row.user_id, "PURCHASE_CHANGED", now, purchaseId=row.id, status=row.status)
     return view(row)
 
 
-def await_payment(
-    tx: Session, purchase_id: str, *, reference: str | None, url: str | None, now: datetime
-) -> Purchase:
+def await_payment(tx: Session, purchase_id: str, *, reference: str | None, url: str | None) -> Purchase:
     """The buyer is paying, or the answer was lost: pending until the gateway says what became of it."""
     row = locked_purchase(tx, purchase_id)
     if row.status == "created":
@@ -197,9 +203,16 @@ def await_payment(
     if row.status == "pending":
         row.gateway_ref = row.gateway_ref or reference
         row.checkout_url = url or row.checkout_url
-        row.asked_at = now
         tx.flush()
     return view(row)
+
+
+def next_ask(row: PurchaseRow, now: datetime) -> datetime | None:
+    """When the gateway is asked next: each minute while nothing is known, then at 1.5 times its age."""
+    if row.succeeded_at is None:
+        return now + ASK_AFTER if row.status in ("created", "pending") else None
+    age = now - row.succeeded_at
+    return now + max(REVIEW_AFTER, age / 2) if age < REVIEW_FOR else None
 
 
 def remember_customer(tx: Session, row: PurchaseRow, customer_ref: str, now: datetime) -> None:

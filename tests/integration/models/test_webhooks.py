@@ -171,8 +171,42 @@ def test_a_payment_whose_webhook_never_came_is_found_by_asking(till: Till) -> No
     # then
     assert done.status == "succeeded"
     assert till.available == 1_000
-    till.stage.later(minutes=5)
     assert till.stage.run(lambda tx: payments.reconcile_due(tx, till.stage.now)) == 0
+
+
+def test_a_dispute_of_which_no_webhook_came_is_found_by_looking_again(till: Till) -> None:
+    # given: a good payment, which nobody spends, and whose dispute nobody tells us of
+    purchase = till.buy()
+    till.world.dispute(purchase.gateway_ref or "")
+    assert till.stage.run(lambda tx: payments.reconcile_due(tx, till.stage.now)) == 0
+    # when: half a minute later it is looked at again
+    till.stage.later(seconds=30)
+    assert till.stage.run(lambda tx: payments.reconcile_due(tx, till.stage.now)) == 1
+    payments.reconcile(till.database, till.gateway, purchase.id, till.stage.now)
+    # then
+    assert till.row(purchase.id).status == "disputed"
+    assert till.frozen
+    # and its end is found in the same way
+    till.world.close_dispute(till.disputes[0].gateway_ref, won=True)
+    till.stage.later(minutes=1)
+    assert till.stage.run(lambda tx: payments.reconcile_due(tx, till.stage.now)) == 1
+    payments.reconcile(till.database, till.gateway, purchase.id, till.stage.now)
+    assert till.row(purchase.id).status == "succeeded"
+    assert not till.frozen
+    till.stage.audit()
+
+
+def test_good_payments_are_looked_at_ever_more_rarely(till: Till) -> None:
+    till.buy()
+    looks = []
+    began = till.stage.now
+    while (ask_at := till.rows(PurchaseRow)[0].ask_at) is not None:
+        till.stage.now = ask_at
+        looks.append((ask_at - began).total_seconds())
+        assert till.stage.run(lambda tx: payments.reconcile_due(tx, till.stage.now)) == 1
+    assert looks[:3] == [30, 60, 90]
+    assert 30 < len(looks) < 40
+    assert 180 < looks[-1] / 86_400 < 280
 
 
 def test_a_crash_between_the_charge_and_the_credit_is_made_good(till: Till) -> None:
