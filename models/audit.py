@@ -33,6 +33,15 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "transfer {}: entries are not its moves",
+        (
+            "SELECT t.id FROM transfers t JOIN entries e ON e.transfer_id = t.id GROUP BY t.id, t.moves"
+            " HAVING COUNT(*) <> @length(t.moves)"
+            " UNION SELECT t.id FROM transfers t, @moves(t.moves) m WHERE NOT EXISTS (SELECT 1 FROM entries e"
+            " WHERE e.transfer_id = t.id AND e.account_id = @account AND e.amount = @amount)"
+        ),
+    ),
+    (
         "account {} says {}, its entries sum to {}",
         (
             "SELECT a.id, a.balance, COALESCE(SUM(e.amount), 0) FROM balances a LEFT JOIN entries e"
@@ -278,9 +287,28 @@ def books_problems(tx: Session) -> tuple[str, ...]:
     return _found(tx, _BOOKS)
 
 
+# The one thing that the two databases spell differently: what is in a JSON array.
+_SPELLING = {
+    "sqlite": {
+        "@length": "json_array_length",
+        "@moves": "json_each",
+        "@account": "json_extract(m.value, '$[0]')",
+        "@amount": "json_extract(m.value, '$[1]')",
+    },
+    "postgresql": {
+        "@length": "jsonb_array_length",
+        "@moves": "jsonb_array_elements",
+        "@account": "m.value->>0",
+        "@amount": "CAST(m.value->>1 AS bigint)",
+    },
+}
+
+
 def _found(tx: Session, checks: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    return tuple(
-        sentence.format(*row)
-        for sentence, query in checks
-        for row in tx.execute(text(f"{query} LIMIT {MOST_PER_CHECK}"))
-    )
+    problems: list[str] = []
+    for sentence, query in checks:
+        for word, spelling in _SPELLING[tx.get_bind().dialect.name].items():
+            query = query.replace(word, spelling)
+        found = tx.execute(text(f"{query} LIMIT {MOST_PER_CHECK}"))
+        problems += [sentence.format(*row) for row in found]
+    return tuple(problems)

@@ -11,7 +11,8 @@ A transfer is written whole: one INSERT into ``transfers`` with all its ``moves`
 
 How nobody else can: PostgreSQL knows whether a statement comes from within a trigger. SQLite does not; there
 an entry must be what its transfer says, and a balance changes only by the account's newest entry, which
-``accounts.last_entry`` then names. Whoever may drop triggers may do everything: the audit is for them.
+``accounts.last_entry`` then names; and what is there already is looked for, because INSERT OR REPLACE
+would delete it without a word. Whoever may drop triggers may do everything: the audit is for them.
 
 PostgreSQL has many writers. What everybody's transfers share (``STRIPED``) is kept in slots, a row for one
 connection in so many, so that no two wait for each other's commit; a balance is the account's row and its
@@ -142,22 +143,33 @@ _SQLITE_POST = """
 CREATE TRIGGER IF NOT EXISTS transfers_post AFTER INSERT ON transfers BEGIN
   SELECT RAISE(ABORT, 'transfer does not balance')
     WHERE (SELECT COUNT(*) < 2 OR SUM(@AMOUNT) <> 0 OR MAX(typeof(@AMOUNT) <> 'integer') FROM @MOVES);
-  INSERT OR IGNORE INTO accounts (id, kind, owner_id, balance, last_entry)
+  INSERT INTO accounts (id, kind, owner_id, balance, last_entry)
     SELECT @ACCOUNT, @KIND, CASE WHEN @KIND IN (@PERSONAL) THEN @OWNER END, 0, 0
     FROM @MOVES WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE id = @ACCOUNT);
   INSERT INTO entries (transfer_id, account_id, amount) SELECT NEW.id, @ACCOUNT, @AMOUNT FROM @MOVES;
+  SELECT RAISE(ABORT, 'transfer has not made its entries')
+    WHERE (SELECT COUNT(*) FROM entries WHERE transfer_id = NEW.id) <> json_array_length(NEW.moves);
 END
 """
 
 _SQLITE_ENTRY = """
 CREATE TRIGGER IF NOT EXISTS entries_post AFTER INSERT ON entries BEGIN
   UPDATE accounts SET balance = balance + NEW.amount, last_entry = NEW.rowid WHERE id = NEW.account_id;
+  SELECT RAISE(ABORT, 'entry has not changed its balance')
+    WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE id = NEW.account_id AND last_entry = NEW.rowid);
 END
 """
 
 _NOT_OF_A_TRANSFER = """
 NOT EXISTS (SELECT 1 FROM transfers t, json_each(t.moves)
   WHERE t.id = NEW.transfer_id AND @ACCOUNT = NEW.account_id AND @AMOUNT = NEW.amount)
+OR EXISTS (SELECT 1 FROM entries WHERE transfer_id = NEW.transfer_id AND account_id = NEW.account_id)
+"""
+
+_THERE_ALREADY = """
+EXISTS (SELECT 1 FROM transfers WHERE id = NEW.id)
+OR EXISTS (SELECT 1 FROM transfers WHERE idempotency_key = NEW.idempotency_key)
+OR EXISTS (SELECT 1 FROM transfers WHERE reverses = NEW.reverses)
 """
 
 _NOT_OF_AN_ENTRY = """
@@ -183,11 +195,24 @@ def _sqlite() -> tuple[str, ...]:
             for table in APPEND_ONLY
             for verb in ("UPDATE", "DELETE")
         ),
+        refuse(
+            "once",
+            "INSERT",
+            "transfers",
+            "is append-only: id, idempotency_key or reverses is there already",
+            _THERE_ALREADY,
+        ),
         _SQLITE_POST,
         refuse("by_transfer", "INSERT", "entries", by_hand, _NOT_OF_A_TRANSFER),
         _SQLITE_ENTRY,
         refuse("by_transfer", "UPDATE", "accounts", by_hand, _NOT_OF_AN_ENTRY),
-        refuse("from_zero", "INSERT", "accounts", by_hand, "NEW.balance <> 0 OR NEW.last_entry <> 0"),
+        refuse(
+            "from_zero",
+            "INSERT",
+            "accounts",
+            by_hand,
+            "NEW.balance <> 0 OR NEW.last_entry <> 0 OR EXISTS (SELECT 1 FROM accounts WHERE id = NEW.id)",
+        ),
         refuse("stay", "DELETE", "accounts", by_hand),
         *(refuse(f"no_{verb.lower()}", verb, "account_slots", by_hand) for verb in ("INSERT", "UPDATE", "DELETE")),
     )

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from models.db import Database
 from ops.house import House
@@ -110,6 +112,20 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def without_rules() -> Callable[[Session], None]:
+    """Takes the triggers away, in one transaction: what somebody could do who may change the schema itself."""
+
+    def drop(tx: Session) -> None:
+        if tx.get_bind().dialect.name != "sqlite":
+            tx.execute(text("SET LOCAL session_replication_role = replica"))
+            return
+        for name in tx.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
+            tx.execute(text(f"DROP TRIGGER {name}"))
+
+    return drop
 
 
 @pytest.fixture
