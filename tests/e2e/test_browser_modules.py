@@ -261,7 +261,8 @@ class TestCallBill:
             """async (cases) => {
               const { endNow } = await import("/js/call_bill.js");
               const same = { minuteMs: 60_000, ratePerMinute: 7, commissionPercent: 20 };
-              return cases.map(([role, state, pausedForMs, minMinutes, deliveredMs, includedMinutes, unlockPrice]) => {
+              return cases.map((given) => {
+                const [role, state, pausedForMs, minMinutes, deliveredMs, includedMinutes, unlockPrice] = given;
                 const clock = { state, deliveredMs, paidMs: 600_000, pausedForMs };
                 const session = { ...same, role, minMinutes, includedMinutes, unlockPrice };
                 session.totalHeld = (10 - includedMinutes) * 7 + unlockPrice;

@@ -80,7 +80,11 @@ def ended_call(people: People, settings: Settings, creator: Someone, fan: Someon
 
 def test_the_front_page_shows_the_whole_end_table_to_anybody(client: FlaskClient) -> None:
     text = words(client, "/")
-    for line in ("What you pay if…", "The time runs out All of it.", "You never connect The minimum, 500 tokens ($25.00)."):
+    for line in (
+        "What you pay if…",
+        "The time runs out All of it.",
+        "You never connect The minimum, 500 tokens ($25.00).",
+    ):
         assert line in text
 
 
