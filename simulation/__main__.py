@@ -6,8 +6,10 @@ import argparse
 import sys
 import tempfile
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
+from simulation.bugs import BUGS, planted
 from simulation.truth import Violation
 from simulation.world import Result, play
 
@@ -23,18 +25,20 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=200, help="how many creators; a quarter more fans")
     parser.add_argument("--crashes", type=float, default=0.01, help="how many acts of a process end in a crash")
     parser.add_argument("--database-url", help="an empty PostgreSQL database; without it SQLite in memory")
+    parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug and see whether it is found")
     chosen = parser.parse_args()
     for seed in range(chosen.seed, chosen.seed + chosen.seeds):
         with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as directory:
             url = chosen.database_url or f"sqlite:///{directory}/simulation.db"
             try:
-                result = play(
-                    seed,
-                    url=url,
-                    sessions=chosen.sessions,
-                    people=chosen.people,
-                    crash_rate=chosen.crashes,
-                )
+                with planted(chosen.bug) if chosen.bug else nullcontext():
+                    result = play(
+                        seed,
+                        url=url,
+                        sessions=chosen.sessions,
+                        people=chosen.people,
+                        crash_rate=chosen.crashes,
+                    )
             except Violation as violation:
                 if violation.__cause__ is not None:
                     traceback.print_exception(violation.__cause__)

@@ -29,7 +29,7 @@ class Afterwards:
 
     def open_time(self, creator: Creator) -> None:
         """A creator opens a time a few minutes ahead; a fan may take it."""
-        ahead = timedelta(seconds=self.random.randrange(310, 1_500))
+        ahead = timedelta(seconds=self.random.randrange(310, 700))
         slot = bookings.NewSlot(starts_at=self.timeline.utc() + ahead, minutes=self.random.choice((1, 1, 2, 3)))
         minute_ms = self.house.settings.minute_ms
         answer = self.house.call(

@@ -82,18 +82,22 @@ class Books:
         self.purchased: set[str] = set()
         """Purchases whose tokens were credited by the commit that is looked at."""
         self.kinds: Counter[str] = Counter()
-        self.promo_given = 0
+        self._taken_from: set[tuple[str, str]] = set()
+        """From which account of whom the commit that is looked at took tokens of a bad payment."""
 
     def look(self, touched: dict[str, set[str]]) -> None:
         """Compare what a commit touched. Raises Violation."""
         self.purchased.clear()
         self.before.clear()
+        self._taken_from.clear()
         accounts = self._transfers(touched.get("transfer", set())) | touched.get("account", set())
         owners = self._holds(touched.get("hold", set())) | self._lots(touched.get("lot", set()))
         self._accounts(accounts)
         owners |= {account.partition(":")[2] for account in accounts if account.startswith(("wallet:", "held:"))}
         for owner in owners:
             self._owner(owner)
+        for kind, creator_id in self._taken_from:
+            self._in_order(kind, creator_id)
 
     def _transfers(self, ids: set[str]) -> set[str]:
         found = self._eye.among(
@@ -124,8 +128,10 @@ class Books:
             self._once.add((kind, reference))
         if kind == "top_up":
             self.purchased.add(reference)
-        if kind == "gift":
-            self.promo_given += sum(amount for amount in moved.values() if amount > 0)
+        if kind == "payment_reversal":
+            self._taken_from |= {tuple(account.split(":")) for account in moved if account[:4] in ("debt", "earn")}  # type: ignore[misc]
+        if kind == "clear":
+            self._gifts_stay(reference, -moved.get(self._pending_account(moved), 0))
         if kind in _ABOUT_HOLDS:
             self._whose(kind, reference, moved)
 
@@ -140,8 +146,33 @@ class Books:
             fits = account_kind not in whose or whose[account_kind] == owner or kind == "reverse"
             require(fits, f"a {kind} of {reference} moves tokens of {account}")
 
+    @staticmethod
+    def _pending_account(moved: dict[str, int]) -> str:
+        return next((account for account in moved if account.startswith("earnings_pending:")), "")
+
+    def _gifts_stay(self, reference: str, cleared: int) -> None:
+        """The part of what clears that gifts have paid for goes back to promo."""
+        spent, gifts, promo = self._eye.rows(
+            "SELECT SUM(u.spent - u.recovered),"
+            " SUM(CASE WHEN l.source = 'promo' THEN u.spent - u.recovered ELSE 0 END), h.promo"
+            " FROM holds h JOIN lot_uses u ON u.reference = h.reference JOIN token_lots l ON l.id = u.lot_id"
+            " WHERE h.reference = ? GROUP BY h.promo",
+            (reference,),
+        )[0]
+        least = cleared * gifts // spent if spent else 0
+        require(promo >= least, f"{reference}: gifts paid {gifts} of {spent}, and only {promo} of it stay")
+
+    def _in_order(self, kind: str, creator_id: str) -> None:
+        """Pending earnings give first, then cleared ones, and only then there is a debt."""
+        if kind == "earnings_pending":
+            return
+        pending = self._pending_of[f"earnings_pending:{creator_id}"]
+        require(pending == 0, f"a bad payment took {kind} of {creator_id}, who has {pending} pending")
+        cleared = self.sums[f"earnings:{creator_id}"]
+        require(kind == "earnings" or cleared == 0, f"{creator_id} owes, with {cleared} cleared")
+
     def _accounts(self, ids: set[str]) -> None:
-        found = self._eye.among("SELECT id, kind, balance FROM accounts WHERE id IN (?*)", ids)
+        found = self._eye.among("SELECT id, kind, balance FROM balances WHERE id IN (?*)", ids)
         require(len(found) == len(ids), "an account that has entries is missing")
         for id_, kind, balance in found:
             require(balance == self.sums[id_], f"{id_} says {balance}, its entries sum to {self.sums[id_]}")

@@ -78,6 +78,8 @@ class House:
         self.clock = Deadlines(
             self.db, timers_for(self.settings.minute_ms), settings=self.settings, now=timeline.utc
         )
+        self.relay.rounds = self._nothing_is_lost
+        self._marked = 0
         self.db.committed = self._committed
         self.node = Node(timeline, self.broker, self.truth)
         self.web_boot = ids.new_id(ids.BOOT)
@@ -199,6 +201,17 @@ class House:
         self.relay.nudge()
         if self.db.commits % AUDIT_EVERY == 0:
             self.audit()
+
+    def _nothing_is_lost(self) -> None:
+        """What the relay says that it published was published."""
+        rows = self.eye.rows(
+            "SELECT seq, message_id FROM outbox WHERE seq > ? AND kind = 'actor' AND published_at IS NOT NULL"
+            " ORDER BY seq",
+            (self._marked,),
+        )
+        for number, message_id in rows:
+            self._marked = number
+            require(message_id in self.broker.published, f"message {message_id} is marked, and was never published")
 
     def audit(self) -> None:
         """The house's own audit over everything."""

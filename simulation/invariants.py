@@ -72,6 +72,7 @@ REQUEST_COLUMNS = (
     "close_reason",
     "accepted_by",
     "turn_at",
+    "expires_at",
 )
 BOOKING_COLUMNS = ("id", "request_id", "fan_id", "creator_id", "status", "total_cost", "rate_per_minute")
 _NEXT = {
@@ -153,12 +154,14 @@ class Invariants:
                 self._price_is_right(new)
                 self.asked(new)
         else:
-            may_drop = ("status", "close_reason", "accepted_by", "turn_at", "unlock_price", "total_cost")
+            may_drop = ("status", "close_reason", "accepted_by", "turn_at", "expires_at", "unlock_price", "total_cost")
             same = [name for name in new if name not in may_drop and new[name] != old[name]]
             require(not same, f"request {id_} changed {same}")
             dropped = old["unlock_price"] - new["unlock_price"]
             require(old["total_cost"] - new["total_cost"] == dropped, f"request {id_} changed its price")
             moved = old["status"] == new["status"] or old["status"] in _OPEN
+            in_time = new["status"] != "accepted" or old["status"] == "accepted" or old["expires_at"] > self._now()
+            require(in_time, f"request {id_} was accepted after it had expired")
             require(moved, f"request {id_} moved from {old['status']} to {new['status']}")
         opened = (new["status"] in _OPEN) - (old is not None and old["status"] in _OPEN)
         self.open_requests[new["creator_id"]] = self.open_requests.get(new["creator_id"], 0) + opened
@@ -169,6 +172,8 @@ class Invariants:
             require(held == new["total_cost"], f"request {id_}: {held} held of {new['total_cost']}")
         elif new["status"] != "accepted":
             require(self.books.held(id_) == 0, f"request {id_} is {new['status']}, its tokens are still held")
+            if new["included_minutes"]:
+                self._minutes_came_back(id_, 0)
 
     def _price_is_right(self, request: dict[str, Any]) -> None:
         """The price follows from the creator's settings and the fan's subscription as they are now."""
@@ -179,12 +184,10 @@ class Invariants:
             (creator_id,),
         )
         rate, minimum, discount, unlock = found[0] if found else (100, 5, 0, None)
-        now = self._timeline.utc()
-        moment = now.replace(tzinfo=None).isoformat(" ", "microseconds") if self._eye.sqlite else now
         subscriber = self._eye.rows(
             "SELECT 1 FROM subscriptions WHERE fan_id = ? AND creator_id = ? AND status = 'active'"
             " AND period_end > ?",
-            (fan_id, creator_id, moment),
+            (fan_id, creator_id, self._now()),
         )
         percent = discount if subscriber else 0
         expected_rate = max(1, -(-rate * (100 - percent) // 100))
@@ -196,6 +199,16 @@ class Invariants:
         require(request["unlock_price"] in (0, unlock), f"{name}: an unlock price of {request['unlock_price']}")
         total = expected_rate * minutes + request["unlock_price"]
         require(request["total_cost"] == total, f"{name} costs {request['total_cost']}, not {total}")
+
+    def _now(self) -> Any:
+        """The moment as the database has it."""
+        now = self._timeline.utc()
+        return now.replace(tzinfo=None).isoformat(" ", "microseconds") if self._eye.sqlite else now
+
+    def _minutes_came_back(self, request_id: str, used: int) -> None:
+        """Of a subscription's reserved minutes only those that were used are gone."""
+        found = self._eye.rows("SELECT used FROM subscription_minute_uses WHERE request_id = ?", (request_id,))
+        require(found == [(used,)], f"request {request_id} used {used} included minutes, noted are {found}")
 
     def _booking(self, new: dict[str, Any]) -> None:
         id_, held = new["id"], self.books.held(new["request_id"])
@@ -262,6 +275,7 @@ class Invariants:
         require(new["delivered_ms"] <= heard, f"session {id_}: {new['delivered_ms']} ms, media said {heard}")
         require(new["acknowledged_ms"] <= paid, f"session {id_}: {new['acknowledged_ms']} ms acknowledged of {paid}")
         require(new["delivered_ms"] <= new["paid_ms"], f"session {id_}: delivered beyond what is paid")
+        truth.granted_ms = new["paid_ms"]
         require(new["paid_ms"] == new["paid_minutes"] * new["minute_ms"], f"session {id_}: paid time does not fit")
 
     def _wished(self, session: dict[str, Any]) -> None:
@@ -293,6 +307,8 @@ class Invariants:
         extras = (row["included_used"] or 0, row["unlock_earned"] or 0)
         wanted = (bill.included_used, bill.unlock_earned)
         require(extras == wanted, f"session {id_} ({expected}): included, unlock {extras}, not {wanted}")
+        if row["included_minutes"]:
+            self._minutes_came_back(row["request_id"], bill.included_used)
         require(row["billed_minutes"] * MINUTE_MS <= row["acknowledged_ms"], f"session {id_}: billed beyond")
         paid = self.books.holds.get(row["request_id"])
         charged = bill.earnings + bill.commission

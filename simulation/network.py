@@ -45,6 +45,8 @@ class Broker:
         self.node: Deliver | None = None
         """Where commands go; none while no node is connected."""
         self.waiting: list[Message] = []
+        self.published: set[str] = set()
+        """Ids of the actors' messages that ever were on a queue."""
         self.in_flight = 0
         """Messages that were not acknowledged yet."""
         self.count: Counter[str] = Counter()
@@ -120,7 +122,7 @@ class Broker:
     # --- publishing ---------------------------------------------------------------------------------
 
     def basic_publish(
-        self, exchange: str, routing_key: str | None, body: bytes, _properties: Any = None, mandatory: bool = False
+        self, exchange: str, routing_key: str | None, body: bytes, properties: Any = None, mandatory: bool = False
     ) -> None:
         """What the relay's channels call."""
         if not self.up or self._timeline.chance(0.001):
@@ -130,6 +132,7 @@ class Broker:
         elif exchange == COMMANDS_EXCHANGE:
             self.command(body)
         else:
+            self.published.add(properties.message_id)
             self.put(body)
 
 
@@ -167,6 +170,8 @@ class RelayProcess:
         self._relay = VirtualRelay(db, broker)
         self._due = False
         self.stopped = False
+        self.rounds: Callable[[], None] = lambda: None
+        """Called after each round, whatever became of it."""
 
     def nudge(self) -> None:
         """There is something to publish."""
@@ -189,5 +194,6 @@ class RelayProcess:
         except (Crash, pika.exceptions.AMQPError, OperationalError, InterfaceError):
             self._relay.close()
             again = True
+        self.rounds()
         if again:
             self.nudge()

@@ -51,6 +51,8 @@ class SessionTruth(msgspec.Struct):
     paid_said_ms: int = 0
     """The most that the node ever said it holds a budget for."""
     lives: int = 0
+    granted_ms: int = 0
+    """What was paid for, by the control plane's rows."""
     heard_ms: int = 0
     """The most that the control plane took in of what the node said was delivered."""
     heard_paid_ms: int = 0
@@ -122,6 +124,7 @@ class SessionTruth(msgspec.Struct):
         require(figures.delivered_ms <= most, f"{name}: {figures.delivered_ms} ms said, {most} ms were delivered")
         require(figures.delivered_ms >= self._life_said_ms, f"{name}: the figure fell to {figures.delivered_ms} ms")
         require(figures.delivered_ms <= figures.paid_ms, f"{name}: more delivered than paid")
+        require(figures.paid_ms <= self.granted_ms, f"{name}: {figures.paid_ms} ms of {self.granted_ms} were granted")
         self._life_said_ms = figures.delivered_ms
         self.said_ms = max(self.said_ms, figures.delivered_ms)
         self.paid_said_ms = max(self.paid_said_ms, figures.paid_ms)

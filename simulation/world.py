@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from models import tables
+from models import ledger, tables
 from models.requests import OPEN
 from models.services import accounts
 from models.services.accounts import Caller, Person
@@ -24,7 +24,7 @@ from simulation.truth import Violation, require
 from simulation.visits import Visit
 
 DAY_MS = 86_400_000
-DAY_SESSIONS = 600
+DAY_SESSIONS = 1_000
 """Sessions between two nights."""
 
 
@@ -96,7 +96,12 @@ class World:
             self.creator_of[creator.user_id] = creator
         for number in range(count * 5 // 4):
             fan = Fan(self, self._person(f"fan_{number}", "fan"))
+            if number % 3 == 0:
+                self.house.db.run(lambda tx, fan=fan: self._gift(tx, fan.user_id))  # type: ignore[misc]
             self.fans[fan.user_id] = fan
+
+    def _gift(self, tx: Any, user_id: str) -> None:
+        ledger.gift(tx, user_id, 150, key=f"gift:{user_id}", cause_id="gift", now=self.timeline.utc())
 
     def _person(self, name: str, *roles: str) -> Person:
         return self.house.db.run(
@@ -201,9 +206,9 @@ class World:
     def _clock_round(self) -> None:
         self.house.tick()
         random = self.timeline.random
-        pause = random.randrange(1_200, 4_000)
+        pause = random.randrange(1_500, 6_000)
         if self.night and not self._something_runs() and not self.house.broker.in_flight:
-            pause = random.randrange(4 * 3_600_000, 12 * 3_600_000)
+            pause = random.randrange(8 * 3_600_000, 24 * 3_600_000)
         elif self.night and not self.visits and random.random() < 0.9:
             pause = random.randrange(4_000, 20_000)
         elif random.random() < 0.01:
@@ -336,7 +341,9 @@ def play(
     timeline = Timeline(seed)
     began, cpu = time.perf_counter(), time.process_time()
     house: House | None = None
-    gc.freeze()
+    thresholds = gc.get_threshold()
+    # Collecting costs a tenth of the time, and there is next to nothing to collect.
+    gc.set_threshold(50_000, 50, 1_000)
     with virtual(timeline, seed):
         try:
             world = World(
@@ -356,6 +363,7 @@ def play(
             _annotate(violation, house)
             raise violation from error
         finally:
+            gc.set_threshold(*thresholds)
             if house is not None:
                 house.close()
     return Result(
