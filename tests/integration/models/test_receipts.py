@@ -23,7 +23,7 @@ from models.earnings import AmendmentRow
 from models.people import PersonRow
 from models.receipt_check import check, read_keys
 from models.receipt_keys import SigningKey, signing_key
-from models.receipt_seal import seal
+from models.receipt_seal import seal, seal_head
 from models.receipts import ReceiptRow
 from models.services import complaints, receipt_chain, receipts, refunds
 from models.sessions import SessionRow
@@ -317,6 +317,34 @@ def test_lines_in_another_order_are_found(chain: tuple[bytes, receipt_check.Keys
 
     assert check(two + one + three + head, chain[1]).problems
     assert check(one + one + two + three + head, chain[1]).problems
+
+
+def test_another_layout_of_a_line_is_found_though_it_says_the_same(
+    chain: tuple[bytes, receipt_check.Keys],
+) -> None:
+    one, rest = chain[0].split(b"\n", 1)
+    for changed in (
+        one.replace(b",", b", ", 1),
+        json.dumps(json.loads(one), separators=(",", ":")).encode() + b" ",
+    ):
+        said = " ".join(check(changed + b"\n" + rest, chain[1]).problems)
+        assert "not in canonical form" in said
+
+
+def test_a_head_that_counts_otherwise_is_found_though_signed(stage: Stage, key: SigningKey) -> None:
+    call = ended(stage)
+    issue(stage, key)
+    receipt = document(stage, call).decode()
+    digest, creator_id = json.loads(receipt)["signature"]["hash"], call.creator.user_id
+    at = "2026-01-02T12:00:00.000Z"
+    for count, last_hash, owner, holds in (
+        (1, digest, creator_id, True),
+        (2, digest, creator_id, False),
+        (1, None, creator_id, False),
+        (1, digest, "usr_other", False),
+    ):
+        head = seal_head(owner, at, count, last_hash, key)
+        assert (check(f"{receipt}\n{head}\n".encode(), keys(stage, key)).problems == ()) == holds
 
 
 def resigned(raw: bytes, key: SigningKey, **changed: Any) -> bytes:
