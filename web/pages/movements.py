@@ -84,7 +84,7 @@ def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
         .order_by(BookingRow.starts_at)
     )
     lines += [
-        HeldLine(f"Held for your booking of {plural(minutes, 'minute')} with {name}, {when(at, 'day')}.", "/bookings")
+        HeldLine(f"Held for {plural(minutes, 'minute')} with {name}, booked for {when(at, 'day')}.", "/bookings")
         for name, minutes, at in booked
     ]
     if call:

@@ -245,6 +245,16 @@ def test_the_next_is_called_when_the_one_who_confirmed_gets_no_call(stage: Stage
     stage.audit()
 
 
+def test_while_one_has_the_turn_nobody_else_is_called(stage: Stage) -> None:
+    call = busy(stage)
+    first = ask(stage, stage.fan(), call.stream)
+    ask(stage, stage.fan(), call.stream)
+    free(stage, call)
+    stage.heartbeat()
+    called = [stage.run(lambda tx: queueing.call_next(tx, call.creator.user_id, stage.now)) for _ in range(2)]
+    assert called == [first.request_id, None]
+
+
 def test_one_has_the_turn_whatever_two_clocks_do(stage: Stage) -> None:
     call = busy(stage)
     for _ in range(4):
