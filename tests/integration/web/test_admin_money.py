@@ -1,0 +1,95 @@
+"""What an admin decides about money, over REST: a complaint once, a refund once for each key, both recorded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from web_people import People, Someone
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+from stage import Call, Stage
+
+from models.clock import utc_now
+from models.operations import AdminActRow
+from models.services import complaints
+
+WHY = "The picture was black"
+
+
+@pytest.fixture
+def stage(people: People) -> Stage:
+    stage = Stage(people.database)
+    stage.now = utc_now()
+    stage.node_ready()
+    return stage
+
+
+@pytest.fixture
+def ended(stage: Stage) -> Call:
+    """A session of ten minutes, all of them delivered and paid: 1,000 tokens."""
+    call = stage.running()
+    stage.delivered(call.session_id, 2, 600_000)
+    stage.call_ended(call.session_id, "time_expired", 600_000)
+    return call
+
+
+@pytest.fixture
+def admin(people: People) -> Someone:
+    return people.make("admin")
+
+
+def post(client: FlaskClient, someone: Someone, path: str, body: Any, key: str = "") -> Any:
+    more = {"idempotency_key": key} if key else {}
+    return client.post(path, json=body, headers=someone.headers(**more))
+
+
+def acts(people: People) -> list[tuple[str, str, str]]:
+    with people.database.reading() as tx:
+        return [(act.act, act.subject, act.reason) for act in tx.scalars(select(AdminActRow))]
+
+
+def test_a_complaint_is_decided_once(
+    client: FlaskClient, people: People, admin: Someone, stage: Stage, ended: Call
+) -> None:
+    # given a complaint of the fan
+    made = stage.run(
+        lambda tx: complaints.complain(
+            tx, ended.session_id, by_id=ended.fan.user_id, reason="It was black all along", now=stage.now
+        )
+    )
+    path = f"/api/admin/complaints/{made.complaint_id}/decide"
+    body = {"refundTokens": 400, "reason": WHY}
+    # when it is decided, with and without a key, and again
+    assert post(client, admin, path, body).status_code == 428
+    first = post(client, admin, path, body, "decide-1234567890")
+    again = post(client, admin, path, body, "decide-1234567890")
+    other = post(client, admin, path, body | {"refundTokens": 0}, "decide-another-one")
+    # then the fan has it back once, and the record says who decided and why
+    assert (first.status_code, first.json["status"]) == (200, "refunded")
+    assert (again.json, again.headers["Idempotent-Replayed"]) == (first.json, "true")
+    assert (other.status_code, other.json["code"]) == (409, "COMPLAINT_DECIDED")
+    assert stage.balances(ended.fan)["wallet"] == 400
+    assert acts(people) == [("complaint_refunded", made.complaint_id, WHY)]
+    stage.audit()
+
+
+def test_a_refund_moves_once_for_each_key(
+    client: FlaskClient, people: People, admin: Someone, stage: Stage, ended: Call
+) -> None:
+    path, body = f"/api/admin/sessions/{ended.session_id}/refund", {"tokens": 100, "reason": WHY}
+    assert post(client, admin, path, body).status_code == 428
+    for _ in range(2):
+        assert post(client, admin, path, body, "refund-1234567890").json["tokens"] == 100
+    assert stage.balances(ended.fan)["wallet"] == 100
+    # and all that is left, but never more
+    rest = post(client, admin, path, {"reason": WHY}, "refund-the-rest-1")
+    assert rest.json["tokens"] == 900
+    refused = post(client, admin, path, body, "refund-too-much-1")
+    assert (refused.status_code, refused.json["code"]) == (409, "NOT_REVERSIBLE")
+    assert [act for act, _, _ in acts(people)] == ["session_refunded"] * 2
+    stage.audit()
