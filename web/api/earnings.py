@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from models.db import Database
 from models.errors import Invalid
 from models.services import earnings, payouts
+from models.services.analytics import LONGEST_DAYS, Analytics, analytics
 from models.services.earnings import EarningsView, PayoutView, StatementRow, terms_of
 from models.services.payouts import Onboarded
 from web import limits
@@ -59,6 +60,13 @@ def earnings_of_caller(tx: Session, call: Call[Nothing]) -> EarningsView:
     """The creator's earnings: pending and when they clear, cleared, kept back, payable, payouts."""
     terms = terms_of(call.house.settings)
     return earnings.earnings(tx, call.person.user_id, terms, call.house.gateway.name, call.now)
+
+
+@api.read("/api/earnings/analytics", access=CREATOR, answer=Analytics,
+          query=(Query("days", "The last how many days; 30 when left out.", 1, LONGEST_DAYS),))  # fmt: skip
+def private_stream_analytics(tx: Session, call: Call[Nothing]) -> Analytics:
+    """How the creator's private streams went: asked, accepted, delivered, earned."""
+    return analytics(tx, call.person.user_id, call.query.get("days", 30), call.now)
 
 
 @api.write("POST", "/api/earnings/payouts", access=CREATOR, body=PayoutBody, answer=PayoutView, status=201,

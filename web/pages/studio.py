@@ -11,15 +11,17 @@ import msgspec
 from flask import Response, render_template, request
 from sqlalchemy.orm import Session
 
+from models.clock import utc_now
 from models.services import offers, private_streams, sessions, streams
 from models.services.accounts import Person
+from models.services.analytics import analytics
 from models.services.request_history import PastRequest, past_requests
 from web.auth import current_person, role_required
 from web.pages import blueprint
 from web.pages.deps import database, settings, timers
 from web.pages.studio_earnings import earnings_part
 
-TABS = ("live", "requests", "settings", "schedule", "earnings")
+TABS = ("live", "requests", "settings", "schedule", "earnings", "analytics")
 _ANSWERS = {
     "accepted": "Accepted",
     "declined": "Declined",
@@ -75,6 +77,7 @@ def studio() -> str | Response:
         state = _state(tx, person)
         past = [_line(each) for each in past_requests(tx, person.user_id)]
         money = earnings_part(tx, person.user_id)
+        how = analytics(tx, person.user_id, _days(), utc_now())
         options = offers.get_options(tx, person.user_id)
     if part == "state":
         return Response(msgspec.json.encode(state), mimetype="application/json")
@@ -93,8 +96,15 @@ def studio() -> str | Response:
         commission_percent=state.commission_percent,
         minute_ms=timers().minute_ms,
         page_json=msgspec.json.encode(state).decode(),
+        how=how,
         **money,
     )
+
+
+def _days() -> int:
+    """The Analytics tab's period: one of three."""
+    wanted = request.args.get("days", type=int)
+    return wanted if wanted in (7, 30, 90) else 30
 
 
 def _state(tx: Session, person: Person) -> StudioState:

@@ -24,6 +24,7 @@ from models.gateways.sandbox import SandboxGateway
 from models.people import PersonRow
 from models.services import complaints, earnings, payouts
 from models.services.accounts import Person
+from models.services.analytics import analytics
 from models.services.earnings import PayoutTerms, payable_of
 
 TERMS = PayoutTerms(clearing_days=30, reserve_percent=10, minimum_tokens=300, minor_per_token=5, currency="USD")
@@ -391,6 +392,39 @@ def test_an_account_that_becomes_ready_is_noticed_and_told(stage: Stage, gateway
         account = tx.get_one(PayoutAccountRow, (creator.user_id, "sandbox"))
     assert account.ready
     assert stage.told(creator, "PAYOUT_CHANGED")[-1]["account"] == "ready"
+
+
+# --- how it went --------------------------------------------------------------------------------------
+
+
+def test_analytics_count_the_window_and_nothing_else(stage: Stage) -> None:
+    old = earned(stage)
+    stage.later(days=31)
+    stage.resume(old.stream, old.creator)
+    stage.run(lambda tx: ledger.gift(tx, old.fan.user_id, 1_000, key="g", cause_id="t", now=stage.now))
+    for _ in range(2):
+        asked = stage.ask(old.fan, old.stream, 5)
+        accepted = stage.accept(asked.request_id, old.creator)
+        stage.opened(accepted.session_id)
+        stage.delivered(accepted.session_id, 1, 0)
+        stage.later(seconds=1)
+        stage.call_ended(accepted.session_id, "fan_left", 3 * MINUTE)
+        stage.resume(old.stream, old.creator)
+    declined = stage.ask(stage.fan(), old.stream, 5)
+    stage.decline(declined.request_id, old.creator)
+    stage.run(lambda tx: ledger_pay(tx, stage, old, "tip:1"))
+
+    with stage.database.reading() as tx:
+        month = analytics(tx, old.creator.user_id, 30, stage.now)
+        year = analytics(tx, old.creator.user_id, 365, stage.now)
+        nobody = analytics(tx, "usr_other", 30, stage.now)
+    assert (month.asked, month.accepted, month.declined, month.calls) == (3, 2, 1, 2)
+    assert (month.fans, month.returning_fans, month.billed_minutes) == (1, 1, 10)
+    assert (month.delivered_ms, month.earned_calls, month.earned_tips) == (6 * MINUTE, 800, 8)
+    assert [(each.end_reason, each.calls) for each in month.ends] == [("ENDED_BY_FAN", 2)]
+    assert (year.calls, sum(week.earned for week in year.weeks)) == (3, 1_600)
+    assert all(week.monday.weekday() == 0 for week in year.weeks)
+    assert (nobody.asked, nobody.calls, nobody.ends) == (0, 0, ())
 
 
 # --- the statement ------------------------------------------------------------------------------------
