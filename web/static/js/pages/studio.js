@@ -40,6 +40,8 @@ async function refreshHistory() {
   }
 }
 
+// On a phone the chosen tab may lie outside of the row.
+tabs.find((tab) => tab.getAttribute("aria-selected") === "true")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 for (const tab of tabs) {
   tab.addEventListener("click", () => choose(tab));
   tab.addEventListener("keydown", (event) => {
