@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import ids, lots
 from models.books import HoldRow, TransferRow
-from models.errors import Conflict, Invalid, NotFound
+from models.errors import Conflict, Invalid, NotFound, PaymentRequired
 from models.holds import gift_part, locked_hold, payee
 from models.postings import Transfer, account_id, check_amount, entries_of, first_transfer, lock_balance, post
 
@@ -65,9 +65,11 @@ def payout(
     """Cleared earnings leave the house, earnings → payouts. Raises PaymentRequired when there are fewer."""
     check_amount(tokens)
     earnings = account_id("earnings", creator_id)
-    lock_balance(tx, earnings)
+    cleared = lock_balance(tx, earnings)
     if (first := first_transfer(tx, key, "payout", reference)) is not None:
         return first
+    if cleared < tokens:
+        raise PaymentRequired("There are not enough cleared earnings.", required=tokens, balance=cleared)
     entries = {earnings: -tokens, account_id("payouts"): tokens}
     return post(tx, "payout", entries, key=key, reference=reference, cause_id=cause_id, now=now)
 

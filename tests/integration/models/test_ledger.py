@@ -5,79 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from book import Book
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from models import ledger
-from models.audit import books_problems
 from models.db import Database
 from models.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, PaymentRequired
 from models.people import PersonRow
 from models.postings import post
-
-
-class Book:
-    """Short words for the movements of one test."""
-
-    def __init__(self, database: Database, now: datetime) -> None:
-        self.database, self.now = database, now
-
-    def hold(self, fan: str, amount: int, reference: str = "req_1", key: str = "hold-1") -> ledger.Transfer:
-        return self.database.run(
-            lambda tx: ledger.hold(tx, fan, amount, key=key, reference=reference, cause_id="test", now=self.now)
-        )
-
-    def release(self, reference: str = "req_1", key: str = "release-1", **options: int) -> ledger.Transfer:
-        return self.database.run(
-            lambda tx: ledger.release(tx, reference, key=key, cause_id="test", now=self.now, **options)
-        )
-
-    def settle(
-        self, creator: str, earnings: int, commission: int, reference: str = "req_1", key: str = "settle-1"
-    ) -> ledger.Transfer:
-        return self.database.run(
-            lambda tx: ledger.settle(
-                tx,
-                reference,
-                creator_id=creator,
-                earnings=earnings,
-                commission=commission,
-                key=key,
-                cause_id="test",
-                now=self.now,
-            )
-        )
-
-    def top_up(self, fan: str, tokens: int, purchase_id: str) -> None:
-        self.now += timedelta(seconds=1)
-        self.database.run(
-            lambda tx: ledger.top_up(
-                tx,
-                purchase_id=purchase_id,
-                user_id=fan,
-                tokens=tokens,
-                gateway="sandbox",
-                cause_id="test",
-                now=self.now,
-            )
-        )
-
-    def mark_bad(self, lot_id: str) -> int:
-        return self.database.run(lambda tx: ledger.mark_lot_bad(tx, lot_id, cause_id="test", now=self.now))
-
-    def balances(self, person: str) -> dict[str, int]:
-        """The accounts of a person that are not empty."""
-        with self.database.reading() as tx:
-            return {kind: tokens for kind, tokens in ledger.balances(tx, person).items() if tokens}
-
-    def platform(self, account: str) -> int:
-        with self.database.reading() as tx:
-            return ledger.balance(tx, account)
-
-    def check(self) -> None:
-        with self.database.reading() as tx:
-            assert books_problems(tx) == ()
 
 
 @pytest.fixture
@@ -249,7 +186,7 @@ def test_lots_are_spent_first_in_first_out(book: Book, fan: str, creator: str) -
     # then: the first is used up, the second gave 100
     assert len(behind) == 2
     assert behind[1] == "pur_2"
-    assert _lots(book.database, fan) == [(0, 1_000), (200, 100)]
+    assert book.lots(fan) == [(0, 1_000), (200, 100)]
     book.check()
 
 
@@ -257,9 +194,9 @@ def test_a_release_returns_to_the_lots_it_came_from(book: Book, fan: str) -> Non
     book.top_up(fan, 300, "pur_2")
     book.hold(fan, 1_200)
     book.release(amount=150)
-    assert _lots(book.database, fan) == [(0, 0), (250, 0)]
+    assert book.lots(fan) == [(0, 0), (250, 0)]
     book.release(key="release-2")
-    assert _lots(book.database, fan) == [(1_000, 0), (300, 0)]
+    assert book.lots(fan) == [(1_000, 0), (300, 0)]
     book.check()
 
 
@@ -336,7 +273,7 @@ def test_good_tokens_pay_first_and_the_bad_rest_goes_back_to_the_gateway(
 ) -> None:
     # given: the older purchase is the bad one, and all of both is held
     book.top_up(fan, 300, "pur_good")
-    first_lot = _lot_ids(book.database, fan)[0]
+    first_lot = book.lot_ids(fan)[0]
     book.hold(fan, 1_300)
     book.mark_bad(first_lot)
     # when
@@ -353,7 +290,7 @@ def test_what_bad_tokens_paid_comes_back_from_pending_earnings_with_its_fee(
 ) -> None:
     book.hold(fan, 500)
     book.settle(creator, 241, 60)
-    lot = _lot_ids(book.database, fan)[0]
+    lot = book.lot_ids(fan)[0]
     assert [book.mark_bad(lot), book.mark_bad(lot)] == [1_000, 0]
     assert book.balances(fan) == {}
     assert book.balances(creator) == {}
@@ -366,15 +303,12 @@ def test_what_the_creator_no_longer_has_becomes_debt(book: Book, fan: str, creat
     # given: 700 earned and cleared, 500 of them paid out, and 100 earned since
     book.hold(fan, 875)
     book.settle(creator, 700, 175)
-    book.now += timedelta(days=30)
-    book.database.run(lambda tx: ledger.clear_due(tx, book.now))
-    book.database.run(
-        lambda tx: ledger.payout(tx, creator, 500, key="p", reference="pay_1", cause_id="test", now=book.now)
-    )
+    assert book.clear() == 1
+    book.payout(creator, 500)
     book.hold(fan, 125, "req_2", "hold-2")
     book.settle(creator, 100, 25, "req_2", "settle-2")
     # when
-    assert book.mark_bad(_lot_ids(book.database, fan)[0]) == 1_000
+    assert book.mark_bad(book.lot_ids(fan)[0]) == 1_000
     # then: 100 pending and 200 cleared came back; 500 are owed
     assert book.balances(creator) == {"debt": -500}
     assert book.platform("fees") == 0
@@ -384,7 +318,7 @@ def test_what_the_creator_no_longer_has_becomes_debt(book: Book, fan: str, creat
 
 def test_a_settlement_with_bad_tokens_is_recovered_at_once(book: Book, fan: str, creator: str) -> None:
     book.hold(fan, 1_000)
-    book.mark_bad(_lot_ids(book.database, fan)[0])
+    book.mark_bad(book.lot_ids(fan)[0])
     book.settle(creator, 400, 100)
     assert book.balances(fan) == book.balances(creator) == {}
     assert book.platform("gateway:sandbox") == 0
@@ -408,22 +342,6 @@ def test_a_refusal_in_a_transaction_leaves_nothing(book: Book, fan: str, now: da
         book.database.run(two_holds)
     assert book.balances(fan) == {"wallet": 1_000}
     book.check()
-
-
-def _lots(database: Database, fan: str) -> list[tuple[int, int]]:
-    """Free and spent tokens of each lot, the oldest first."""
-    query = (
-        "SELECT l.free, COALESCE(SUM(u.spent), 0) FROM token_lots l LEFT JOIN lot_uses u ON u.lot_id = l.id"
-        " WHERE l.owner_id = :fan GROUP BY l.id, l.free, l.created_at ORDER BY l.created_at"
-    )
-    with database.reading() as tx:
-        return [(int(free), int(spent)) for free, spent in tx.execute(text(query), {"fan": fan})]
-
-
-def _lot_ids(database: Database, fan: str) -> list[str]:
-    with database.reading() as tx:
-        query = text("SELECT id FROM token_lots WHERE owner_id = :fan ORDER BY created_at")
-        return list(tx.scalars(query, {"fan": fan}))
 
 
 def _move(book: Book, words: str, entries: dict[str, int]) -> None:
