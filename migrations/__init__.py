@@ -22,13 +22,23 @@ _LOCK = zlib.crc32(b"greenroom migrations")
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at ``url`` to ``revision``, in one transaction; nothing to do is no error."""
+    """Bring the database at ``url`` to ``revision``, in one transaction; nothing to do is no error.
+
+    SQLite alters a table by making it anew, under the eyes of those that refer to it: their references are
+    not enforced meanwhile, and all checked before the commit.
+    """
     database = Database(url, pool_size=1)
     try:
-        with database.engine.begin() as connection:
-            if not database.is_sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            command.upgrade(_config(connection), revision)
+        with database.engine.connect() as connection:
+            if database.is_sqlite:
+                # Before the transaction begins; within one it would do nothing.
+                connection.connection.execute("PRAGMA foreign_keys=OFF")
+            with connection.begin():
+                if not database.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                command.upgrade(_config(connection), revision)
+                if database.is_sqlite and (broken := connection.execute(text("PRAGMA foreign_key_check")).all()):
+                    raise RuntimeError(f"the migration leaves references to nothing: {broken[:5]}")
     finally:
         database.close()
 

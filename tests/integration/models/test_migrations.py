@@ -108,5 +108,5 @@ def _schema(tx: Session, is_sqlite: bool) -> set[tuple[str, ...]]:
 def _normal(sql: str) -> list[str]:
     """The parts of a CREATE statement, whatever their order and white space."""
     # SQLite writes a column that was added later behind the last one, on the same line.
-    lines = re.split(r"\n|,(?![^()]*\))", sql.replace("IF NOT EXISTS ", ""))
+    lines = re.split(r"\n|,(?![^()]*\))", sql.replace("IF NOT EXISTS ", "").replace(chr(34), ""))
     return sorted(" ".join(line.split()).rstrip(", ") for line in lines if line.strip())
