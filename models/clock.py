@@ -21,4 +21,4 @@ def monotonic_ms() -> int:
 
 def rfc3339(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, ``2026-01-02T03:04:05.678Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 MOST_AT_ONCE = 16
@@ -50,13 +52,12 @@ def query(sql: str, *, fresh: str, lock: str) -> Query:
 def read(tx: Session, wanted: Query, values: tuple[Any, ...]) -> Sequence[Any]:
     """The rows; the first column is ``{fresh}``, and it is true."""
     connection = tx.connection()
-    is_sqlite = connection.dialect.name == "sqlite"
-    sql = wanted.sqlite if is_sqlite else wanted.postgresql
-    rows = connection.exec_driver_sql(sql, values).all()
+    sql = wanted.sqlite if connection.dialect.name == "sqlite" else wanted.postgresql
+    rows = _execute(connection, sql, values).fetchall()
     while rows and not rows[0][0]:
         # The lock is ours now: the next snapshot is taken after whatever we waited for.
-        rows = connection.exec_driver_sql(sql, values).all()
-    return rows
+        rows = _execute(connection, sql, values).fetchall()
+    return rows  # type: ignore[no-any-return]
 
 
 def write(tx: Session, writes: Sequence[Write]) -> None:
@@ -68,25 +69,38 @@ def write(tx: Session, writes: Sequence[Write]) -> None:
     connection = tx.connection()
     if connection.dialect.name == "sqlite":
         for sql, values in writes:
-            if connection.exec_driver_sql(sql, values).rowcount != 1:
+            if _execute(connection, sql, values).rowcount != 1:
                 raise RuntimeError(f"a row was not as it was read: {sql}")
         return
     for start in range(0, len(writes), MOST_AT_ONCE):
         some = writes[start : start + MOST_AT_ONCE]
         sql = _as_one(tuple(each.sql for each in some))
-        connection.exec_driver_sql(sql, tuple(value for each in some for value in each.values))
+        _execute(connection, sql, tuple(value for each in some for value in each.values))
 
 
 def moment(tx: Session, at: datetime) -> datetime | str:
     """A time as raw statements of this database take it, the same as ``UtcDateTime`` stores."""
     if tx.get_bind().dialect.name != "sqlite":
         return at
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def from_database(value: datetime | str) -> datetime:
     """The other way round: aware, UTC."""
     return (datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value).astimezone(UTC)
+
+
+def _execute(connection: Connection, sql: str, values: tuple[Any, ...]) -> Any:
+    """By the driver's own cursor: SQLAlchemy's results cost as much as the statements. Its errors stay."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, values)
+    except Exception as error:
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(
+            sql, None, error, base, hide_parameters=True, dialect=connection.dialect
+        ) from error
+    return cursor
 
 
 @cache
