@@ -244,7 +244,7 @@ def private_request_by_id(tx: Session, call: Call[Nothing]) -> RequestView:
 
 @api.write("POST", "/api/streaming/private-accept", access=CREATOR, body=RequestId, answer=AcceptedView,
            errors=("NOT_FOUND", "REQUEST_NOT_PENDING", "CREATOR_BUSY", "STREAM_NOT_LIVE", "FAN_BUSY",
-                   "FAN_AWAY"))  # fmt: skip
+                   "FAN_AWAY", "CREATOR_UNAVAILABLE", "FAN_BOOKED"))  # fmt: skip
 def private_accept(tx: Session, call: Call[RequestId]) -> AcceptedView:
     """Accept a request: the public stream ends for all others and the private room opens."""
     return private_streams.accept(
