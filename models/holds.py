@@ -1,7 +1,8 @@
 """Holds: reading and locking them, and taking back what a settled one has paid.
 
 What a settlement paid may be taken back in parts, by refunds and by recovery of bad payments. The fee's part
-is a difference of sums, so that all parts together are the whole fee. Knows no lots.
+is a difference of sums, so that all parts together are the whole fee. Of lots it asks one thing: which part
+of the earnings gifts paid for, since that is nobody's to give back as money.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models import lots
 from models.books import HoldRow
 from models.errors import Conflict, NotFound
 from models.postings import account_id, lock_balance
@@ -96,15 +98,19 @@ def gift_part(row: HoldRow, promo_spent: int, less: int = 0) -> int:
     return -(-net_earnings(row, less) * promo_spent // paid) if paid else 0
 
 
-def take_from_the_paid(tx: Session, row: HoldRow, amount: int, *, gifts: int = 0, may_owe: bool) -> dict[str, int]:
+def take_from_the_paid(
+    tx: Session, row: HoldRow, amount: int, *, gift_left: int, gifts: int = 0, may_owe: bool
+) -> dict[str, int]:
     """Entries that take ``amount`` from fees, pending and cleared earnings; what is missing becomes debt.
 
-    ``gifts``: what of it promo has already. Without ``may_owe`` Conflict NOT_REVERSIBLE before any change.
+    ``gifts``: what of it promo has already. ``gift_left``: what of the earnings that remain gifts paid for; it
+    stays pending for promo, as does the gifts' part of other holds. Without ``may_owe`` Conflict
+    NOT_REVERSIBLE before any change.
     """
     creator_id, fee = payee(row), fee_of(row, amount)
     owed = amount - fee - gifts
     cleared = lock_balance(tx, account_id("earnings", creator_id))
-    bites = _pending_bites(tx, row, owed)
+    bites = _pending_bites(tx, row, owed, gift_left - (row.promo - gifts))
     pending = sum(tokens for _, tokens in bites)
     if not may_owe and owed > pending + cleared:
         raise Conflict("The creator's earnings do not have it.", code="NOT_REVERSIBLE")
@@ -121,10 +127,13 @@ def take_from_the_paid(tx: Session, row: HoldRow, amount: int, *, gifts: int = 0
     }
 
 
-def _pending_bites(tx: Session, row: HoldRow, owed: int) -> list[tuple[HoldRow, int]]:
-    """Which holds' pending earnings give how much: this one's first, then the creator's others by age."""
-    bites = [(row, min(owed, row.pending))]
-    missing = owed - row.pending
+def _pending_bites(tx: Session, row: HoldRow, owed: int, for_promo: int) -> list[tuple[HoldRow, int]]:
+    """Which holds' pending earnings give how much: this one's first, then the creator's others by age.
+
+    None gives what waits there for promo: else gifts would pay for money that was paid out.
+    """
+    bites = [(row, min(owed, max(0, row.pending - max(0, for_promo))))]
+    missing = owed - bites[0][1]
     if missing <= 0:
         return bites
     others = (
@@ -135,7 +144,8 @@ def _pending_bites(tx: Session, row: HoldRow, owed: int) -> list[tuple[HoldRow, 
         .execution_options(populate_existing=True)
     )
     for other in tx.scalars(others).all():
-        bites.append((other, min(missing, other.pending)))
+        waits = gift_part(other, lots.promo_spent(tx, other.reference)) - other.promo
+        bites.append((other, min(missing, max(0, other.pending - max(0, waits)))))
         missing -= bites[-1][1]
         if missing == 0:
             break

@@ -14,9 +14,10 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models import lots
 from models.books import EntryRow, HoldRow, LotRow, LotUseRow, TransferRow
 from models.errors import Invalid, NotFound
-from models.holds import fee_of, hold_for_update, net_earnings, payee, take_from_the_paid
+from models.holds import fee_of, gift_part, hold_for_update, net_earnings, payee, take_from_the_paid
 from models.postings import Transfer, account_id, check_amount, first_transfer, lock_balance, post
 
 
@@ -40,11 +41,11 @@ def recover(tx: Session, owner_id: str, cause_id: str, now: datetime) -> int:
     The caller holds the owner's wallet.
     """
     bad = select(LotRow).where(LotRow.owner_id == owner_id, LotRow.bad_at.is_not(None))
-    lots = tx.scalars(
+    found = tx.scalars(
         bad.order_by(LotRow.created_at, LotRow.id).execution_options(populate_existing=True)
     ).all()
-    free = sum(_take_free(tx, lot, cause_id, now) for lot in lots)
-    return free + sum(_take_spent(tx, lot, cause_id, now) for lot in lots)
+    free = sum(_take_free(tx, lot, cause_id, now) for lot in found)
+    return free + sum(_take_spent(tx, lot, cause_id, now) for lot in found)
 
 
 def lot_good_again(tx: Session, lot_id: str, *, cause_id: str, now: datetime) -> int:
@@ -121,7 +122,8 @@ def _take_spent(tx: Session, lot: LotRow, cause_id: str, now: datetime) -> int:
     for use in _uses(tx, lot.id, LotUseRow.spent > LotUseRow.recovered):
         amount = use.spent - use.recovered
         row = hold_for_update(tx, use.reference)
-        entries = take_from_the_paid(tx, row, amount, may_owe=True)
+        gift_left = gift_part(row, lots.promo_spent(tx, use.reference), less=amount)
+        entries = take_from_the_paid(tx, row, amount, gift_left=gift_left, may_owe=True)
         entries[lot.origin] = amount
         use.recovered += amount
         row.recovered += amount

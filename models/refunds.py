@@ -34,7 +34,8 @@ def refund(
     if amount > paid:
         raise Conflict("Less than that was paid.", code="NOT_REVERSIBLE", paid=paid)
     remaining = gift_part(row, lots.promo_spent(tx, reference, less=amount), less=amount)
-    entries = take_from_the_paid(tx, row, amount, gifts=max(0, row.promo - remaining), may_owe=False)
+    gifts = max(0, row.promo - remaining)
+    entries = take_from_the_paid(tx, row, amount, gift_left=remaining, gifts=gifts, may_owe=False)
     row.promo += entries[account_id("promo")]
     row.refunded += amount
     lots.unspend(tx, reference, amount)
