@@ -367,7 +367,7 @@ def promo_paid_out(patches: Patches) -> None:
 
 @bug("A dispute takes cleared earnings and makes debts while earnings are pending.")
 def dispute_skips_pending(patches: Patches) -> None:
-    patches.replace(holds, "_pending_bites", lambda _bites: lambda tx, row, owed: [(row, 0)])
+    patches.replace(holds, "_pending_bites", lambda _bites: lambda tx, row, *_owed: [(row, 0)])
 
 
 @bug("A payout whose answer was lost is asked for again under another name.")
