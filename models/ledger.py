@@ -294,18 +294,23 @@ def gift(tx: Session, user_id: str, tokens: int, *, key: str, cause_id: str, now
 
 
 def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
-    """What has left the wallet to be held or paid since midnight UTC and has not come back."""
+    """What has left the wallet to be held or paid since midnight UTC and has not come back.
+
+    Counted for each reference by itself: what comes back of an earlier day's hold makes no room today.
+    """
     midnight = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
     out = (
-        select(func.coalesce(func.sum(EntryRow.amount), 0))
+        select(func.sum(EntryRow.amount).label("tokens"))
         .join(TransferRow, TransferRow.id == EntryRow.transfer_id)
         .where(
             EntryRow.account_id == account_id("wallet", fan_id),
             TransferRow.kind.in_(("hold", "release", "settle", "tip", "subscription")),
             TransferRow.created_at >= midnight,
         )
+        .group_by(TransferRow.reference)
+        .subquery()
     )
-    return max(0, -int(tx.scalar(out) or 0))
+    return -int(tx.scalar(select(func.sum(out.c.tokens)).where(out.c.tokens < 0)) or 0)
 
 
 def _bring_in(

@@ -24,7 +24,7 @@ from models.people import BlockRow, PersonRow
 from models.requests import RequestRow
 from models.services import acceptance, rooms, streams
 from models.services.announcements import tell
-from models.services.bookings import close_booking, locked_booking
+from models.services.bookings import Because, close_booking, locked_booking
 from models.services.engaged import in_session
 from models.services.locks import lock_people, locked, one_by_one
 from models.sessions import SessionRow
@@ -74,12 +74,7 @@ def release_impossible(tx: Session, now: datetime) -> int:
     frozen = exists().where(PersonRow.id == BookingRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
     due = select(BookingRow.id).where(BookingRow.status == "booked", blocked | frozen)
 
-    def let_go(row: BookingRow) -> bool:
-        is_blocked = tx.get(BlockRow, (row.creator_id, row.fan_id)) is not None
-        close_booking(tx, row, "released", "blocked" if is_blocked else "payment_failed", now)
-        return True
-
-    return _each(tx, due.order_by(BookingRow.id), let_go)
+    return _each(tx, due.order_by(BookingRow.id), lambda row: _let_go(tx, row, now))
 
 
 def end_streams(tx: Session, now: datetime) -> int:
@@ -121,9 +116,24 @@ def _each(tx: Session, due: Select[str], act: Callable[[BookingRow], bool]) -> i
     return done
 
 
+def _let_go(tx: Session, row: BookingRow, now: datetime) -> bool:
+    """End a booking that may not begin any more; False when nothing is against it."""
+    because: Because | None = None
+    if tx.get(BlockRow, (row.creator_id, row.fan_id), populate_existing=True) is not None:
+        because = "blocked"
+    elif tx.get_one(PersonRow, row.fan_id, populate_existing=True).spending_frozen_at is not None:
+        because = "payment_failed"
+    if because is not None:
+        close_booking(tx, row, "released", because, now)
+    return because is not None
+
+
 def _start(tx: Session, row: BookingRow, now: datetime) -> bool:
     if row.starts_at > now:
         return False
+    # A payment may have turned bad since the clock looked for such bookings; nothing would end this call.
+    if _let_go(tx, row, now):
+        return True
     grace = agenda_for(row.minute_ms).grace
     late = now > row.starts_at + grace
     if late or in_session(tx, row.creator_id) or in_session(tx, row.fan_id):

@@ -6,6 +6,7 @@ tokens themselves are the ledger's part. Knows gateways by their answers alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal
 
@@ -23,6 +24,7 @@ from models.people import PersonRow
 from models.services import subscriptions, termination
 from models.services.announcements import balance_changed
 from models.services.closing import close_request, open_requests
+from models.services.included_minutes import reserved_of
 from models.services.locks import lock_people
 from models.services.purchases import find_purchase, locked_purchase, note
 from models.sessions import RUNNING, SessionRow
@@ -66,10 +68,13 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", now, "payment_failed")
     paid_with_it = select(LotUseRow.reference).where(LotUseRow.lot_id == row.id, LotUseRow.spent > 0)
-    for reference in tx.scalars(paid_with_it.order_by(LotUseRow.reference)).all():
+    references = tx.scalars(paid_with_it.order_by(LotUseRow.reference)).all()
+    for reference in references:
         subscriptions.payment_taken_back(tx, reference, now)
     ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
-    _end_sessions(tx, row.id, now)
+    # Minutes that a subscription includes are paid by what paid the subscription.
+    included = (request_id for reference in references for request_id in reserved_of(tx, reference))
+    _end_sessions(tx, {*ledger.references_behind(tx, row.id), *included}, now)
     balance_changed(tx, user_id, now)
     return True
 
@@ -159,8 +164,7 @@ def _found(tx: Session, purchase: str) -> PurchaseRow:
     return found
 
 
-def _end_sessions(tx: Session, lot_id: str, now: datetime) -> None:
-    references = ledger.references_behind(tx, lot_id)
+def _end_sessions(tx: Session, references: Collection[str], now: datetime) -> None:
     if not references:
         return
     paid = select(SessionRow.id).where(SessionRow.request_id.in_(references), SessionRow.status.in_(RUNNING))

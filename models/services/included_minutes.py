@@ -68,6 +68,19 @@ def return_minutes(tx: Session, request_id: str, used: int, now: datetime) -> No
     tx.flush()
 
 
+def reserved_of(tx: Session, payment: str) -> tuple[str, ...]:
+    """The requests that hold minutes of the month that the payment ``subscription:period`` paid for."""
+    subscription_id, _, period = payment.partition(":")
+    if not period.isdecimal():
+        return ()
+    held = select(SubscriptionMinuteUseRow.request_id).where(
+        SubscriptionMinuteUseRow.subscription_id == subscription_id,
+        SubscriptionMinuteUseRow.period == int(period),
+        SubscriptionMinuteUseRow.closed_at.is_(None),
+    )
+    return tuple(tx.scalars(held.order_by(SubscriptionMinuteUseRow.request_id)))
+
+
 def left(tx: Session, row: SubscriptionRow) -> int:
     """Of the row's period: neither used nor reserved."""
     taken = tx.scalar(
