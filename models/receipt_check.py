@@ -287,7 +287,7 @@ def _bill_of(figures: Figures, row: settlement.Row, bad_tokens: int) -> settleme
         minute_ms=figures.minute_ms,
         included_minutes=figures.included_minutes,
         unlock_price=figures.unlock_price,
-        live=figures.live_at is not None,
+        live=figures.live_at is not None or figures.delivered_ms > 0,
         bad_tokens=bad_tokens,
     )
 
