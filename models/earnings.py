@@ -34,7 +34,7 @@ class PayoutRow(Machine):
     """Cleared earnings on their way out. The tokens left ``earnings`` in the transaction that made this row."""
 
     __tablename__ = "creator_payouts"
-    ALLOWED = allowed(requested=("paid", "failed"), paid=(), failed=())
+    ALLOWED = allowed(requested=("paid", "failed"), paid=("failed",), failed=())
     __table_args__ = (
         one_of("status", tuple(ALLOWED)),
         CheckConstraint("tokens > 0 AND amount_minor > 0", name="amounts"),

@@ -1,6 +1,7 @@
 """Payouts: cleared earnings leave the ledger in one transaction, and the gateway is asked outside of any.
 
-``requested → paid | failed``. The payout's id is the gateway's idempotency key, so an answer that was lost
+``requested → paid | failed``; a paid one fails after all when the bank sends it back days later. The payout's
+id is the gateway's idempotency key, so an answer that was lost
 is asked for again and money leaves once; what the gateway refuses comes back to the creator.
 """
 
@@ -103,7 +104,7 @@ def send(db: Database, gateway: PaymentGateway, payout_id: str, now: datetime) -
         row = tx.get(PayoutRow, payout_id)
     if row is None:
         raise NotFound("There is no such payout.")
-    if row.status != "requested":
+    if row.status == "failed" or (row.status == "paid" and row.gateway_ref is None):
         return row.status
     if row.gateway != gateway.name:
         raise Conflict("It was asked of another gateway.", code="OTHER_GATEWAY")
@@ -117,7 +118,8 @@ def send(db: Database, gateway: PaymentGateway, payout_id: str, now: datetime) -
 def record(tx: Session, payout_id: str, result: PayoutResult, now: datetime) -> str:
     """What the gateway answered; again is no harm. A refused payout comes back to the creator's earnings."""
     row = _locked(tx, payout_id)
-    if row.status != "requested":
+    # Once money has arrived, only a bank that sends it back is news.
+    if row.status == "failed" or (row.status == "paid" and result.status != "failed"):
         return row.status
     if result.status == "pending":
         row.gateway_ref, row.detail = result.reference, result.detail
@@ -127,7 +129,7 @@ def record(tx: Session, payout_id: str, result: PayoutResult, now: datetime) -> 
     if result.status == "failed":
         back = ledger.payout_return(tx, row.transfer_id, cause_id=row.cause_id, now=now)
         values["return_transfer_id"] = back.transfer_id
-    move(tx, PayoutRow, payout_id, "requested", result.status, **values)
+    move(tx, PayoutRow, payout_id, row.status, result.status, **values)
     tx.refresh(row)
     _tell(tx, row, now)
     level = logging.WARNING if result.status == "failed" else logging.INFO

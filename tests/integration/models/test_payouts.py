@@ -21,6 +21,7 @@ from models.earnings import PayoutAccountRow, PayoutRow
 from models.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unavailable
 from models.gateways.base import PayoutResult
 from models.gateways.sandbox import SandboxGateway
+from models.payments import SandboxPayoutRow
 from models.people import PersonRow
 from models.services import complaints, earnings, payouts
 from models.services.accounts import Person
@@ -369,6 +370,27 @@ def test_a_failed_payout_pays_a_debt_that_arose_meanwhile(stage: Stage, gateway:
     after = stage.balances(call.creator)
     assert (after["earnings"], after["debt"]) == (0, 0)
     stage.audit()
+
+
+def test_a_payout_that_the_bank_sends_back_after_it_was_paid_is_the_creators_again(
+    stage: Stage, gateway: Gateway
+) -> None:
+    # given: paid, as far as the provider knew
+    creator = cleared(stage)
+    onboard(stage, gateway, creator)
+    payout_id = request(stage, creator, 720)
+    assert payouts.send(stage.database, gateway, payout_id, stage.now) == "paid"
+    # when: days later its webhook says otherwise, twice
+    closed = update(SandboxPayoutRow).values(account=f"sandbox:fails:{creator.user_id}")
+    stage.run(lambda tx: tx.execute(closed))
+    stage.later(days=2)
+    for _ in range(2):
+        assert payouts.send(stage.database, gateway, payout_id, stage.now) == "failed"
+    # then
+    assert stage.balances(creator)["earnings"] == 800
+    assert row(stage, payout_id).finished_at == stage.now
+    assert stage.told(creator, "PAYOUT_CHANGED")[-1]["status"] == "failed"
+    assert (len(gateway.asked), stage.audit()) == (1, None)
 
 
 def test_unknown_payouts_and_other_gateways_are_refused(stage: Stage, gateway: Gateway) -> None:
