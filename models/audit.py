@@ -137,6 +137,14 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "lot {} is bad, and {} of it are free or with who was paid",
+        (
+            "SELECT l.id, l.free + COALESCE(SUM(u.spent - u.recovered), 0) FROM token_lots l LEFT JOIN lot_uses u"
+            " ON u.lot_id = l.id WHERE l.bad_at IS NOT NULL GROUP BY l.id, l.free"
+            " HAVING l.free + COALESCE(SUM(u.spent - u.recovered), 0) <> 0"
+        ),
+    ),
+    (
         "{}: pending are {}, the settled holds' parts sum to {}",
         (
             "SELECT a.id, a.balance, COALESCE(SUM(h.pending), 0) FROM balances a LEFT JOIN holds h"

@@ -50,6 +50,10 @@ DAMAGE = {
         "UPDATE token_lots SET free = 0, reversed = free WHERE free > 0",
         "is good or a gift",
     ),
+    "a bad lot that was left": (
+        "UPDATE token_lots SET bad_at = created_at WHERE free > 0",
+        "is bad, and",
+    ),
     "what was taken back": (
         "UPDATE holds SET recovered = 1 WHERE status = 'settled'",
         "taken back for bad payments",
