@@ -29,7 +29,8 @@ class Afterwards:
 
     def open_time(self, creator: Creator) -> None:
         """A creator opens a time a few minutes ahead; a fan may take it."""
-        ahead = timedelta(seconds=self.random.randrange(310, 700))
+        far = self.random.random() < 0.4
+        ahead = timedelta(seconds=self.random.randrange(4_000, 200_000) if far else self.random.randrange(310, 700))
         slot = bookings.NewSlot(starts_at=self.timeline.utc() + ahead, minutes=self.random.choice((1, 1, 2, 3)))
         minute_ms = self.house.settings.minute_ms
         answer = self.house.call(
@@ -52,7 +53,7 @@ class Afterwards:
             ).booking_id,
             key=f"book-{slot_id}",
         )
-        if answer.ok and answer.value and self.random.random() < 0.25:
+        if answer.ok and answer.value and self.random.random() < 0.4:
             by = creator.user_id if self.random.random() < 0.6 else fan.user_id
             delay = self.random.randrange(1_000, 300_000)
             self.timeline.after(delay, lambda: self._cancel(answer.value, by))

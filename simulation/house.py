@@ -198,7 +198,8 @@ class House:
 
     def _committed(self) -> None:
         self.invariants.look()
-        self.relay.nudge()
+        if self.eye.rows("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"):
+            self.relay.nudge()
         if self.db.commits % AUDIT_EVERY == 0:
             self.audit()
 

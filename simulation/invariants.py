@@ -6,6 +6,7 @@ Knows rows by plain SQL and what really happened by ``truth``. The books are ``s
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,7 +75,7 @@ REQUEST_COLUMNS = (
     "turn_at",
     "expires_at",
 )
-BOOKING_COLUMNS = ("id", "request_id", "fan_id", "creator_id", "status", "total_cost", "rate_per_minute")
+BOOKING_COLUMNS = ("id", "request_id", "fan_id", "creator_id", "status", "total_cost", "starts_at")
 _NEXT = {
     "connecting": ("live", "paused", "settling", "ended"),
     "live": ("paused", "settling", "ended"),
@@ -102,8 +103,8 @@ class Invariants:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
         self.bookings: dict[str, dict[str, Any]] = {}
-        self.booked: set[str] = set()
-        """References of bookings that have not begun."""
+        self.booked: dict[str, Any] = {}
+        """References of bookings that have not begun, and when they are to."""
         self.session_of: dict[str, str] = {}
         """Request → session."""
         self.began: Callable[[dict[str, Any]], None] = lambda session: None
@@ -200,9 +201,14 @@ class Invariants:
         total = expected_rate * minutes + request["unlock_price"]
         require(request["total_cost"] == total, f"{name} costs {request['total_cost']}, not {total}")
 
-    def _now(self) -> Any:
+    def bookings_soon(self, milliseconds: int) -> int:
+        """How many bookings are to begin within that time."""
+        until = self._now(milliseconds)
+        return sum(starts_at <= until for starts_at in self.booked.values())
+
+    def _now(self, ahead_ms: int = 0) -> Any:
         """The moment as the database has it."""
-        now = self._timeline.utc()
+        now = self._timeline.utc() + timedelta(milliseconds=ahead_ms)
         return now.replace(tzinfo=None).isoformat(" ", "microseconds") if self._eye.sqlite else now
 
     def _minutes_came_back(self, request_id: str, used: int) -> None:
@@ -213,7 +219,9 @@ class Invariants:
     def _booking(self, new: dict[str, Any]) -> None:
         id_, held = new["id"], self.books.held(new["request_id"])
         self.bookings[id_] = new
-        (self.booked.add if new["status"] == "booked" else self.booked.discard)(new["request_id"])
+        self.booked.pop(new["request_id"], None)
+        if new["status"] == "booked":
+            self.booked[new["request_id"]] = new["starts_at"]
         if new["status"] == "booked":
             require(held == new["total_cost"], f"booking {id_}: {held} held of {new['total_cost']}")
         elif new["status"] != "started":

@@ -81,7 +81,7 @@ class Fan(Human):
             return
         dice = self.random.random()
         mine = self._open_requests()
-        poor = self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 400 and not self._frozen
+        poor = self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 250 and not self._frozen
         if mine:
             if dice < 0.10:
                 self.cancel(self.random.choice(mine))
@@ -102,7 +102,7 @@ class Fan(Human):
 
     def buy(self) -> None:
         """Tokens by card; once more with the same key when the answer was lost."""
-        package = self.random.choices(PACKAGES, (2, 4, 3, 1))[0]
+        package = self.random.choices(PACKAGES, (2, 3, 4, 3))[0]
         card = self.random.choices(gateway.CARDS, gateway.WEIGHTS)[0]
         key = f"buy-{self.random.randrange(10**9)}"
         save = self.random.random() < 0.2
@@ -130,7 +130,8 @@ class Fan(Human):
             self.world.afterwards.bought(self, answer.value.purchase_id)
 
     def _tip(self) -> None:
-        creator = self.world.somebody()
+        there = None if self.visit is None else self.world.visits[self.visit].people["creator"]
+        creator = there or self.world.somebody().person
         amount, key = self.random.choice((4, 5, 7, 20, 133)), f"tip-{self.random.randrange(10**9)}"
         for _ in range(self.random.choice((1, 1, 2))):
             self.house.call(
@@ -291,7 +292,7 @@ class Creator(Human):
         dice = self.random.random()
         if dice < 0.03:
             self.settle_in()
-        elif dice < 0.045 and not self.world.enough:
+        elif dice < 0.06 and not self.world.enough:
             self.world.afterwards.open_time(self)
 
     def asked(self, request_id: str) -> None:

@@ -76,6 +76,7 @@ class SessionTruth(msgspec.Struct):
         """The node opens the room, for the first time or after a restart."""
         self.lives += 1
         self._streak = 0 if resumed else HEALTHY
+        self.fan_connected = resumed
         self._life_said_ms = self._frames = 0
         self._camera_off_at, self._provisional_ms = None, 0
 

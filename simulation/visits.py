@@ -137,8 +137,19 @@ class Visit:
             if dice < most:
                 self._later(after, plan)
                 return
-        if random.random() < 0.6:
+        if random.random() < 0.4:
             self._later(random.randrange(8_000, 100_000), lambda: self.extend(random.choice((1, 1, 2, 5))))
+        elif random.random() < 0.5:
+            self._later(20_000, self._extend_late)
+
+    def _extend_late(self) -> None:
+        """In the very last moment: some of these extensions reach the node after the end."""
+        call = self.house.node.call(self.room_id)
+        left = None if call is None else call.meter.cut_due_in_ms(self.timeline.now_ms)
+        if left is None or left > 5_000:
+            self._later(4_000, self._extend_late)
+        else:
+            self._later(max(0, left - self.random.randrange(10, 900)), lambda: self.extend(1))
 
     def end(self, side: Side) -> None:
         """Press "end" on the page; sometimes twice."""

@@ -25,6 +25,7 @@ from simulation.visits import Visit
 
 DAY_MS = 86_400_000
 DAY_SESSIONS = 1_000
+BOOKED_MS = 900_000
 """Sessions between two nights."""
 
 
@@ -198,7 +199,8 @@ class World:
 
     def _something_runs(self) -> int:
         invariants = self.house.invariants
-        return len(self.visits) + sum(invariants.open_requests.values()) + len(invariants.booked)
+        running = len(self.visits) + sum(invariants.open_requests.values())
+        return running + invariants.bookings_soon(BOOKED_MS)
 
     def _night(self, days: int) -> None:
         self.timeline.skip(days * DAY_MS)
@@ -217,7 +219,7 @@ class World:
         self.timeline.after(pause, self._clock_round)
 
     def _beat(self) -> None:
-        quiet = self.night and not self._something_runs()
+        quiet = self.night and not self.visits
         if not quiet:
             self.house.beat()
         self.timeline.after(600_000 if quiet else BEAT_MS, self._beat)
