@@ -57,6 +57,7 @@ __all__ = [
     "bad_tokens_in",
     "balance",
     "balances",
+    "check_allowed",
     "clear_due",
     "contest",
     "gift",
@@ -313,6 +314,14 @@ def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
     return -int(tx.scalar(select(func.sum(out.c.tokens)).where(out.c.tokens < 0)) or 0)
 
 
+def check_allowed(tx: Session, fan_id: str, amount: int, now: datetime) -> None:
+    """Whether this person may spend ``amount`` now, had they the tokens: asked before a card is charged for it.
+
+    Raises Forbidden SPENDING_FROZEN or SPENDING_CAP, NotFound.
+    """
+    _check_allowed(tx, fan_id, amount, *_person(tx, fan_id), now)
+
+
 def _bring_in(
     tx: Session, kind: str, owner_id: str, tokens: int, source: str, origin: str, about: About
 ) -> Transfer:
@@ -362,13 +371,19 @@ def _may_spend(
     available, frozen_at, cap = rows[0][1:4] if rows else (0, *_person(tx, fan_id))
     if rows and rows[0][7] is not None:
         return same(as_read(*rows[0][7:12]), kind, reference)
+    _check_allowed(tx, fan_id, amount, frozen_at, cap, now)
+    if available < amount:
+        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
+    return _Spender(rows[0][4], rows[0][5], rows[0][6], [Lot(*row[12:]) for row in rows])
+
+
+def _check_allowed(
+    tx: Session, fan_id: str, amount: int, frozen_at: datetime | None, cap: int | None, now: datetime
+) -> None:
     if frozen_at is not None:
         raise Forbidden("Spending is frozen until a payment is cleared up.", code="SPENDING_FROZEN")
     if cap is not None and (spent := spent_today(tx, fan_id, now)) + amount > cap:
         raise Forbidden("That is over your own daily cap.", code="SPENDING_CAP", cap=cap, spent=spent)
-    if available < amount:
-        raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    return _Spender(rows[0][4], rows[0][5], rows[0][6], [Lot(*row[12:]) for row in rows])
 
 
 def _person(tx: Session, fan_id: str) -> tuple[datetime | None, int | None]:

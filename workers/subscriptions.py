@@ -6,7 +6,7 @@ from datetime import datetime
 
 from models import log
 from models.db import Database
-from models.errors import PaymentRequired, Unavailable
+from models.errors import Forbidden, PaymentRequired, Unavailable
 from models.gateways.base import PaymentGateway
 from models.services import payments, renewals
 
@@ -16,14 +16,17 @@ def renew_subscription(
 ) -> bool:
     """Charge the card for that period, once, then pay and begin it; whether it began.
 
-    Repeated, it goes on where it was. A declined card leaves it to the clock's next try. Raises Unavailable
+    Repeated, it goes on where it was. A declined card, or a fan who may not spend now, leaves it to the clock's
+    next try. Raises Unavailable
     when nobody knows yet whether the card was charged: the same message is tried again.
     """
-    with db.reading() as tx:
-        charge = renewals.charge_due(tx, subscription_id, period, now)
-    if charge is None:
-        return False
+    cause_id = subscription_id
     try:
+        with db.reading() as tx:
+            charge = renewals.charge_due(tx, subscription_id, period, now)
+        if charge is None:
+            return False
+        cause_id = charge.cause_id
         purchase = payments.charge_saved(
             db,
             gateway,
@@ -34,8 +37,8 @@ def renew_subscription(
             now=now,
             currency=charge.currency,
         )
-    except PaymentRequired as error:
-        log.event("renewal_refused", subscription_id=subscription_id, code=error.code, cause_id=charge.cause_id)
+    except (PaymentRequired, Forbidden) as error:
+        log.event("renewal_refused", subscription_id=subscription_id, code=error.code, cause_id=cause_id)
         db.run(lambda tx: renewals.tell_unpaid(tx, subscription_id, now))
         return False
     if purchase.status != "succeeded":

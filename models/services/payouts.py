@@ -1,8 +1,8 @@
 """Payouts: cleared earnings leave the ledger in one transaction, and the gateway is asked outside of any.
 
 ``requested → paid | failed``; a paid one fails after all when the bank sends it back days later. The payout's
-id is the gateway's idempotency key, so an answer that was lost
-is asked for again and money leaves once; what the gateway refuses comes back to the creator.
+id is the gateway's idempotency key, so an answer that was lost is asked for again and money leaves once; what
+the gateway refuses comes back to the creator.
 """
 
 from __future__ import annotations

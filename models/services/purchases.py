@@ -116,7 +116,7 @@ def begin(
         if (row.package_id, row.tokens) != (package.package_id, package.tokens):
             raise Conflict("This key was used for another purchase.", code="IDEMPOTENCY_KEY_REUSED")
         return row
-    if wanted.way == "checkout" and tx.scalar(_frozen(wanted.user_id)) is not None:
+    if tx.scalar(_frozen(wanted.user_id)) is not None:
         raise Forbidden("Nothing is bought until a payment is cleared up.", code="SPENDING_FROZEN")
     if limits is not None:
         _check_limits(tx, wanted.user_id, package.price_minor, limits, now)

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import log, outbox
+from models import ledger, log, outbox
 from models.errors import Forbidden, PaymentRequired
 from models.months import next_month
 from models.payments import PurchaseRow
@@ -59,11 +59,12 @@ def charge_due(tx: Session, subscription_id: str, period: int, now: datetime) ->
     """What to charge for that period; None: there is nothing to do any more.
 
     Each day's try has a key of its own, but an earlier one that did not fail is taken up again: it may have
-    charged the card.
+    charged the card. Raises Forbidden (SPENDING_FROZEN, SPENDING_CAP): it could not be paid with the tokens then.
     """
     row = tx.get(SubscriptionRow, subscription_id, populate_existing=True)
     if row is None or not _is_next(row, period, now):
         return None
+    ledger.check_allowed(tx, row.fan_id, row.price_tokens, now)
     keys = [f"{row.id}:{period}:{number}" for number in range(1, row.tries + 1)]
     begun = tx.scalar(
         select(PurchaseRow.idempotency_key)

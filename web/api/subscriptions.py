@@ -149,10 +149,12 @@ def _charge(call: Call[Subscribe]) -> None:
     def price(tx: Session) -> int:
         person = accounts.find_person(tx, user_id)
         assert person is not None  # signed in
-        return subscriptions.check_offer(
+        tokens = subscriptions.check_offer(
             tx, fan=person, creator_id=call.body.creator_id, now=call.now,
             max_price=call.body.max_price, min_minutes=call.body.min_minutes,
         ).price_tokens  # fmt: skip
+        ledger.check_allowed(tx, user_id, tokens, call.now)
+        return tokens
 
     with house.database.reading() as tx:
         tokens = price(tx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ def test_a_subscription_from_the_offer_to_its_end(
     # given
     address = f"/api/streaming/subscription-offer/{creator.user_id}"
     seen = client.get(address, headers=fan.headers()).json
+    renews_at = datetime.fromisoformat(seen.pop("renewsAt"))
     assert seen == {
         "creatorId": creator.user_id,
         "balance": 1_000,
@@ -88,6 +90,8 @@ def test_a_subscription_from_the_offer_to_its_end(
     # then
     assert answer.status_code == 201
     assert (answer.json["status"], answer.json["minutesLeft"]) == ("active", 20)
+    # The day of the next payment that was announced is the one that holds.
+    assert timedelta(0) <= datetime.fromisoformat(answer.json["periodEnd"]) - renews_at < timedelta(days=1)
     repeated = subscribe(client, fan, offered)
     assert (repeated.json, repeated.headers["Idempotent-Replayed"]) == (answer.json, "true")
     assert available(client, fan) == 700
@@ -121,6 +125,9 @@ def test_who_may_not_subscribe_and_how(
     assert changed.json["totalCost"] == 300
     assert code_of(subscribe(client, fan, offered | {"payWith": "gateway"})) == (402, "NO_SAVED_CARD")
     assert available(client, fan) == 1_000
+    # and no card is asked for what the fan's own limit would refuse afterwards
+    client.put(CAP, json={"dailyCapTokens": 299}, headers=fan.headers())
+    assert code_of(subscribe(client, fan, offered | {"payWith": "gateway"})) == (403, "SPENDING_CAP")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from patrons import active, found, patron_of, subscribe
+from patrons import active, found, freeze, patron_of, subscribe
 from sqlalchemy import select
 from stage import Stage
 
@@ -14,7 +14,7 @@ from models.errors import Unavailable
 from models.gateways.base import Order, Payment
 from models.gateways.sandbox import SandboxGateway
 from models.payments import PurchaseRow
-from models.services import payments, renewals, subscriptions
+from models.services import payments, renewals, spending, subscriptions
 from models.services.accounts import Person
 from workers.subscriptions import renew_subscription
 
@@ -156,3 +156,16 @@ def test_a_card_charged_too_late_leaves_its_tokens_to_the_fan(stage: Stage, gate
     payments.reconcile(stage.database, gateway, purchase, stage.now)
     assert stage.balances(fan)["wallet"] == PRICE
     stage.audit()
+
+
+@pytest.mark.parametrize("why", ["frozen", "cap"])
+def test_no_card_is_charged_for_what_could_not_be_paid_then(stage: Stage, gateway: Lossy, why: str) -> None:
+    fan, creator, subscription_id = subscribed(stage, gateway)
+    clock(stage)
+    if why == "frozen":
+        freeze(stage, fan)
+    else:
+        stage.run(lambda tx: spending.set_cap(tx, fan.user_id, PRICE - 1, stage.now))
+    assert work(stage, gateway, subscription_id) is False
+    assert (charged(stage, fan), active(stage, fan, creator)) == ([], False)
+    assert stage.told(fan, "SUBSCRIPTION_CHANGED")[-1]["status"] == "unpaid"
