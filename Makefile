@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove chaos bench bench-cut bench-forwarding docs clean install-run install-test
+.PHONY: help run test check unit demo prove chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,13 +37,16 @@ prove: install-test ## The long proofs: kills in the middle of sessions, more se
 chaos: install-test ## Real processes under load, kill -9 of each and of both servers, then the audit (SECONDS=, SEED=)
 	@$(PYTHON) -m chaos
 
-bench: bench-forwarding bench-cut ## Every benchmark
+bench: bench-forwarding bench-cut bench-ledger ## Every benchmark
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
 
 bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives
 	@$(PYTHON) -m bench.cut
+
+bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
+	@$(PYTHON) -m bench.ledger
 
 docs: install-test ## Write the generated parts of docs/ again
 	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs
