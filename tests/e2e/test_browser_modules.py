@@ -266,8 +266,8 @@ class TestCallBill:
                 const clock = { state, deliveredMs, paidMs: 600_000, pausedForMs };
                 const session = { ...same, role, minMinutes, includedMinutes, unlockPrice };
                 session.totalHeld = (10 - includedMinutes) * 7 + unlockPrice;
-                const { minutes, tokens, back } = endNow(session, clock);
-                return [minutes, tokens, back];
+                const { minutes, tokens, back, included } = endNow(session, clock);
+                return [minutes, tokens, back, included];
               });
             }""",
             cases,
@@ -296,7 +296,7 @@ def server_bill(
         commission_percent=20,
         minute_ms=60_000,
     )
-    return [bill.billed_minutes, bill.charged if role == "fan" else bill.earnings, bill.refunded]
+    return [bill.billed_minutes, bill.charged if role == "fan" else bill.earnings, bill.refunded, bill.included_used]
 
 
 class TestSFUClient:

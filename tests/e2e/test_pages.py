@@ -63,7 +63,7 @@ def test_the_whole_price_is_there_before_the_click(live_app: House, creator: Pro
     expect(dialog).to_contain_text("1,200 tokens")
     expect(dialog).to_contain_text("about $60.00")
     expect(dialog.locator("#terms .ends > div")).to_have_count(10)
-    expect(dialog).to_contain_text("The minimum, 500 tokens. The rest comes back.")
+    expect(dialog).to_contain_text("The minimum, 500 tokens ($25.00). The rest comes back.")
     # And so does the length of a minute, where it is not sixty seconds
     expect(dialog).to_contain_text("In this demo a minute lasts 20 s.")
     # And minutes below the minimum are answered with what is right
@@ -90,7 +90,7 @@ def test_a_changed_price_is_said_and_shown_before_anything_is_held(
     # Then nothing is held, and the dialog has the new price throughout
     expect(dialog.get_by_role("alert")).to_contain_text("The price is now 120 tokens per minute ($6.00).")
     expect(dialog).to_contain_text("600 tokens")
-    expect(dialog).to_contain_text("The minimum, 600 tokens.")
+    expect(dialog).to_contain_text("The minimum, 600 tokens ($30.00).")
     expect(fan.get_by_role("button", name="Cancel request", exact=True)).not_to_be_visible()
 
 

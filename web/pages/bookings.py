@@ -21,7 +21,7 @@ from web.auth import current_person, role_required
 from web.pages import blueprint, wording
 from web.pages.deps import database, settings
 
-SHOWN_AT_FIRST = 5
+SHOWN_AT_FIRST = 3
 
 _CLOSED = {
     ("fan", "fan"): "You cancelled",

@@ -112,5 +112,5 @@ def _nav(viewer: Viewer | None) -> list[NavItem]:
     elif viewer:
         entries += [("/wallet", "Wallet", "wallet"), ("/history", "Receipts", "list")]
     if viewer and "admin" in viewer.roles:
-        entries = [("/admin", "Operations", "swords"), *entries]
+        entries = [("/admin", "Operations", "shield"), *entries]
     return [NavItem(href, label, icon, request.path.startswith(href)) for href, label, icon in entries]

@@ -27,6 +27,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     request_id: str
     minutes: int
     total_cost: int
+    included_minutes: int
     remaining_ms: int
     status: str
     position: int | None
@@ -165,6 +166,7 @@ def _open_request(view: private_streams.RequestView) -> OpenRequest:
         request_id=view.request_id,
         minutes=view.minutes,
         total_cost=view.total_cost,
+        included_minutes=view.included_minutes,
         remaining_ms=view.remaining_ms,
         status=view.status,
         position=view.position,

@@ -104,7 +104,11 @@ def bill_words(view: sessions.SessionView | sessions.Receipt, person_id: str) ->
     minutes = wording.plural(view.billed_minutes, "minute")
     if person_id == view.creator_id:
         return f"You earned {wording.plural(view.earnings, 'token')} for {minutes}."
-    if not charged:
-        return f"You paid nothing. {wording.plural(view.refunded, 'token')} came back."
     back = f" {wording.plural(view.refunded, 'token')} came back." if view.refunded else ""
-    return f"You paid {wording.plural(charged, 'token')} for {minutes}.{back}"
+    used = wording.plural(view.included_used, "minute") if view.included_used else ""
+    if not charged and used:
+        return f"You paid no tokens: {used} of your subscription were used.{back}"
+    if not charged:
+        return f"You paid nothing.{back}"
+    included = f", {used} of them from your subscription" if used else ""
+    return f"You paid {wording.plural(charged, 'token')} for {minutes}{included}.{back}"

@@ -12,7 +12,7 @@ from flask import Response, render_template, request
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
-from models.services import offers, private_streams, sessions, streams
+from models.services import offers, private_streams, sessions, streams, subscriptions
 from models.services.accounts import Person
 from models.services.analytics import analytics
 from models.services.request_history import PastRequest, past_requests
@@ -79,6 +79,7 @@ def studio() -> str | Response:
         money = earnings_part(tx, person.user_id)
         how = analytics(tx, person.user_id, _days(), utc_now())
         options = offers.get_options(tx, person.user_id)
+        subscribers = subscriptions.subscriber_count(tx, person.user_id, utc_now())
     if part == "state":
         return Response(msgspec.json.encode(state), mimetype="application/json")
     if part == "requests":
@@ -92,6 +93,7 @@ def studio() -> str | Response:
         stream=state.stream,
         offer=state.offer,
         options=options,
+        subscribers=subscribers,
         past=past,
         commission_percent=state.commission_percent,
         minute_ms=timers().minute_ms,

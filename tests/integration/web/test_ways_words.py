@@ -98,5 +98,7 @@ def test_the_studio_shows_what_is_offered(client: FlaskClient, creator: Someone)
         identifier = re.search(rf'<label[^>]*for="([\w-]+)"[^>]*>{re.escape(label)}</label>', page)
         assert identifier, label
         assert f'id="{identifier.group(1)}"' in page
+        assert page.count(f'id="{identifier.group(1)}"') == 1, label  # or the label names another element
     assert re.search(r'id="unlock-price"[^>]*value="250"', page)
+    assert "0 subscribers" in page
     assert re.search(r'id="per-minute"[^>]* checked', page)

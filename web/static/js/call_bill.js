@@ -35,6 +35,7 @@
  * @property {number} minutes billed
  * @property {number} tokens paid by a fan, earned by a creator
  * @property {number} back tokens that the fan gets back
+ * @property {number} included minutes of the fan's subscription that are used up
  * @property {"nothing"|"minimum"|"started"|"whole"} rule
  */
 
@@ -65,7 +66,8 @@ export function endNow(session, clock) {
   // Who ends it by own wish has used the subscription first, and pays for having started at once.
   const own = rule === "minimum" || rule === "started";
   const cost = Math.max(0, minutes - session.includedMinutes) * ratePerMinute + (own ? session.unlockPrice : 0);
-  return { minutes, tokens: session.role === "fan" ? cost : earned(session, cost), back: totalHeld - cost, rule };
+  const included = own ? Math.min(minutes, session.includedMinutes) : 0;
+  return { minutes, tokens: session.role === "fan" ? cost : earned(session, cost), back: totalHeld - cost, included, rule };
 }
 
 /**

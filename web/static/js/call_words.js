@@ -19,9 +19,9 @@ const minutes = (count) => plural(count, "minute");
 export function endNowWords(session, now, meter) {
   const pause = meter.state === "paused" && now.rule === "whole" && session.role === "fan";
   const label = pause ? "If you end now, because of this pause" : "If you end now";
-  const comes = now.back ? `${tokens(now.back)} (${money(now.back)}) ${now.back === 1 ? "comes" : "come"} back.` : "Nothing comes back.";
+  const comes = comesBack(session, now);
   if (session.role === "creator") {
-    const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${tokens(now.back)} back.`;
+    const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${session.includedMinutes ? `${tokens(now.back)} and all included minutes` : tokens(now.back)} back.`;
     const title = now.tokens ? `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}` : "You earn nothing";
     return { label, title, words,
       short: now.tokens ? `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` : "End now: you earn nothing." };
@@ -32,13 +32,22 @@ export function endNowWords(session, now, meter) {
     started: `${clock(meter.deliveredMs)} delivered, rounded up.`,
     whole: "Whole minutes only.",
   }[now.rule];
-  const title = now.tokens ? `${minutes(now.minutes)}, ${tokens(now.tokens)}` : "Nothing";
-  return { label, title, words: `${why} ${comes}`, short: `End now: ${title.toLowerCase()}. ${comes.replace(/ \([^)]*\)/, "")}` };
+  const used = now.included ? `${minutes(now.included)} of your subscription` : "";
+  const title = now.tokens ? `${used ? `${used} and` : `${minutes(now.minutes)},`} ${tokens(now.tokens)}` : used || "Nothing";
+  return { label, title, words: `${why} ${comes}`, short: `End now: ${title === "Nothing" ? "nothing" : title}. ${comes.replace(/ \([^)]*\)/, "")}` };
+}
+
+/** What the fan has back of tokens and of included minutes. @param {Session} session @param {import("./call_bill.js").EndNow} now */
+function comesBack(session, now) {
+  const unused = session.includedMinutes - now.included;
+  const parts = [now.back && `${tokens(now.back)} (${money(now.back)})`, unused && `${formatTokens(unused)} included ${unused === 1 ? "minute" : "minutes"}`].filter(Boolean);
+  if (!parts.length) return "Nothing comes back.";
+  return `${parts.join(" and ")} ${parts.length === 1 && (now.back || unused) === 1 ? "comes" : "come"} back.`;
 }
 
 /** @param {Session} session */
 export function rateWords(session) {
-  const rate = `${formatTokens(session.ratePerMinute)} tokens per minute (${money(session.ratePerMinute)})`;
+  const rate = `${tokens(session.ratePerMinute)} per minute (${money(session.ratePerMinute)})`;
   return session.role === "fan" ? rate : `${rate}, ${100 - session.commissionPercent}% yours`;
 }
 
@@ -51,8 +60,11 @@ export function thirdRow(session, available) {
 
 /** @param {Session} session */
 export function aheadWords(session) {
-  const included = session.includedMinutes ? `, ${formatTokens(session.includedMinutes)} min included` : "";
-  return `${formatTokens(session.paidMinutes)} min, ${tokens(session.totalHeld)}${included}`;
+  const all = `${formatTokens(session.paidMinutes)} min`;
+  if (!session.includedMinutes) return `${all}, ${tokens(session.totalHeld)}`;
+  const whose = session.role === "fan" ? "your" : "the";
+  if (!session.totalHeld) return `${all}, all of ${whose} subscription`;
+  return `${all}: ${formatTokens(session.includedMinutes)} of ${whose} subscription, and ${tokens(session.totalHeld)}`;
 }
 
 /** @param {Session} session */

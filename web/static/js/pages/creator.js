@@ -126,9 +126,10 @@ function showOffer() {
     const place = root.querySelector(`[data-offer="${name}"]`);
     if (place) place.textContent = text;
   };
-  put("rate", formatTokens(page.ratePerMinute));
+  put("rate", plural(page.ratePerMinute, "token"));
   put("rate-money", money(page.ratePerMinute));
   put("minimum", `${plural(page.minMinutes, "minute")}, ${plural(page.minMinutes * page.ratePerMinute, "token")}`);
+  put("minimum-money", money(page.minMinutes * page.ratePerMinute));
 }
 
 function wireAsking() {
@@ -166,6 +167,7 @@ function wireAsking() {
     });
   }
   events.on("BALANCE_CHANGED", () => waiting?.look());
+  events.on("PRIVATE_UNLOCK_RETURNED", (message) => waiting?.unlockReturned(message.requestId));
   if (page.request) wait(page.request);
   else if (page.state === "live") openFromAddress();
 }

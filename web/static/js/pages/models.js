@@ -85,7 +85,8 @@ function followEnd(sessionId) {
     const minutes = plural(view.billedMinutes, "minute");
     const back = view.refunded ? ` ${plural(view.refunded, "token")} came back.` : "";
     if (view.creatorId === userId) place.textContent = `You earned ${plural(view.earnings, "token")} for ${minutes}.`;
-    else place.textContent = charged ? `You paid ${plural(charged, "token")} for ${minutes}.${back}` : `You paid nothing.${back}`;
+    else if (charged) place.textContent = `You paid ${plural(charged, "token")} for ${minutes}${view.includedUsed ? `, ${plural(view.includedUsed, "minute")} of them from your subscription` : ""}.${back}`;
+    else place.textContent = `${view.includedUsed ? `You paid no tokens: ${plural(view.includedUsed, "minute")} of your subscription were used.` : "You paid nothing."}${back}`;
   };
   const quietly = () => fetchBill().catch((error) => console.warn("bill not fetched", error));
   events.on("SESSION_CHANGED", quietly);

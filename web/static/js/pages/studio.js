@@ -1,6 +1,8 @@
 /**
  * /studio: tabs, and who hears which message of the feed. The work is done in studio_live, _requests, _settings.
  */
+import { api } from "../api.js";
+import { plural } from "../ui.js";
 import { events, localTimes } from "./common.js";
 import { StudioLive, showOffer } from "./studio_live.js";
 import { RequestsPanel } from "./studio_requests.js";
@@ -60,6 +62,14 @@ events.on("SESSION_CHANGED", (message) => {
   // A call that begins by itself is found on the Live tab when it is over.
   if (message.status === "connecting") choose(tabs[0]);
   live.sessionChanged(message);
+});
+events.on("SUBSCRIPTION_CHANGED", async () => {
+  try {
+    const { count } = await api.get("/api/streaming/subscribers");
+    document.getElementById("subscriber-count").textContent = plural(count, "subscriber");
+  } catch (error) {
+    console.warn("subscribers_not_read", error.code);
+  }
 });
 // The stream that was made for a booking ends with it.
 events.on("STREAM_ENDED", (message) => {

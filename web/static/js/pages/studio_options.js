@@ -73,7 +73,7 @@ export class OptionsFields {
   }
 }
 
-const priced = (value, none) => (value === null ? `Empty: ${none}` : Number.isNaN(value) ? "" : `${plural(value, "token")} are ${about(value)} for the fan.`);
+const priced = (value, none) => (value === null ? `Empty: ${none}` : Number.isNaN(value) ? "" : `${plural(value, "token")} ${value === 1 ? "is" : "are"} ${about(value)} for the fan.`);
 
 /** A whole number, or NaN for anything else. */
 const whole = (text) => (/^\d+$/.test(text.trim()) ? Number(text) : NaN);

@@ -13,7 +13,10 @@ const TICK_MS = 250;
  * @property {string} requestId
  * @property {{handle: string, avatarUrl: string|null, subscriber?: boolean, isMock?: boolean}} fan
  * @property {number} minutes
- * @property {number} totalCost
+ * @property {number} totalCost held, the unlock price too, which an answer by hand sets free
+ * @property {number} unlockPrice
+ * @property {number} includedMinutes of the fan's subscription, which has paid for them
+ * @property {string} paymentMode
  * @property {number} earnings
  * @property {string} status "pending" can be accepted; "queued" waits
  * @property {number} position
@@ -21,6 +24,12 @@ const TICK_MS = 250;
  * @property {string} createdAt
  * @property {string} expiresAt
  */
+
+/** How long it is, what of it the subscription has paid, and whether it may go on. @param {Request} request */
+function lengthWords({ minutes, includedMinutes, paymentMode }) {
+  const included = includedMinutes ? `, ${formatTokens(includedMinutes)} of the subscription` : "";
+  return `${plural(minutes, "minute")}${included}${paymentMode === "per_minute" ? ", then minute by minute" : ""}`;
+}
 
 export class RequestsPanel {
   /** @type {(answer: {sessionId: string}) => void} */
@@ -131,7 +140,7 @@ export class RequestsPanel {
     const list = document.getElementById("queue-list");
     const held = list.contains(document.activeElement);
     list.replaceChildren(...queued.map((request) => this.#queueRow(request)));
-    document.getElementById("queue").hidden = !queued.length;
+    document.getElementById("requests-queue").hidden = !queued.length;
     document.getElementById("queue-count").textContent = String(queued.length);
     this.#count(this.#rows.size);
     if (held) document.getElementById("queue-h").focus();
@@ -172,18 +181,21 @@ export class RequestsPanel {
     const decline = make("button", { class: "btn grow", type: "button", "aria-describedby": id }, "Decline");
     accept.addEventListener("click", () => this.#answer(request, accept, "accept"));
     decline.addEventListener("click", () => this.#answer(request, decline, "decline"));
-    const share = request.totalCost ? Math.round((100 * request.earnings) / request.totalCost) : 0;
+    const pays = request.totalCost - request.unlockPrice;
+    const share = pays ? Math.round((100 * request.earnings) / pays) : 0;
     const element = make("li", { class: "request" },
       make("div", { class: "row row--top" }, avatar(fan.handle, fan.handle, fan.avatarUrl),
         make("div", { class: "grow" },
           make("h3", { class: "text-m", id }, fan.handle, " ",
             fan.subscriber && make("span", { class: "pill pill--good" }, "Subscriber"),
             fan.isMock && make("span", { class: "pill pill--info" }, "Demo")),
-          make("p", { class: "small muted" }, plural(request.minutes, "minute"))), ring),
+          make("p", { class: "small muted" }, lengthWords(request))), ring),
       make("p", { class: "request__earn" }, "You earn ",
-        make("span", { class: "amount" }, make("b", {}, formatTokens(request.earnings)), " tokens ",
-          make("span", { class: "amount__money" }, about(request.earnings))), make("br"),
-        make("span", { class: "small faint" }, `if ${request.minutes === 1 ? "the whole minute is" : `all ${request.minutes} minutes are`} used · ${share}% of ${formatTokens(request.totalCost)}`)),
+        make("span", { class: "amount" }, make("b", {}, formatTokens(request.earnings)), request.earnings === 1 ? " token " : " tokens ",
+          pays && make("span", { class: "amount__money" }, about(request.earnings))), make("br"),
+        make("span", { class: "small faint" }, pays
+          ? `if ${request.minutes === 1 ? "the whole minute is" : `all ${request.minutes} minutes are`} used · ${share}% of ${formatTokens(pays)}`
+          : "the subscription has paid for it")),
       make("div", { class: "row gap-2" }, accept, decline));
     // Our clock may be wrong: what counts is how long the request has, from when we first saw it new.
     const whole = Date.parse(request.expiresAt) - Date.parse(request.createdAt);

@@ -2,7 +2,7 @@
  * The studio's Settings tab: what a private stream costs, checked while typing, saved over REST.
  */
 import { api } from "../api.js";
-import { about, announce, busy, formatTokens, money, plural, toast } from "../ui.js";
+import { about, announce, busy, money, plural, toast } from "../ui.js";
 import { OptionsFields } from "./studio_options.js";
 
 /** @typedef {{enabled: boolean, ratePerMinute: number, minMinutes: number, autoAccept: string}} Offer */
@@ -53,14 +53,15 @@ export class SettingsForm {
     const commission = Math.floor((pays * this.#commissionPercent) / 100);
     const earns = pays - commission;
     put("rate", plural(offer.ratePerMinute, "token"));
+    put("rate-is", offer.ratePerMinute === 1 ? "is" : "are");
     put("rate-money", about(offer.ratePerMinute));
     put("minimum", `${offer.minMinutes} min`);
-    put("pays", formatTokens(pays));
+    put("pays", plural(pays, "token"));
     put("pays-money", money(pays));
     put("commission", plural(commission, "token"));
-    put("earns", formatTokens(earns));
+    put("earns", plural(earns, "token"));
     put("earns-money", money(earns));
-    const price = `${formatTokens(offer.ratePerMinute)} tokens per minute (${money(offer.ratePerMinute)}), at least ${plural(offer.minMinutes, "minute")}.`;
+    const price = `${plural(offer.ratePerMinute, "token")} per minute (${money(offer.ratePerMinute)}), at least ${plural(offer.minMinutes, "minute")}.`;
     put("fans-see", offer.enabled ? price : "No button. Your price stays hidden.");
     document.querySelector('[data-sum="button"]').hidden = !offer.enabled;
     return optionsFit;

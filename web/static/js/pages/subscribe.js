@@ -8,19 +8,9 @@ import { about, announce, busy, closeDialog, formatPrice, formatTokens, icon, ma
 import { events, localTimes, onBalance, refreshBalance } from "./common.js";
 
 /** @typedef {{creatorId: string, handle: string, displayName: string}} Whom */
-/** @typedef {{priceTokens?: number, includedMinutes?: number, discountPercent?: number, balance: number, cardPriceMinor?: number, currency?: string, subscription?: {subscriptionId: string, periodEnd: string}}} Offer */
+/** @typedef {{priceTokens?: number, includedMinutes?: number, discountPercent?: number, balance: number, cardPriceMinor?: number, currency?: string, renewsAt?: string, subscription?: {subscriptionId: string, periodEnd: string}}} Offer */
 
 const day = (/** @type {Date} */ date) => date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
-
-/** A month later, as models/months.py has it: the last day where the month has no such day. @param {Date} from */
-function monthAfter(from) {
-  const after = new Date(from);
-  after.setUTCDate(1);
-  after.setUTCMonth(after.getUTCMonth() + 1);
-  const last = new Date(Date.UTC(after.getUTCFullYear(), after.getUTCMonth() + 1, 0)).getUTCDate();
-  after.setUTCDate(Math.min(from.getUTCDate(), last));
-  return after;
-}
 
 /** The server's buttons wait for their script. @param {Element | null} place */
 function enable(place) {
@@ -118,7 +108,7 @@ export class Subscription {
     this.put("price", byCard ? charge : formatTokens(price));
     this.put("unit", byCard ? "" : price === 1 ? "token" : "tokens");
     this.put("money", byCard ? `by card, for ${plural(price, "token")}` : about(price));
-    this.put("next", day(monthAfter(new Date())));
+    this.put("next", this.offer.renewsAt ? day(new Date(this.offer.renewsAt)) : "");
     this.put("balance", plural(balance, "token"));
     this.put("after", short ? "" : plural(balance - price, "token"));
     this.put("missing", short ? `${plural(price - balance, "token")}, ${about(price - balance)}` : "");

@@ -15,7 +15,14 @@ const LOOK_EVERY_MS = 4_000;
 const WAIT_MINUTES = 30;
 
 /** @typedef {"pending" | "queued" | "turn"} Mode */
-/** @typedef {{requestId: string, minutes: number, totalCost: number, remainingMs: number, status?: string, position?: number | null, turn?: boolean}} OpenRequest */
+/** @typedef {{requestId: string, minutes: number, totalCost: number, remainingMs: number, includedMinutes?: number, status?: string, position?: number | null, turn?: boolean}} OpenRequest */
+
+/** What is held, tokens and minutes of a subscription, and what becomes of it. @param {OpenRequest} request @param {string} one @param {string} many */
+function heldWords({ totalCost, includedMinutes = 0 }, one, many) {
+  const parts = [totalCost && plural(totalCost, "token"), includedMinutes && plural(includedMinutes, "included minute")].filter(Boolean);
+  if (!parts.length) return "";
+  return `${parts.join(" and ")} ${parts.length === 1 && (totalCost || includedMinutes) === 1 ? one : many}.`;
+}
 
 export class Waiting {
   /** It is over without a call here. @type {(words: string, kind: "good" | "info", callHref?: string) => void} */
@@ -49,12 +56,30 @@ export class Waiting {
     this.lookedAt = performance.now();
     this.mode = "";
     this.put("minutes", plural(request.minutes, "minute"));
-    this.put("total", formatTokens(request.totalCost));
-    this.put("money", about(request.totalCost));
+    this.showHeld();
     window.clearInterval(this.timer);
     this.timer = window.setInterval(() => this.tick(), TICK_MS);
     this.follow(request);
-    announce(`${this.section.querySelector("#wait-h")?.textContent}. ${plural(request.totalCost, "token")} are held, not spent.`);
+    announce(`${this.section.querySelector("#wait-h")?.textContent}. ${heldWords(request, "is held, not spent", "are held, not spent")}`);
+  }
+
+  /** @private */
+  showHeld() {
+    if (!this.request) return;
+    const { totalCost, includedMinutes = 0 } = this.request;
+    this.put("total", formatTokens(totalCost));
+    this.put("unit", totalCost === 1 ? "token" : "tokens");
+    this.put("money", about(totalCost));
+    this.put("included", plural(includedMinutes, "minute"));
+    this.row("total", totalCost > 0 || !includedMinutes);
+    this.row("included", includedMinutes > 0);
+  }
+
+  /** It could not start at once: the server knows what is still held. @param {string} requestId */
+  async unlockReturned(requestId) {
+    if (this.request?.requestId !== requestId) return;
+    this.asking = false;
+    await this.look();
   }
 
   /** Ask the server what became of the request; called on messages that may concern it. */
@@ -74,10 +99,14 @@ export class Waiting {
 
   /**
    * What the request waits for now. `remainingMs` is the server's, for clocks differ.
-   * @param {{status?: string, position?: number | null, turn?: boolean, remainingMs: number}} view
+   * @param {{status?: string, position?: number | null, turn?: boolean, remainingMs: number, totalCost?: number}} view
    */
   follow(view) {
     if (!this.request) return;
+    if (view.totalCost !== undefined && view.totalCost !== this.request.totalCost) {
+      this.request.totalCost = view.totalCost;
+      this.showHeld();
+    }
     /** @type {Mode} */
     const mode = view.status !== "queued" ? "pending" : view.turn ? "turn" : "queued";
     this.deadline = performance.now() + view.remainingMs;
@@ -104,9 +133,9 @@ export class Waiting {
   /** The words of the mode. @private */
   show() {
     const words = {
-      pending: [`Waiting for ${this.name}`, "If there is no answer, your tokens come back by themselves.", "to answer"],
-      queued: [this.place === 1 ? "You are next" : `You are number ${this.place} in the queue`, `${this.name} is in a private stream or answers others first. When it is your turn you confirm again, at the same price. After ${WAIT_MINUTES} minutes your tokens come back.`, "in the queue"],
-      turn: ["It is your turn", `${this.name} is free now. Confirm, or the next one has the turn and your tokens come back.`, "to confirm"],
+      pending: [`Waiting for ${this.name}`, "If there is no answer, all of it comes back by itself.", "to answer"],
+      queued: [this.place === 1 ? "You are next" : `You are number ${this.place} in the queue`, `${this.name} is in a private stream or answers others first. When it is your turn you confirm again, at the same price. After ${WAIT_MINUTES} minutes all of it comes back.`, "in the queue"],
+      turn: ["It is your turn", `${this.name} is free now. Confirm, or the next one has the turn and all of it comes back to you.`, "to confirm"],
     }[this.mode || "pending"];
     ["#wait-h", "#wait-words", "#answer-label"].forEach((place, at) => {
       const element = this.section.querySelector(place);
@@ -173,7 +202,7 @@ export class Waiting {
 
   /** @private @param {string} what */
   over(what) {
-    const back = this.request ? ` ${plural(this.request.totalCost, "token")} came back.` : "";
+    const back = this.request ? ` ${heldWords(this.request, "came back", "came back")}` : "";
     this.stop();
     this.onOver(`${what}${back}`, "info");
   }
@@ -214,6 +243,12 @@ export class Waiting {
       await this.look(); // most likely it was answered in the same instant
       if (this.request) toast(/** @type {Error} */ (error).message, { kind: "bad" });
     }
+  }
+
+  /** @private @param {string} name @param {boolean} shown */
+  row(name, shown) {
+    const row = /** @type {HTMLElement | null} */ (this.section.querySelector(`[data-wait-row="${name}"]`));
+    if (row) row.hidden = !shown;
   }
 
   /** @private @param {string} name @param {string} text */
