@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from models import idempotency, ledger
 from models.errors import Conflict, Unavailable
 from models.idempotency import StoredResponse
+from models.months import next_month
 from models.services import accounts, payments, purchases, subscriptions
 from models.services.subscriptions import PaidBy, SubscriptionView
 from web import limits
@@ -44,6 +46,8 @@ class OfferAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     discount_percent: int = 0
     card_price_minor: int | None = None
     currency: str = ""
+    renews_at: datetime | None = None
+    """When the next month is paid, for who subscribes this instant; left out where nothing is offered."""
     subscription: SubscriptionView | None = None
 
 
@@ -75,6 +79,7 @@ def subscription_offer(tx: Session, call: Call[Nothing]) -> OfferAnswer:
         discount_percent=offer.discount_percent if offer else 0,
         card_price_minor=_card_price(offer.price_tokens) if offer and by_card else None,
         currency=call.house.settings.currency if by_card else "",
+        renews_at=next_month(call.now, call.now) if offer else None,
         subscription=subscriptions.between(tx, person_id, creator_id, call.now),
     )
 
