@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ prove: install-test ## The long proofs: kills in the middle of sessions, more se
 
 chaos: install-test ## Real processes under load, kill -9 of each and of both servers, then the audit (SECONDS=, SEED=)
 	@$(PYTHON) -m chaos
+
+simulate: install-test ## The whole money path on one virtual clock, with crashes (SEED=, SESSIONS=, BUG=)
+	@$(PYTHON) -m simulation --seed $${SEED:-1} --sessions $${SESSIONS:-1000} $${BUG:+--bug $$BUG}
 
 bench: bench-forwarding bench-cut bench-ledger ## Every benchmark
 

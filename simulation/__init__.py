@@ -1,4 +1,4 @@
-"""A deterministic simulation of the whole money path: people, gateway, queues, media and crashes on one seeded clock.
+"""A deterministic simulation of the whole money path: people, gateway, queue, media, crashes on one seeded clock.
 
 The services, the workers' functions, the relay, the meter and the database are the real ones; what is outside
 of them (people, network, processes, the payment provider) is played from one seed. ``python -m simulation``

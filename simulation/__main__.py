@@ -54,10 +54,9 @@ def words(result: Result) -> str:
     """A run in a few lines."""
     return "\n".join(
         (
-            f"seed {result.seed}: {result.sessions} sessions in {result.seconds:.1f} s"
-            f" ({result.per_minute:,.0f} a minute,"
-            f" {result.per_cpu_minute:,.0f} of one processor), {result.steps} steps, {result.audits} audits,"
-            f" {result.virtual_days:.0f} virtual days",
+            f"seed {result.seed}: {result.sessions} sessions in {result.seconds:.1f} s",
+            f"  {result.per_minute:,.0f} a minute, {result.per_cpu_minute:,.0f} a minute of one processor",
+            f"  {result.steps} steps, {result.audits} audits, {result.virtual_days:.0f} virtual days",
             f"  ends: {_counts(result.rows)}",
             f"  transfers: {_counts(result.transfers)}",
             f"  crashes: {_counts(result.crashes)}; network: {_counts(result.network)}",

@@ -30,14 +30,15 @@ class Afterwards:
     def open_time(self, creator: Creator) -> None:
         """A creator opens a time a few minutes ahead; a fan may take it."""
         far = self.random.random() < 0.4
-        ahead = timedelta(seconds=self.random.randrange(4_000, 200_000) if far else self.random.randrange(310, 700))
+        seconds = self.random.randrange(4_000, 200_000) if far else self.random.randrange(310, 700)
+        ahead = timedelta(seconds=seconds)
         slot = bookings.NewSlot(starts_at=self.timeline.utc() + ahead, minutes=self.random.choice((1, 1, 2, 3)))
         minute_ms = self.house.settings.minute_ms
-        answer = self.house.call(
-            creator.user_id,
-            "open_slot",
-            lambda tx, now: bookings.open_slots(tx, creator.person, [slot], now=now, minute_ms=minute_ms)[-1].slot_id,
-        )
+
+        def open_it(tx: Any, now: Any) -> str:
+            return bookings.open_slots(tx, creator.person, [slot], now=now, minute_ms=minute_ms)[-1].slot_id
+
+        answer = self.house.call(creator.user_id, "open_slot", open_it)
         if not answer.ok:
             return
         for fan in self.random.sample(list(self.world.fans.values()), self.random.choice((1, 1, 2))):
@@ -48,9 +49,11 @@ class Afterwards:
         answer = self.house.call(
             fan.user_id,
             "book",
-            lambda tx, now: bookings.book(
-                tx, fan.person, slot_id, now=now, settings=self.house.settings, cause_id=f"cause-{slot_id}"
-            ).booking_id,
+            lambda tx, now: (
+                bookings.book(
+                    tx, fan.person, slot_id, now=now, settings=self.house.settings, cause_id=f"cause-{slot_id}"
+                ).booking_id
+            ),
             key=f"book-{slot_id}",
         )
         if answer.ok and answer.value and self.random.random() < 0.4:
@@ -77,7 +80,8 @@ class Afterwards:
             delay = self.random.randrange(10_000, 3 * DAY_MS)
             self.timeline.after(delay, lambda: self._complain(session_id, by))
         elif dice < 0.10:
-            delay = self.random.choice((self.random.randrange(60_000, HOUR_MS), self.random.randrange(40 * DAY_MS)))
+            soon, late = self.random.randrange(60_000, HOUR_MS), self.random.randrange(40 * DAY_MS)
+            delay = self.random.choice((soon, late))
             by = session["creator_id"]
             self.timeline.after(delay, lambda: self._refund(session_id, by))
 
@@ -85,7 +89,9 @@ class Afterwards:
         answer = self.house.call(
             by,
             "complain",
-            lambda tx, now: complaints.complain(tx, session_id, by_id=by, reason="Nothing to see.", now=now).complaint_id,
+            lambda tx, now: (
+                complaints.complain(tx, session_id, by_id=by, reason="Nothing to see.", now=now).complaint_id
+            ),
         )
         if answer.ok:
             delay = self.random.randrange(HOUR_MS, 40 * DAY_MS)
@@ -97,15 +103,17 @@ class Afterwards:
             self.house.call(
                 "admin",
                 "decide",
-                lambda tx, now: complaints.decide(
-                    tx,
-                    complaint_id,
-                    admin_id=self.world.admin_id,
-                    refund_tokens=tokens,
-                    reason="It was looked at.",
-                    cause_id=complaint_id,
-                    now=now,
-                ).complaint_id,
+                lambda tx, now: (
+                    complaints.decide(
+                        tx,
+                        complaint_id,
+                        admin_id=self.world.admin_id,
+                        refund_tokens=tokens,
+                        reason="It was looked at.",
+                        cause_id=complaint_id,
+                        now=now,
+                    ).complaint_id
+                ),
             )
 
     def _refund(self, session_id: str, by: str) -> None:
@@ -114,17 +122,19 @@ class Afterwards:
             self.house.call(
                 by,
                 "give_back",
-                lambda tx, now: refunds.give(
-                    tx,
-                    session_id,
-                    by_id=by,
-                    side="creator",
-                    tokens=tokens,
-                    reason="It was not my day.",
-                    key=key,
-                    cause_id=key,
-                    now=now,
-                ).tokens,
+                lambda tx, now: (
+                    refunds.give(
+                        tx,
+                        session_id,
+                        by_id=by,
+                        side="creator",
+                        tokens=tokens,
+                        reason="It was not my day.",
+                        key=key,
+                        cause_id=key,
+                        now=now,
+                    ).tokens
+                ),
             )
 
     # --- money --------------------------------------------------------------------------------------
@@ -141,14 +151,16 @@ class Afterwards:
             self.house.call(
                 fan.user_id,
                 "unused",
-                lambda tx, now: purchase_refunds.request(
-                    tx,
-                    user_id=fan.user_id,
-                    purchase_id=purchase_id,
-                    tokens=tokens,
-                    cause_id=f"cause-{purchase_id}",
-                    now=now,
-                ).refund_id,
+                lambda tx, now: (
+                    purchase_refunds.request(
+                        tx,
+                        user_id=fan.user_id,
+                        purchase_id=purchase_id,
+                        tokens=tokens,
+                        cause_id=f"cause-{purchase_id}",
+                        now=now,
+                    ).refund_id
+                ),
             )
 
     def pay_day(self) -> None:

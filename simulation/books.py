@@ -196,7 +196,9 @@ class Books:
             uses[reference].append((use[0], use[1], use[2], use[3]))
         for reference, fan_id, creator_id, status, *amounts in found:
             amount, earnings, commission, recovered, refunded, pending, promo = amounts
-            held, spent, back = (sum(use[place] for use in uses[reference]) for place in (1, 2, 3))
+            found_uses = uses[reference]
+            held = sum(use[1] for use in found_uses)
+            spent, back = sum(use[2] for use in found_uses), sum(use[3] for use in found_uses)
             name = f"hold {reference}"
             require(amount == held, f"{name} holds {amount}, its lots {held}")
             paid = earnings + commission - refunded
@@ -225,7 +227,8 @@ class Books:
         for id_, owner, source, origin, tokens, free, reversed_, withdrawn, bad_at, used in found:
             accounted = free + reversed_ + withdrawn + used
             require(tokens == accounted, f"lot {id_} of {tokens} tokens accounts for {accounted}")
-            require(source != "promo" or (origin == "promo" and reversed_ + withdrawn == 0), f"gift {id_} paid out")
+            stays = origin == "promo" and reversed_ + withdrawn == 0
+            require(source != "promo" or stays, f"gift {id_} left the house")
             require(bad_at is not None or reversed_ == 0, f"lot {id_} is good, and {reversed_} were taken back")
             (self.bad_lots.discard if bad_at is None else self.bad_lots.add)(id_)
             self._free_of[owner] += free - self._free.get(id_, 0)

@@ -12,9 +12,28 @@ from typing import Any
 
 from media import budget
 from models import clearing, holds, inbox, ledger, lots, pricing, settlement
+from models.messages import codec
+from models.payments import GatewayEventRow
 from models.postings import About, account_id, post
-from models.services import acceptance, bookings, closing, extending, media_facts, offers, queueing, settling
-from models.services import payouts, private_streams, receipt_chain, subscriptions, webhooks
+from models.requests import RequestRow
+from models.services import (
+    acceptance,
+    bookings,
+    closing,
+    extending,
+    media_facts,
+    offers,
+    payments,
+    payouts,
+    private_streams,
+    purchases,
+    queueing,
+    receipt_chain,
+    sessions,
+    settling,
+    subscriptions,
+    webhooks,
+)
 from models.services.purchases import find_purchase
 from models.sessions import SessionRow
 from workers import broker, events, relay
@@ -110,7 +129,7 @@ def late_report_settles_again(patches: Patches) -> None:
         return settles
 
     patches.replace(media_facts, "_call_ended", make)
-    patches.replace(inbox, "first_time", lambda first: lambda tx, message_id, now: first(tx, message_id, now) or True)
+    patches.replace(inbox, "first_time", lambda first: lambda *about: first(*about) or True)
 
 
 @bug("What was bought is billed, whether media had acknowledged it or not.")
@@ -154,8 +173,6 @@ def no_wait_for_the_final_report(patches: Patches) -> None:
             return command
 
         return impatient
-
-    from models.services import sessions
 
     patches.replace(sessions, "want_end", make)
 
@@ -334,7 +351,7 @@ def webhook_credits_again(patches: Patches) -> None:
 
 
 def _credit(tx: Any, name: str, event_id: str, now: Any) -> None:
-    event = tx.get(webhooks.GatewayEventRow, (name, event_id))
+    event = tx.get(GatewayEventRow, (name, event_id))
     row = find_purchase(tx, event.reference)
     if row is not None and row.status == "succeeded":
         entries = {account_id("gateway", name): -row.tokens, account_id("wallet", row.user_id): row.tokens}
@@ -343,8 +360,6 @@ def _credit(tx: Any, name: str, event_id: str, now: Any) -> None:
 
 @bug("Tokens are credited before the gateway was asked.")
 def credit_before_the_charge(patches: Patches) -> None:
-    from models.services import payments, purchases
-
     def make(begin: Any) -> Any:
         def trusting(tx: Any, *args: Any, **more: Any) -> Any:
             order, purchase = begin(tx, *args, **more)
@@ -400,10 +415,10 @@ def lost_retry(patches: Patches) -> None:
 def acknowledged_before_done(patches: Patches) -> None:
     def make(_on_media_event: Any) -> Any:
         def early(db: Any, body: str, now: Any) -> bool:
-            event = events.codec.decode_event(body)
+            event = codec.decode_event(body)
             if not db.run(lambda tx: inbox.first_time(tx, event.message_id, now)):
                 return False
-            db.run(lambda tx: events.sessions.on_event(tx, event, now))
+            db.run(lambda tx: sessions.on_event(tx, event, now))
             return True
 
         return early
@@ -448,7 +463,7 @@ def accepted_after_expiry(patches: Patches) -> None:
 
 def _timeless(acceptable: Any) -> Any:
     def early(tx: Any, request_id: str, creator_id: str, now: Any) -> Any:
-        request = tx.get(acceptance.RequestRow, request_id)
+        request = tx.get(RequestRow, request_id)
         return acceptable(tx, request_id, creator_id, min(now, request.created_at) if request else now)
 
     return early

@@ -52,10 +52,7 @@ def _triggers(table: str, word: str, column: str, sqlite: bool) -> tuple[str, ..
         )
     return (
         f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {note} RETURN NULL; END $$",
-        (
-            f"CREATE TRIGGER {name} AFTER INSERT OR UPDATE ON {table}"
-            f" FOR EACH ROW EXECUTE FUNCTION {name}()"
-        ),
+        (f"CREATE TRIGGER {name} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()"),
     )
 
 

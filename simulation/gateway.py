@@ -111,7 +111,8 @@ class SimulatedGateway:
     def charge_saved(self, order: Order) -> Payment:
         """See PaymentGateway."""
         self._line()
-        cards = [charge.card for charge in self.charges.values() if charge.saved and charge.buyer_id == order.buyer_id]
+        mine = (charge for charge in self.charges.values() if charge.buyer_id == order.buyer_id)
+        cards = [charge.card for charge in mine if charge.saved]
         if not cards:
             raise NotFound("No saved card.")
         charge = self._charge(order, "fails" if cards[-1] == "fails-later" else "succeeds")
@@ -164,7 +165,8 @@ class SimulatedGateway:
             status: Literal["pending", "paid", "failed"] = (
                 "paid" if dice < 0.6 else "pending" if dice < 0.85 else "failed"
             )
-            result = PayoutResult(reference=f"out_{key}", status=status, detail="" if status != "failed" else "closed")
+            detail = "closed" if status == "failed" else ""
+            result = PayoutResult(reference=f"out_{key}", status=status, detail=detail)
             known = self.payouts[key] = _Payout(amount_minor, result)
             if status == "pending":
                 self._timeline.after(self._timeline.random.randrange(DAY_MS), lambda: self._decide_payout(key))

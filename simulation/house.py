@@ -212,7 +212,8 @@ class House:
         )
         for number, message_id in rows:
             self._marked = number
-            require(message_id in self.broker.published, f"message {message_id} is marked, and was never published")
+            published = message_id in self.broker.published
+            require(published, f"message {message_id} is marked, and was never published")
 
     def audit(self) -> None:
         """The house's own audit over everything."""
@@ -236,7 +237,8 @@ class House:
         if isinstance(event_, events.NodeReady):
             self.present_boot = event_.boot_id
         what = name if event_ is None else type(event_).__name__
-        self.trace.append((self.timeline.now_ms, f"worker {what}", args[0][:60] if event_ is None else str(truth or "")))
+        about = args[0][:60] if event_ is None else str(truth or "")
+        self.trace.append((self.timeline.now_ms, f"worker {what}", about))
         before, self.invariants.context = self.invariants.context, context
         try:
             yield
@@ -290,7 +292,7 @@ def told(house: House) -> Iterator[None]:
     def defect(word: str, **values: object) -> None:
         raise Violation(f"{word} {values}")
 
-    log.event, log.failure = note, defect  # type: ignore[assignment]
+    log.event, log.failure = note, defect
     try:
         yield
     finally:

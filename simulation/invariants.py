@@ -19,8 +19,6 @@ from simulation.eye import Eye
 from simulation.truth import MINUTE_MS, Truth, Wish, expected_bill, expected_row, require
 
 SETTLE_MS = 60_000
-OPEN_MS = 30_000
-# The clock looks a little ahead for sessions whose command may still wait; docs of services.sessions.
 NEVER_CHANGES = (
     "request_id",
     "fan_id",
@@ -75,6 +73,7 @@ REQUEST_COLUMNS = (
     "turn_at",
     "expires_at",
 )
+MAY_CHANGE = ("status", "close_reason", "accepted_by", "turn_at", "expires_at", "unlock_price", "total_cost")
 BOOKING_COLUMNS = ("id", "request_id", "fan_id", "creator_id", "status", "total_cost", "starts_at")
 _NEXT = {
     "connecting": ("live", "paused", "settling", "ended"),
@@ -155,9 +154,8 @@ class Invariants:
                 self._price_is_right(new)
                 self.asked(new)
         else:
-            may_drop = ("status", "close_reason", "accepted_by", "turn_at", "expires_at", "unlock_price", "total_cost")
-            same = [name for name in new if name not in may_drop and new[name] != old[name]]
-            require(not same, f"request {id_} changed {same}")
+            changed = [name for name in new if name not in MAY_CHANGE and new[name] != old[name]]
+            require(not changed, f"request {id_} changed {changed}")
             dropped = old["unlock_price"] - new["unlock_price"]
             require(old["total_cost"] - new["total_cost"] == dropped, f"request {id_} changed its price")
             moved = old["status"] == new["status"] or old["status"] in _OPEN
@@ -281,7 +279,8 @@ class Invariants:
         require(new["acknowledged_ms"] <= new["paid_ms"], f"session {id_}: acknowledged beyond what is paid")
         heard, paid = truth.heard_ms, truth.heard_paid_ms
         require(new["delivered_ms"] <= heard, f"session {id_}: {new['delivered_ms']} ms, media said {heard}")
-        require(new["acknowledged_ms"] <= paid, f"session {id_}: {new['acknowledged_ms']} ms acknowledged of {paid}")
+        acknowledged = new["acknowledged_ms"]
+        require(acknowledged <= paid, f"session {id_}: {acknowledged} ms are acknowledged of {paid}")
         require(new["delivered_ms"] <= new["paid_ms"], f"session {id_}: delivered beyond what is paid")
         truth.granted_ms = new["paid_ms"]
         require(new["paid_ms"] == new["paid_minutes"] * new["minute_ms"], f"session {id_}: paid time does not fit")
@@ -291,7 +290,8 @@ class Invariants:
         wish = self.context.wish or Wish(None)
         truth.wish, truth.settling_since = wish, self._timeline.now_ms
         said = session["end_cause"]
-        require(said == wish.cause, f"session {session['id']} ends by {said}; {self.context.who} wished {wish.cause}")
+        name = f"session {session['id']}"
+        require(said == wish.cause, f"{name} ends by {said}; {self.context.who} wished {wish.cause}")
 
     def _judge(self, row: dict[str, Any]) -> None:
         """Exactly this row of the end table, exactly this bill."""
@@ -325,8 +325,8 @@ class Invariants:
 
     def _may_end_without_a_word(self, row: dict[str, Any]) -> None:
         id_, truth, now = row["id"], self._truth.session(row["id"]), self._timeline.now_ms
-        require(self.context.who == "clock", f"session {id_} was ended by {self.context.who} without a final report")
-        require(truth.final is None, f"session {id_} is ended by the clock; the final report had been taken in")
+        who = self.context.who
+        require(who == "clock", f"session {id_} was ended by {who} without a final report")
         if truth.settling_since is None:
             require(row["opened_at"] is None, f"session {id_} was open, and is ended as if it never was")
         else:

@@ -1,4 +1,4 @@
-"""What really happened, kept apart from the house: media that arrived, who left, what was wished, what was promised.
+"""What really happened, kept apart from the house: media that arrived, who left, what was wished and promised.
 
 From it each end is judged a second time, by a table written out here on its own. It shares no code with
 ``models.settlement``, ``models.pricing`` and the meter; where they agree, two pieces of work agree.
@@ -59,8 +59,6 @@ class SessionTruth(msgspec.Struct):
     wish: Wish | None = None
     settling_since: int | None = None
     opened: bool = False
-    final: events.CallEnded | None = None
-    """The first final word that a worker acknowledged."""
     _streak: int = HEALTHY
     _life_said_ms: int = 0
     _frames: int = 0
@@ -122,10 +120,11 @@ class SessionTruth(msgspec.Struct):
 
     def _said(self, figures: Figures, most: int) -> None:
         name = self.session_id
-        require(figures.delivered_ms <= most, f"{name}: {figures.delivered_ms} ms said, {most} ms were delivered")
-        require(figures.delivered_ms >= self._life_said_ms, f"{name}: the figure fell to {figures.delivered_ms} ms")
-        require(figures.delivered_ms <= figures.paid_ms, f"{name}: more delivered than paid")
-        require(figures.paid_ms <= self.granted_ms, f"{name}: {figures.paid_ms} ms of {self.granted_ms} were granted")
+        said, paid = figures.delivered_ms, figures.paid_ms
+        require(said <= most, f"{name}: {said} ms said, {most} ms were delivered")
+        require(said >= self._life_said_ms, f"{name}: the figure fell to {said} ms")
+        require(said <= paid, f"{name}: more delivered than paid")
+        require(paid <= self.granted_ms, f"{name}: {paid} ms of {self.granted_ms} were granted")
         self._life_said_ms = figures.delivered_ms
         self.said_ms = max(self.said_ms, figures.delivered_ms)
         self.paid_said_ms = max(self.paid_said_ms, figures.paid_ms)

@@ -63,9 +63,7 @@ class Visit:
         person = self.people[side]
 
         def grant(tx: Any) -> bool:
-            rooms.admission(
-                tx, person=person, room_id=self.room_id, role="participant", now=self.timeline.utc()
-            )
+            rooms.admission(tx, person=person, room_id=self.room_id, role="participant", now=self.timeline.utc())
             rooms.signaling_url(tx, self.room_id)
             return True
 
@@ -230,5 +228,3 @@ class Visit:
         call = node.call(self.room_id)
         if call is not None:
             act(call)
-
-

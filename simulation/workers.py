@@ -1,4 +1,4 @@
-"""The workers: the house's own actors and its own rule about retries, called by a worker that may die at any point.
+"""The workers: the house's own actors and rule about retries, called by a worker that may die at any point.
 
 What Dramatiq does around an actor is played here: a message is acknowledged after its work, a failed one is
 tried again with growing pauses. One that may not be tried again would go to the dead letters: here, where
@@ -27,6 +27,7 @@ from workers.registry import declare_actors
 
 FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS = 500, 30_000
 
+
 class Workers:
     """All workers together: one message at a time, since SQLite writes one at a time as well."""
 
@@ -46,7 +47,8 @@ class Workers:
         envelope: dict[str, Any] = msgspec.json.decode(message.body)
         name, args = envelope["actor_name"], envelope["args"]
         actor = self._actors.get_actor(name)
-        self._current.before_process_message(self._actors, dramatiq.Message(**{**envelope, "args": tuple(args)}))
+        current: dramatiq.Message[None] = dramatiq.Message(**{**envelope, "args": tuple(args)})
+        self._current.before_process_message(self._actors, current)  # type: ignore[no-untyped-call]
         try:
             with self.around(name, tuple(args)), self._crashes.during():
                 actor.fn(*args)
@@ -58,7 +60,7 @@ class Workers:
         else:
             self._broker.acknowledge(message)
         finally:
-            self._current.after_process_message(self._actors, message)  # type: ignore[arg-type]
+            self._current.after_process_message(self._actors, current)  # type: ignore[no-untyped-call]
 
     def _failed(self, message: Message, name: str, error: Exception, throws: tuple[type[Exception], ...]) -> None:
         if message.done:

@@ -282,22 +282,20 @@ class World:
         waiting = house.eye.rows("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL")[0][0]
         require(waiting == 0, f"{waiting} messages were never published")
         open_requests = house.eye.rows(
-            f"SELECT COUNT(*) FROM private_stream_requests WHERE status IN {OPEN!r}"  # noqa: S608
+            f"SELECT COUNT(*) FROM private_stream_requests WHERE status IN {OPEN!r}"
         )[0][0]
         require(open_requests == 0, f"{open_requests} requests are still open")
         unended = house.eye.rows("SELECT COUNT(*) FROM private_stream_sessions WHERE status <> 'ended'")[0][0]
         require(unended == 0, f"{unended} sessions have not ended")
-        held = sum(tokens for account, tokens in house.invariants.books.sums.items() if account.startswith("held:"))
+        sums = house.invariants.books.sums
+        held = sum(tokens for account, tokens in sums.items() if account.startswith("held:"))
         require(held == 0, f"{held} tokens are still held")
         self._money_fits()
 
     def _money_fits(self) -> None:
         """What the gateway has taken is what was credited, purchase by purchase."""
         house = self.house
-        credited = {
-            row[0]
-            for row in house.eye.rows("SELECT reference FROM transfers WHERE kind = 'top_up'")
-        }
+        credited = {row[0] for row in house.eye.rows("SELECT reference FROM transfers WHERE kind = 'top_up'")}
         charged = {id_ for id_, charge in house.gateway.charges.items() if charge.ever_charged}
         lost = sorted(charged - credited)
         require(not lost, f"charged and never credited: {lost[:3]}")
@@ -361,9 +359,9 @@ def play(
         except Exception as error:
             # Whatever the house raises that is no refusal is a finding as well.
             last = traceback.extract_tb(error.__traceback__)[-1]
-            violation = Violation(f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
-            _annotate(violation, house)
-            raise violation from error
+            finding = Violation(f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+            _annotate(finding, house)
+            raise finding from error
         finally:
             gc.set_threshold(*thresholds)
             if house is not None:
@@ -377,7 +375,7 @@ def play(
         cpu_seconds=time.process_time() - cpu,
         virtual_days=timeline.now_ms / DAY_MS,
         audits=house.audits,
-        crashes=dict(house.crashes.count),
+        crashes={str(where): count for where, count in house.crashes.count.items()},
         network=dict(house.broker.count),
         rows=dict(world.rows),
         acts=dict(house.acts),
@@ -395,5 +393,3 @@ def tail(house: House) -> str:
     """The last things that happened."""
     lines = [f"{at / 1000:12.3f} s  {what}  {about}" for at, what, about in house.trace]
     return "\n".join([f"step {house.db.commits}", *lines])
-
-

@@ -90,3 +90,15 @@ def test_one_file_touches_the_private_parts_of_aiortc() -> None:
 def test_standard_tools_run_before_anything_is_installed() -> None:
     for path in files("ops"):
         assert roots(path) <= sys.stdlib_module_names | {"ops"}, path
+
+
+@pytest.mark.parametrize("package", ["models", "web", "workers", "media", "migrations", "ops", "demo", "bench"])
+def test_nothing_imports_the_simulation(package: str) -> None:
+    assert [path.name for path in files(package) if "simulation" in roots(path)] == []
+
+
+def test_the_simulation_plays_with_what_needs_no_peer_and_no_page() -> None:
+    taken = {name for path in files("simulation") for name in imports(path)}
+    modules = {".".join(name.split(".")[:2]) for name in taken if name.startswith("media")}
+    assert modules == {"media", "media.budget", "media.control", "media.outgoing", "media.reports"}
+    assert not {name.split(".")[0] for name in taken} & {"web", "flask", "aiortc", "ops", "demo"}
