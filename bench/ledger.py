@@ -27,6 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 import migrations
 from bench.ledger_floor import FLOOR, SCRIPT
@@ -64,7 +65,8 @@ def main() -> int:
                 ours.append(rate)
                 holds += hold_times
                 settles += settle_times
-                print(f"round {number + 1}: floor {floor[-1]:8.0f}/s   ours {rate:8.0f}/s   {rate / floor[-1]:.2f}")
+                figures = f"floor {floor[-1]:8.0f}/s   ours {rate:8.0f}/s   {rate / floor[-1]:.2f}"
+                print(f"round {number + 1}: {figures}")
         _check(url)
     print(f"PostgreSQL durable, {CLIENTS} clients, one creator, {os.cpu_count()} cores")
     for name, times in (("hold", holds), ("settle", settles)):
@@ -219,14 +221,12 @@ def _check(url: str) -> None:
 def _make_floor(url: str, creator: str, fans: Sequence[str]) -> None:
     database = Database(url)
 
-    def make(tx: object) -> None:
+    def make(tx: Session) -> None:
         for statement in FLOOR:
-            tx.execute(text(statement.replace(":", "\\:") if "$$" in statement else statement))  # type: ignore[attr-defined]
+            tx.connection().exec_driver_sql(statement.replace("%", "%%"))
         for number, fan in enumerate(fans):
-            tx.execute(  # type: ignore[attr-defined]
-                text("INSERT INTO floor.fans VALUES (:number, :fan, :creator)"),
-                {"number": number, "fan": fan, "creator": creator},
-            )
+            row = {"number": number, "fan": fan, "creator": creator}
+            tx.execute(text("INSERT INTO floor.fans VALUES (:number, :fan, :creator)"), row)
 
     database.run(make)
     database.close()

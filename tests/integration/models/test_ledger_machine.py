@@ -16,7 +16,15 @@ import hypothesis
 import pytest
 from book import Book
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -60,6 +68,13 @@ class LedgerMachine(RuleBasedStateMachine):
         # While a purchase of a fan is bad, what comes back where is the audit's to say.
         self.bad: set[str] = set()
 
+    @initialize(target=purchases, gifts=st.booleans(), tokens=st.integers(100, 400))
+    def begin(self, gifts: bool, tokens: int) -> object:
+        """Nothing can be done without tokens."""
+        if gifts:
+            self.gift(0, tokens)
+        return multiple(*(self.top_up(fan, tokens, False) for fan in (0, 1)))
+
     # --- tokens come and go ------------------------------------------------------------------------------
 
     @rule(target=purchases, fan=WHO, tokens=AMOUNTS, twice=st.booleans())
@@ -74,7 +89,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def earn_and_clear(self, fan: int, creator: int, tokens: int, out: bool) -> str:
         """A purchase that is spent whole, cleared and perhaps paid out: what late disputes are about."""
         purchase_id = self.top_up(fan, tokens, False)
-        self.pay(fan, creator, self._available(self.fans[fan]), False)
+        self.pay(fan, creator, 100, False)
         self.clear(31)
         if out:
             self.payout(creator, 100, False)
@@ -111,9 +126,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- holds and payments ------------------------------------------------------------------------------
 
-    @rule(target=holds, fan=WHO, amount=AMOUNTS, twice=st.booleans())
-    def hold(self, fan: int, amount: int, twice: bool) -> object:
+    @rule(target=holds, fan=WHO, share=SHARES, twice=st.booleans())
+    def hold(self, fan: int, share: int, twice: bool) -> object:
         reference = f"req_{next(_numbers)}"
+        amount = self._available(self.fans[fan]) * share // 100 or 1
         if not self._hold(self.fans[fan], amount, reference, twice):
             return multiple()
         self.owner[reference] = self.fans[fan]
@@ -159,12 +175,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.payee[reference], self.paid[reference] = payee, (charged - commission, commission)
         return reference
 
-    @rule(target=payments, fan=WHO, creator=WHO, amount=AMOUNTS, twice=st.booleans())
-    def pay(self, fan: int, creator: int, amount: int, twice: bool) -> object:
+    @rule(target=payments, fan=WHO, creator=WHO, share=SHARES, twice=st.booleans())
+    def pay(self, fan: int, creator: int, share: int, twice: bool) -> object:
         reference, owner, payee = f"tip_{next(_numbers)}", self.fans[fan], self.creators[creator]
-        if amount > self._available(owner):
-            with pytest.raises(PaymentRequired):
-                self.book.pay(owner, payee, amount, reference)
+        available = self._available(owner)
+        with pytest.raises((PaymentRequired, Invalid)):
+            self.book.pay(owner, payee, available + 1, reference)
+        amount = available * share // 100
+        if amount == 0:
             return multiple()
         for _ in range(1 + twice):
             self.book.pay(owner, payee, amount, reference)
@@ -174,9 +192,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.paid[reference] = (amount - commission, commission)
         return reference
 
-    @rule(reference=payments, tokens=st.one_of(AMOUNTS, st.none()), twice=st.booleans())
-    def refund(self, reference: str, tokens: int | None, twice: bool) -> None:
+    @rule(reference=payments, share=st.one_of(st.integers(1, 110), st.none()), twice=st.booleans())
+    def refund(self, reference: str, share: int | None, twice: bool) -> None:
         key, before = f"refund-{next(_numbers)}", self.book.hold_of(reference)
+        tokens = None if share is None else before.refundable * share // 100 or 1
         amount = before.refundable if tokens is None else tokens
         try:
             transfer = self.book.refund(tokens, reference, key)
