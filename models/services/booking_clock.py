@@ -22,7 +22,7 @@ from models.errors import Unavailable
 from models.machine import move
 from models.people import BlockRow, PersonRow
 from models.requests import RequestRow
-from models.services import acceptance, rooms, streams
+from models.services import acceptance, accounts, rooms, streams
 from models.services.announcements import tell
 from models.services.bookings import Because, close_booking, locked_booking
 from models.services.engaged import in_session
@@ -69,11 +69,14 @@ def start_due(tx: Session, now: datetime) -> int:
 
 
 def release_impossible(tx: Session, now: datetime) -> int:
-    """Let go bookings of who was blocked since, or may not spend any more; how many."""
+    """Let go bookings of who was blocked since, may not spend, or cannot sign in any more; how many."""
     blocked = exists().where(BlockRow.creator_id == BookingRow.creator_id, BlockRow.fan_id == BookingRow.fan_id)
     frozen = exists().where(PersonRow.id == BookingRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
-    due = select(BookingRow.id).where(BookingRow.status == "booked", blocked | frozen)
-
+    # Nobody pays for a call that we keep them from, nor waits for somebody who cannot come.
+    locked_out = exists().where(
+        PersonRow.id.in_((BookingRow.fan_id, BookingRow.creator_id)), PersonRow.locked_at.is_not(None)
+    )
+    due = select(BookingRow.id).where(BookingRow.status == "booked", blocked | frozen | locked_out)
     return _each(tx, due.order_by(BookingRow.id), lambda row: _let_go(tx, row, now))
 
 
@@ -123,6 +126,8 @@ def _let_go(tx: Session, row: BookingRow, now: datetime) -> bool:
         because = "blocked"
     elif tx.get_one(PersonRow, row.fan_id, populate_existing=True).spending_frozen_at is not None:
         because = "payment_failed"
+    elif accounts.is_locked(tx, row.fan_id) or accounts.is_locked(tx, row.creator_id):
+        because = "unavailable"
     if because is not None:
         close_booking(tx, row, "released", because, now)
     return because is not None

@@ -22,7 +22,7 @@ from models.config import Settings
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.people import BlockRow, PersonRow
-from models.services import engaged, subscriptions
+from models.services import accounts, engaged, subscriptions
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.booking_views import (
@@ -244,6 +244,8 @@ def _may_book(tx: Session, fan: Person, creator_id: str) -> None:
         raise Forbidden("Only fans book private streams.", code="NOT_A_FAN")
     if tx.get(BlockRow, (creator_id, fan.user_id)) is not None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
+    if accounts.is_locked(tx, creator_id):
+        raise Conflict("The creator takes no private streams now.", code="PRIVATE_DISABLED")
 
 
 def _bookable(tx: Session, slot_id: str, now: datetime, minute_ms: int) -> SlotRow:

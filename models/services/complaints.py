@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from models import ids, ledger, log
 from models.earnings import AmendmentRow, ComplaintRow
-from models.errors import Conflict, NotFound
+from models.errors import Conflict, Forbidden, NotFound
 from models.machine import move
 from models.people import PersonRow
 from models.services import refunds
@@ -127,12 +127,15 @@ def decide(
 ) -> ComplaintView:
     """Give ``refund_tokens`` back (0: the bill stands) and say why; both sides are told. Once.
 
-    Raises NotFound, Invalid, Conflict COMPLAINT_DECIDED, NOT_REVERSIBLE (the creator has not got as much).
+    Raises NotFound, Forbidden OWN_ACCOUNT for one of its two sides, Invalid, Conflict COMPLAINT_DECIDED,
+    NOT_REVERSIBLE (the creator has not got as much).
     """
     session_id = tx.scalar(select(ComplaintRow.session_id).where(ComplaintRow.id == complaint_id))
     if session_id is None:
         raise NotFound("There is no such complaint.")
     session = _ended(tx, session_id)
+    if admin_id in (session.fan_id, session.creator_id):
+        raise Forbidden("Nobody decides about a session of their own.", code="OWN_ACCOUNT")
     row = locked(tx, ComplaintRow, complaint_id)
     assert row is not None
     if row.status != "open":

@@ -13,13 +13,14 @@ import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from models.bookings import BookingRow
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.outbox import Json
 from models.people import PersonRow
-from models.services import accounts, operations
+from models.services import accounts, operations, streams
 from models.services.accounts import ROLES
 from models.services.closing import close_request, open_requests
-from models.services.locks import lock_people
+from models.services.locks import lock_people, locked
 from models.sessions import SessionRow
 from models.streams import StreamRow
 
@@ -65,7 +66,9 @@ def freeze(tx: Session, user_id: str, by: By) -> PersonCase:
 
 
 def unfreeze(tx: Session, user_id: str, by: By) -> PersonCase:
-    """Tokens may be spent again, whatever froze them. Raises NotFound."""
+    """Tokens may be spent again, whatever froze them. Raises NotFound, Forbidden OWN_ACCOUNT."""
+    if user_id == by.admin_id:
+        raise Forbidden("Nobody thaws their own account.", code="OWN_ACCOUNT")
     row = _locked(tx, user_id)
     if row.spending_frozen_at is not None:
         row.spending_frozen_at = None
@@ -75,7 +78,9 @@ def unfreeze(tx: Session, user_id: str, by: By) -> PersonCase:
 
 
 def lock(tx: Session, user_id: str, by: By) -> PersonCase:
-    """Nobody signs in as this person, and every sign-in ends. A running call goes on to its end.
+    """Nobody signs in as this person, every sign-in ends, and so does a public stream of theirs.
+
+    A running call goes on to its end.
 
     Raises NotFound, Forbidden OWN_ACCOUNT, Conflict LAST_ADMIN.
     """
@@ -88,6 +93,7 @@ def lock(tx: Session, user_id: str, by: By) -> PersonCase:
         row.locked_at = by.now
         tx.flush()
         accounts.sign_out_everywhere(tx, user_id, by.now)
+        _off_the_air(tx, user_id, by)
         _record(tx, by, "sign_in_locked", user_id, {"locked": False}, {"locked": True})
     return _case(row)
 
@@ -173,18 +179,31 @@ def _keep_an_admin(admins: set[str], going: str) -> None:
         raise Conflict("This is the last admin.", code="LAST_ADMIN")
 
 
+def _off_the_air(tx: Session, user_id: str, by: By) -> None:
+    """Its media would go on: a seat that is taken needs no sign-in any more."""
+    live = select(StreamRow.id).where(StreamRow.creator_id == user_id, StreamRow.status == "live")
+    for stream_id in tx.scalars(live).all():
+        stream = locked(tx, StreamRow, stream_id)
+        if stream is not None and stream.status == "live":
+            streams.finish(tx, stream, "MODERATION", by.admin_id, by.now)
+
+
 def _require_idle(tx: Session, user_id: str, lost: set[str]) -> None:
     in_use = []
     if "creator" in lost:
         in_use += [
             select(StreamRow.id).where(StreamRow.creator_id == user_id, StreamRow.status != "ended"),
             select(SessionRow.id).where(SessionRow.creator_id == user_id, SessionRow.status != "ended"),
+            select(BookingRow.id).where(BookingRow.creator_id == user_id, BookingRow.status == "booked"),
         ]
     if "fan" in lost:
-        in_use.append(select(SessionRow.id).where(SessionRow.fan_id == user_id, SessionRow.status != "ended"))
+        in_use += [
+            select(SessionRow.id).where(SessionRow.fan_id == user_id, SessionRow.status != "ended"),
+            select(BookingRow.id).where(BookingRow.fan_id == user_id, BookingRow.status == "booked"),
+        ]
     busy = any(tx.scalar(query.limit(1)) is not None for query in in_use)
     if busy or ("fan" in lost and open_requests(tx, fan_id=user_id)):
-        raise Conflict("That role is in use: a stream, a request or a call is open.", code="PERSON_BUSY")
+        raise Conflict("That role is in use: a stream, request, booking or call is open.", code="PERSON_BUSY")
 
 
 def _record(

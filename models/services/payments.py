@@ -134,12 +134,14 @@ def charge_saved(
     cause_id: str,
     now: datetime,
     currency: str = "USD",
+    limits: BuyerLimits | None = None,
 ) -> Purchase:
     """Buy ``tokens`` tokens with the buyer's saved card, without the buyer; once a ``key``.
 
     A few more when so few cost less than a card is charged at least. The answer is ``succeeded``, or
     ``pending`` when the provider has not decided: the same call asks again. Raises PaymentRequired
-    CARD_DECLINED or NO_SAVED_CARD, Unavailable (outcome unknown: the same call asks again).
+    CARD_DECLINED or NO_SAVED_CARD, Forbidden PURCHASE_LIMIT, Unavailable (outcome unknown: the same call asks
+    again).
     """
     wanted = Wanted(
         user_id=user_id,
@@ -150,7 +152,7 @@ def charge_saved(
         currency=currency,
         way="saved",
     )
-    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, None))
+    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
     if purchase.status in ("created", "pending"):
         if order.customer_ref is None:
             _refused(db, order, now)

@@ -70,13 +70,17 @@ def give(
     """Give back ``tokens`` of what the session paid, or all that is left (None).
 
     Again with the same ``key`` gives the first answer. Raises NotFound, Forbidden when a creator is not the
-    session's, Invalid, Conflict NOT_REVERSIBLE when the creator has not got it or nothing is left.
+    session's or an admin (OWN_ACCOUNT) is its fan, Invalid, Conflict NOT_REVERSIBLE when the creator has not
+    got it or nothing is left.
     """
     session = _ended(tx, session_id)
     if side == "creator" and by_id != session.creator_id:
         raise Forbidden("Only who was paid may give it back.")
+    if side == "admin" and by_id == session.fan_id:
+        raise Forbidden("Nobody gives themselves tokens back.", code="OWN_ACCOUNT")
     reason = checked_reason(reason)
-    key = f"refund:{session_id}:{key}"
+    # Each giver's keys are their own: no creator answers a complaint before the admin does, under its id.
+    key = f"refund:{session_id}:{'complaint' if complaint_id else side}:{key}"
     if (first := _given(tx, key)) is not None:
         return _view(tx, session, first)
     found = _quote(tx, session, tokens)

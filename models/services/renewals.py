@@ -131,8 +131,13 @@ def _why_not(tx: Session, row: SubscriptionRow) -> EndReason | None:
     if tx.get(BlockRow, (row.creator_id, row.fan_id), populate_existing=True) is not None:
         return "blocked"
     creator = tx.get_one(PersonRow, row.creator_id, populate_existing=True)
+    fan = tx.get_one(PersonRow, row.fan_id, populate_existing=True)
+    if fan.locked_at is not None or not fan.is_fan:
+        # Who cannot sign in cannot cancel either.
+        return "cancelled"
     given = row.price_tokens == 0
-    if not creator.is_creator or (subscriptions.offer_of(tx, row.creator_id) is None and not given):
+    there = creator.is_creator and creator.locked_at is None
+    if not there or (subscriptions.offer_of(tx, row.creator_id) is None and not given):
         return "not_offered"
     return None
 

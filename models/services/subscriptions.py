@@ -23,6 +23,7 @@ from models.errors import Conflict, Forbidden, NotFound
 from models.machine import move
 from models.months import next_month
 from models.people import BlockRow, PersonRow
+from models.services import accounts
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.included_minutes import (
@@ -153,7 +154,7 @@ def check_offer(
     if tx.get(BlockRow, (creator_id, fan.user_id)) is not None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
     offer = offer_of(tx, creator_id)
-    if offer is None:
+    if offer is None or accounts.is_locked(tx, creator_id):
         raise Conflict("This creator offers no subscription now.", code="SUBSCRIPTION_NOT_OFFERED")
     if is_active(tx, fan.user_id, creator_id, now):
         raise Conflict("You have a subscription to this creator.", code="ALREADY_SUBSCRIBED")

@@ -198,7 +198,7 @@ def admin_freeze(tx: Session, call: Call[ReasonBody]) -> PersonCase:
 
 
 @api.write("POST", "/api/admin/people/<user_id>/unfreeze", access=ADMIN, body=ReasonBody, answer=PersonCase,
-           limits=_LIMITS, errors=("NOT_FOUND",))  # fmt: skip
+           limits=_LIMITS, errors=("NOT_FOUND", "OWN_ACCOUNT"))  # fmt: skip
 def admin_unfreeze(tx: Session, call: Call[ReasonBody]) -> PersonCase:
     """Let a person spend again, whatever froze it."""
     return moderation.unfreeze(tx, call.path["user_id"], _by(call, call.body.reason))
@@ -207,7 +207,7 @@ def admin_unfreeze(tx: Session, call: Call[ReasonBody]) -> PersonCase:
 @api.own("POST", "/api/admin/people/<user_id>/lock", access=ADMIN, body=ReasonBody, answer=PersonCase,
          limits=_LIMITS, errors=("NOT_FOUND", "OWN_ACCOUNT", "LAST_ADMIN"))  # fmt: skip
 def admin_lock(call: Call[ReasonBody]) -> PersonCase:
-    """Lock a person's sign-in; every sign-in of theirs ends. A running call goes on to its end."""
+    """Lock a person's sign-in; their sign-ins and public stream end. A running call goes on to its end."""
     user_id, by = call.path["user_id"], _by(call, call.body.reason)
     case = call.house.database.run(lambda tx: moderation.lock(tx, user_id, by))
     call.house.hub.recheck(user_id)
@@ -287,7 +287,7 @@ def admin_trace(tx: Session, call: Call[Nothing]) -> Trace:
 
 @api.write("POST", "/api/admin/complaints/<complaint_id>/decide", idempotency="required", access=ADMIN,
            body=DecideBody, answer=ComplaintView, limits=_LIMITS,
-           errors=("NOT_FOUND", "COMPLAINT_DECIDED", "NOT_REVERSIBLE"))  # fmt: skip
+           errors=("NOT_FOUND", "OWN_ACCOUNT", "COMPLAINT_DECIDED", "NOT_REVERSIBLE"))  # fmt: skip
 def admin_decide(tx: Session, call: Call[DecideBody]) -> ComplaintView:
     """Decide a complaint: give tokens back, or let the bill stand. Once."""
     complaint_id, body, admin_id = call.path["complaint_id"], call.body, call.person.user_id
@@ -304,7 +304,8 @@ def admin_decide(tx: Session, call: Call[DecideBody]) -> ComplaintView:
 
 
 @api.write("POST", "/api/admin/sessions/<session_id>/refund", idempotency="required", access=ADMIN,
-           body=RefundBody, answer=RefundView, limits=_LIMITS, errors=("NOT_FOUND", "NOT_REVERSIBLE"))  # fmt: skip
+           body=RefundBody, answer=RefundView, limits=_LIMITS,
+           errors=("NOT_FOUND", "OWN_ACCOUNT", "NOT_REVERSIBLE"))  # fmt: skip
 def admin_refund(tx: Session, call: Call[RefundBody]) -> RefundView:
     """Give tokens of an ended session back to its fan: from the creator's earnings and our commission."""
     session_id, body, admin_id = call.path["session_id"], call.body, call.person.user_id

@@ -14,6 +14,7 @@ from models.errors import Conflict, Unavailable
 from models.idempotency import StoredResponse
 from models.months import next_month
 from models.services import accounts, payments, purchases, subscriptions
+from models.services.payments import BuyerLimits
 from models.services.subscriptions import PaidBy, SubscriptionView
 from web import limits
 from web.api.schema import CREATOR, FAN, SIGNED_IN, Api, Call, Nothing, answer_json
@@ -98,8 +99,8 @@ def subscribers(tx: Session, call: Call[Nothing]) -> Subscribers:
 
 @api.own("POST", "/api/streaming/subscriptions", access=FAN, body=Subscribe, answer=SubscriptionView, status=201,
          idempotency="required", limits=(limits.SUBSCRIBE,),
-         errors=("INSUFFICIENT_TOKENS", "CARD_DECLINED", "NO_SAVED_CARD", "SPENDING_CAP", "SPENDING_FROZEN",
-                 "NOT_A_FAN", "OWN_STREAM", "BLOCKED", "NOT_FOUND", "SUBSCRIPTION_NOT_OFFERED",
+         errors=("INSUFFICIENT_TOKENS", "CARD_DECLINED", "NO_SAVED_CARD", "PURCHASE_LIMIT", "SPENDING_CAP",
+                 "SPENDING_FROZEN", "NOT_A_FAN", "OWN_STREAM", "BLOCKED", "NOT_FOUND", "SUBSCRIPTION_NOT_OFFERED",
                  "ALREADY_SUBSCRIBED", "PRICE_CHANGED", "UNAVAILABLE"))  # fmt: skip
 def subscribe(call: Call[Subscribe]) -> Response:
     """Subscribe: the first month is paid now, the next ones by themselves until it is cancelled.
@@ -116,7 +117,7 @@ def subscribe(call: Call[Subscribe]) -> Response:
 
 
 @api.write("DELETE", "/api/streaming/subscriptions/<subscription_id>", access=FAN, answer=SubscriptionView,
-           errors=("NOT_FOUND", "SUBSCRIPTION_ENDED"))  # fmt: skip
+           limits=(limits.SUBSCRIBE,), errors=("NOT_FOUND", "SUBSCRIPTION_ENDED"))  # fmt: skip
 def cancel_subscription(tx: Session, call: Call[Nothing]) -> SubscriptionView:
     """Cancel: it is not renewed, its benefits last until the paid month is over."""
     return subscriptions.cancel(
@@ -125,7 +126,7 @@ def cancel_subscription(tx: Session, call: Call[Nothing]) -> SubscriptionView:
 
 
 @api.write("POST", "/api/streaming/subscriptions/<subscription_id>/resume", access=FAN, answer=SubscriptionView,
-           errors=("NOT_FOUND", "SUBSCRIPTION_ENDED"))  # fmt: skip
+           limits=(limits.SUBSCRIBE,), errors=("NOT_FOUND", "SUBSCRIPTION_ENDED"))  # fmt: skip
 def resume_subscription(tx: Session, call: Call[Nothing]) -> SubscriptionView:
     """Take a cancellation back before the paid month is over; nothing is paid now."""
     return subscriptions.resume(
@@ -172,6 +173,9 @@ def _charge(call: Call[Subscribe]) -> None:
         cause_id=call.cause_id,
         now=call.now,
         currency=house.settings.currency,
+        limits=BuyerLimits(
+            days=house.settings.new_buyer_days, daily_minor=house.settings.new_buyer_daily_minor
+        ),
     )
     if purchase.status != "succeeded":
         raise Unavailable("Your bank has not answered yet. Try again in a moment; you are charged once.")
