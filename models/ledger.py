@@ -25,6 +25,7 @@ from models.books_rules import PERSONAL
 from models.clearing import CLEARING_DAYS, clear_due, contest, payout, payout_return, uncontest
 from models.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired
 from models.holds import HoldView, hold_of
+from models.ledger_sql import HELD, LESS_HELD, MORE_HELD, NEW_HOLD, NEW_LOT, PAID, SETTLED, SPENDER
 from models.lots import Lot, bad_tokens_in, lots_behind, references_behind
 from models.people import PersonRow
 from models.postings import (
@@ -43,7 +44,7 @@ from models.postings import (
 from models.postings import transfer as transfer_of
 from models.recovery import lot_good_again, mark_lot_bad, recover, write_off
 from models.refunds import put_back, refund, withdraw
-from models.statements import Write, moment, query, read, write
+from models.statements import Write, moment, read, write
 
 __all__ = [
     "CLEARING_DAYS",
@@ -83,56 +84,6 @@ __all__ = [
 ]
 
 
-_NEW_HOLD = (
-    "INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back,"
-    " pending, promo, created_at) VALUES (?, ?, 'open', ?, 0, 0, 0, 0, 0, 0, 0, ?)"
-)
-_MORE_HELD = (
-    "UPDATE holds SET amount = amount + ?, status = 'open', closed_at = NULL"
-    " WHERE reference = ? AND amount = ? AND status <> 'settled'"
-)
-_LESS_HELD = (
-    "UPDATE holds SET amount = amount - ?, status = ?, closed_at = ? WHERE reference = ? AND amount = ?"
-    " AND status = 'open'"
-)
-_SETTLED = (
-    "UPDATE holds SET status = 'settled', amount = 0, creator_id = ?, earnings = ?, commission = ?, pending = ?,"
-    " closed_at = ?, clears_at = ? WHERE reference = ? AND amount = ? AND status = 'open'"
-)
-_PAID = (
-    "INSERT INTO holds (reference, fan_id, creator_id, status, amount, earnings, commission, recovered, refunded,"
-    " fee_back, pending, promo, created_at, closed_at, clears_at)"
-    " VALUES (?, ?, ?, 'settled', 0, ?, ?, 0, 0, 0, ?, 0, ?, ?, ?)"
-)
-_NEW_LOT = (
-    "INSERT INTO token_lots (id, owner_id, source, origin, tokens, free, reversed, withdrawn, bites, created_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?)"
-)
-_SPENDER = query(
-    "SELECT {fresh}, a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
-    " t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
-    " l.bad_at IS NOT NULL, l.free, u.held"
-    " FROM accounts a JOIN people p ON p.id = a.owner_id"
-    " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
-    " LEFT JOIN token_lots l ON l.owner_id = p.id AND l.free > 0"
-    " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
-    " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
-    fresh="accounts",
-    lock="a",
-)
-_HELD = query(
-    "SELECT {fresh}, h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
-    " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
-    " l.bad_at IS NOT NULL, l.free, u.held"
-    " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
-    " LEFT JOIN transfers t ON t.idempotency_key = ? LEFT JOIN lot_uses u ON u.reference = h.reference"
-    " LEFT JOIN token_lots l ON l.id = u.lot_id"
-    " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
-    fresh="accounts",
-    lock="a",
-)
-
-
 def balance(tx: Session, account: str) -> int:
     """The cached balance in tokens; 0 for an account that nothing has moved through yet.
 
@@ -168,11 +119,11 @@ def hold(
         return found
     if found.hold_fan is None:
         values = (reference, fan_id, amount, moment(tx, now))
-        writes = [Write(_NEW_HOLD, values)]
+        writes = [Write(NEW_HOLD, values)]
     elif found.hold_status == "settled" or found.hold_fan != fan_id:
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
     else:
-        writes = [Write(_MORE_HELD, (amount, reference, found.held))]
+        writes = [Write(MORE_HELD, (amount, reference, found.held))]
     writes += lots.draw(found.lots, reference, amount)
     entries = {account_id("wallet", fan_id): -amount, account_id("held", fan_id): amount}
     return _write(tx, "hold", entries, writes, About(key, reference, cause_id, now))
@@ -193,7 +144,7 @@ def release(
     if amount > found.held:
         raise Invalid("Less than that is held.")
     status, closed_at = ("released", moment(tx, now)) if amount == found.held else ("open", None)
-    writes = [Write(_LESS_HELD, (amount, status, closed_at, reference, found.held))]
+    writes = [Write(LESS_HELD, (amount, status, closed_at, reference, found.held))]
     writes += lots.give_back(found.lots, reference, amount)
     entries = {account_id("held", found.fan_id): -amount, account_id("wallet", found.fan_id): amount}
     transfer = _write(tx, "release", entries, writes, About(key, reference, cause_id, now))
@@ -228,7 +179,7 @@ def settle(
         raise Invalid("No more can be charged than is held.")
     clears_at = moment(tx, now + timedelta(days=clearing_days))
     values = (creator_id, earnings, commission, earnings, moment(tx, now), clears_at, reference, found.held)
-    writes = [Write(_SETTLED, values), *lots.spend(found.lots, reference, paid)]
+    writes = [Write(SETTLED, values), *lots.spend(found.lots, reference, paid)]
     entries = {
         account_id("held", found.fan_id): -found.held,
         account_id("wallet", found.fan_id): found.held - paid,
@@ -269,7 +220,7 @@ def pay(
     earnings, at = amount - commission, moment(tx, now)
     clears_at = moment(tx, now + timedelta(days=clearing_days))
     values = (reference, fan_id, creator_id, earnings, commission, earnings, at, at, clears_at)
-    writes = [Write(_PAID, values), *lots.draw(found.lots, reference, amount, spend=True)]
+    writes = [Write(PAID, values), *lots.draw(found.lots, reference, amount, spend=True)]
     entries = {
         account_id("wallet", fan_id): -amount,
         account_id("earnings_pending", creator_id): earnings,
@@ -332,7 +283,7 @@ def _bring_in(
         return first
     check_sum(has, tokens)
     check_sum(balance(tx, origin), -tokens)
-    lot = Write(_NEW_LOT, (about.reference, owner_id, source, origin, tokens, tokens, moment(tx, about.now)))
+    lot = Write(NEW_LOT, (about.reference, owner_id, source, origin, tokens, tokens, moment(tx, about.now)))
     return _write(tx, kind, {origin: -tokens, wallet: tokens}, [lot], about)
 
 
@@ -367,7 +318,7 @@ def _may_spend(
     """Lock the wallet and see that nothing forbids to spend; the first transfer, if ``key`` was used before."""
     check_amount(amount)
     tx.flush()
-    rows = read(tx, _SPENDER, (reference, key, account_id("wallet", fan_id)))
+    rows = read(tx, SPENDER, (reference, key, account_id("wallet", fan_id)))
     available, frozen_at, cap = rows[0][1:4] if rows else (0, *_person(tx, fan_id))
     if rows and rows[0][7] is not None:
         return same(as_read(*rows[0][7:12]), kind, reference)
@@ -399,7 +350,7 @@ def _person(tx: Session, fan_id: str) -> tuple[datetime | None, int | None]:
 def _open_hold(tx: Session, reference: str, kind: str, key: str) -> _Held | Transfer:
     """Lock the wallet behind an open hold and read it; the first transfer, if ``key`` was used before."""
     tx.flush()
-    rows = read(tx, _HELD, (key, reference))
+    rows = read(tx, HELD, (key, reference))
     if not rows:
         raise NotFound("Nothing is held for that.")
     fan_id, status, held, has_bad_lots = rows[0][1:5]

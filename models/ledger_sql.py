@@ -1,0 +1,57 @@
+"""The statements of the movements, in SQL that both databases speak; ``?`` is a value.
+
+An UPDATE says which state of its row it expects (compare and set); ``models.statements`` executes them.
+"""
+
+from __future__ import annotations
+
+from models.statements import query
+
+NEW_HOLD = (
+    "INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back,"
+    " pending, promo, created_at) VALUES (?, ?, 'open', ?, 0, 0, 0, 0, 0, 0, 0, ?)"
+)
+MORE_HELD = (
+    "UPDATE holds SET amount = amount + ?, status = 'open', closed_at = NULL"
+    " WHERE reference = ? AND amount = ? AND status <> 'settled'"
+)
+LESS_HELD = (
+    "UPDATE holds SET amount = amount - ?, status = ?, closed_at = ? WHERE reference = ? AND amount = ?"
+    " AND status = 'open'"
+)
+SETTLED = (
+    "UPDATE holds SET status = 'settled', amount = 0, creator_id = ?, earnings = ?, commission = ?, pending = ?,"
+    " closed_at = ?, clears_at = ? WHERE reference = ? AND amount = ? AND status = 'open'"
+)
+PAID = (
+    "INSERT INTO holds (reference, fan_id, creator_id, status, amount, earnings, commission, recovered, refunded,"
+    " fee_back, pending, promo, created_at, closed_at, clears_at)"
+    " VALUES (?, ?, ?, 'settled', 0, ?, ?, 0, 0, 0, ?, 0, ?, ?, ?)"
+)
+NEW_LOT = (
+    "INSERT INTO token_lots (id, owner_id, source, origin, tokens, free, reversed, withdrawn, bites, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?)"
+)
+SPENDER = query(
+    "SELECT {fresh}, a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
+    " t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
+    " l.bad_at IS NOT NULL, l.free, u.held"
+    " FROM accounts a JOIN people p ON p.id = a.owner_id"
+    " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
+    " LEFT JOIN token_lots l ON l.owner_id = p.id AND l.free > 0"
+    " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
+    " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
+    fresh="accounts",
+    lock="a",
+)
+HELD = query(
+    "SELECT {fresh}, h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
+    " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
+    " l.bad_at IS NOT NULL, l.free, u.held"
+    " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
+    " LEFT JOIN transfers t ON t.idempotency_key = ? LEFT JOIN lot_uses u ON u.reference = h.reference"
+    " LEFT JOIN token_lots l ON l.id = u.lot_id"
+    " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
+    fresh="accounts",
+    lock="a",
+)
