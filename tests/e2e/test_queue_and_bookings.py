@@ -17,7 +17,8 @@ PATIENCE_MS = 30_000
 MINUTE_SECONDS = 4
 CALL = """async ([method, path, body]) => {
   const token = document.querySelector('meta[name="csrf-token"]').content;
-  const headers = { 'Content-Type': 'application/json', 'X-CSRFToken': token, 'Idempotency-Key': path + Date.now() };
+  const key = path + Date.now();
+  const headers = { 'Content-Type': 'application/json', 'X-CSRFToken': token, 'Idempotency-Key': key };
   return (await fetch(path, { method, headers, credentials: 'same-origin', body: JSON.stringify(body) })).status;
 }"""
 QUEUE = {

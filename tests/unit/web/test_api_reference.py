@@ -73,7 +73,19 @@ def test_calls_that_move_tokens_require_a_key(described: dict[str, Any]) -> None
         if parameter["name"] == "Idempotency-Key" and parameter["required"]
     }
 
-    assert required == {"/api/streaming/private-request", "/api/wallet/top-up"}
+    assert required == {
+        "/api/admin/complaints/{complaintId}/decide",
+        "/api/admin/sessions/{sessionId}/refund",
+        "/api/earnings/payouts",
+        "/api/receipts/{sessionId}/refund",
+        "/api/streaming/bookings",
+        "/api/streaming/private-extend",
+        "/api/streaming/private-request",
+        "/api/streaming/subscriptions",
+        "/api/streaming/tips",
+        "/api/wallet/refunds",
+        "/api/wallet/top-up",
+    }
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
