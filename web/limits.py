@@ -50,6 +50,8 @@ PAYOUT = Limit("payout", 20, 60, "caller")
 COMPLAINT = Limit("complaint", 20, 3600, "caller")
 PURCHASE_REFRESH = Limit("purchase-refresh", 60, 60, "caller")
 REFUND = Limit("refund", 60, 60, "caller")
+# Whole histories: each one reads all there is.
+DOWNLOAD = Limit("download", 20, 60, "caller")
 
 SLOTS = Limit("slots", 60, 60, "caller")
 BOOKING = Limit("booking", 30, 60, "caller")

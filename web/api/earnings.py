@@ -19,7 +19,7 @@ from models.services.analytics import LONGEST_DAYS, Analytics, analytics
 from models.services.earnings import EarningsView, PayoutView, StatementRow, terms_of
 from models.services.payouts import Onboarded
 from web import limits
-from web.api.schema import CREATOR, Api, Call, Nothing, Query
+from web.api.schema import CREATOR, Api, Call, Nothing, Query, written_out
 
 api = Api("earnings")
 COLUMNS = ("Time (UTC)", "Movement", "Pending", "Cleared", "Owed back", "Reference", "Transfer")
@@ -109,6 +109,7 @@ def check_payout_account(call: Call[Nothing]) -> AccountState:
 
 
 @api.own("GET", "/api/earnings/statement", access=CREATOR, answer=Nothing, media="text/csv",
+         limits=(limits.DOWNLOAD,),
          query=(Query("year", "The year; with `month`. Left out: everything.", 2000, 9998),
                 Query("month", "1 to 12.", 1, 12)))  # fmt: skip
 def earnings_statement(call: Call[Nothing]) -> Response:
@@ -122,7 +123,7 @@ def earnings_statement(call: Call[Nothing]) -> Response:
         since, until = earnings.month(year, number)
         name = f"{name}-{year}-{number:02d}"
     lines = _csv(call.house.database, call.person.user_id, since, until)
-    response = Response(lines, content_type="text/csv; charset=utf-8; header=present")
+    response = Response(written_out(lines), content_type="text/csv; charset=utf-8; header=present")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return response
 

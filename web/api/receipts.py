@@ -18,7 +18,7 @@ from models.services.after_receipt import AfterReceipt
 from models.services.complaints import ComplaintView
 from models.services.refunds import RefundQuote, RefundView
 from web import limits
-from web.api.schema import CREATOR, SIGNED_IN, Access, Api, Call, Nothing, Query
+from web.api.schema import CREATOR, SIGNED_IN, Access, Api, Call, Nothing, Query, written_out
 from web.context import greenroom
 
 api = Api("receipts")
@@ -41,12 +41,13 @@ class RefundBody(msgspec.Struct, frozen=True):
     tokens: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] | None = None
 
 
-@api.own("GET", "/api/receipts/export", access=CREATOR, answer=Nothing, media="application/jsonl")
+@api.own("GET", "/api/receipts/export", access=CREATOR, answer=Nothing, media="application/jsonl",
+         limits=(limits.DOWNLOAD,))  # fmt: skip
 def export_receipts(call: Call[Nothing]) -> Response:
     """The creator's whole chain, one signed document a line, the signed head of the chain last."""
     house = call.house
     lines = _lines(house.database, call.person.user_id, signing_key(house.settings), call.now)
-    response = Response(lines, content_type="application/jsonl")
+    response = Response(written_out(lines), content_type="application/jsonl")
     response.headers["Content-Disposition"] = 'attachment; filename="greenroom-receipts.jsonl"'
     return response
 
@@ -101,7 +102,7 @@ def give_refund(tx: Session, call: Call[RefundBody]) -> RefundView:
 
 
 @api.own("GET", "/api/receipts/evidence/<purchase_id>", access=ADMIN, answer=Nothing, media="application/zip",
-         errors=("NOT_FOUND",))  # fmt: skip
+         limits=(limits.DOWNLOAD,), errors=("NOT_FOUND",))  # fmt: skip
 def dispute_evidence(call: Call[Nothing]) -> Response:
     """What a purchase (or the purchase behind a dispute) was used for, as files named by Stripe's fields."""
     purchase_id = call.path["purchase_id"]

@@ -6,9 +6,10 @@ Order of checks: who asks, CSRF, rate limits, body, idempotency key. Nothing is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from tempfile import SpooledTemporaryFile
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ Idempotency = Literal["none", "optional", "required"]
 Mode = Literal["read", "write", "own"]
 
 LONGEST_KEY = 255
+IN_MEMORY, CHUNK = 1024 * 1024, 64 * 1024
 _REQUIRED_FIELD = re.compile(r"missing required field `([^`]+)`")
 # PostgreSQL cannot store it. An even number of backslashes before it spells something else.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -192,6 +194,16 @@ def answer_json(status: int, body: bytes, *, replayed: bool = False) -> Response
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response
+
+
+def written_out(lines: Iterable[str]) -> Iterator[bytes]:
+    """The lines, all of them read before the first is sent: a slow reader keeps no transaction open meanwhile."""
+    with SpooledTemporaryFile(IN_MEMORY) as file:
+        for line in lines:
+            file.write(line.encode())
+        file.seek(0)
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def decode(raw: bytes, kind: type[Body]) -> Body:

@@ -264,3 +264,26 @@ def test_a_booking_of_who_is_locked_is_given_back(
     if side == "creator":
         again = post(client, people.fan(), "/api/streaming/bookings", {"slotId": second["slotId"]})
         assert code_of(again) == (409, "PRIVATE_DISABLED")
+
+
+# --- downloads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/earnings/statement", "/api/receipts/export"])
+def test_who_reads_a_download_slowly_keeps_no_connection_to_the_database(
+    app: Flask, client: FlaskClient, people: People, path: str
+) -> None:
+    creator, pool = people.creator(), app.extensions["database"].engine.pool
+    with client.get(path, headers=creator.headers(), buffered=False) as answer:
+        assert next(iter(answer.response))
+        assert pool.checkedout() == 0
+
+
+@pytest.mark.parametrize("path", ["/api/earnings/statement", "/api/receipts/export"])
+def test_whole_histories_are_read_so_often_and_no_more(
+    client: FlaskClient, people: People, still_window: None, path: str
+) -> None:
+    creator = people.creator()
+    answers = [client.get(path, headers=creator.headers()) for _ in range(21)]
+    assert [answer.status_code for answer in answers[:20]] == [200] * 20
+    assert code_of(answers[20]) == (429, "RATE_LIMITED")
