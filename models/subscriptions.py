@@ -23,7 +23,8 @@ class SubscriptionRow(Machine):
     """
 
     __tablename__ = "subscriptions"
-    ALLOWED = allowed(active=("ended",), ended=())
+    # Back again: a dispute of its month's payment was won while that month lasts.
+    ALLOWED = allowed(active=("ended",), ended=("active",))
     __table_args__ = (
         one_of("status", tuple(ALLOWED)),
         one_of("paid_by", PAID_BY),

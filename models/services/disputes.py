@@ -6,7 +6,7 @@ tokens themselves are the ledger's part. Knows gateways by their answers alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -67,8 +67,7 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     # Nothing may be accepted on a frozen account, whichever tokens are behind it.
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", now, "payment_failed")
-    paid_with_it = select(LotUseRow.reference).where(LotUseRow.lot_id == row.id, LotUseRow.spent > 0)
-    references = tx.scalars(paid_with_it.order_by(LotUseRow.reference)).all()
+    references = _paid_with(tx, row.id)
     for reference in references:
         subscriptions.payment_taken_back(tx, reference, now)
     ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
@@ -119,6 +118,8 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
         return False
     move(tx, PurchaseRow, row.id, "disputed", "succeeded")
     note(tx, row.id, "dispute_won", "", now)
+    for reference in _paid_with(tx, row.id):
+        subscriptions.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)
     _unfreeze(tx, row.user_id)
     balance_changed(tx, row.user_id, now)
@@ -162,6 +163,12 @@ def _found(tx: Session, purchase: str) -> PurchaseRow:
     if found is None:
         raise NotFound("There is no such purchase.")
     return found
+
+
+def _paid_with(tx: Session, lot_id: str) -> Sequence[str]:
+    """What was paid with a lot's tokens, whether or not that was taken back."""
+    query = select(LotUseRow.reference).where(LotUseRow.lot_id == lot_id, LotUseRow.spent > 0)
+    return tx.scalars(query.order_by(LotUseRow.reference)).all()
 
 
 def _end_sessions(tx: Session, references: Collection[str], now: datetime) -> None:

@@ -54,6 +54,7 @@ __all__ = [
     "of_fan",
     "offer_of",
     "pay",
+    "payment_good_again",
     "payment_taken_back",
     "reserve_minutes",
     "resume",
@@ -251,6 +252,24 @@ def payment_taken_back(tx: Session, reference: str, now: datetime) -> None:
     row = locked(tx, SubscriptionRow, subscription_id)
     if row is not None and row.status == "active" and str(row.period) == period:
         end(tx, row, "unpaid", now)
+
+
+def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
+    """The payment ``reference`` is good after all: the creator has it again, and the fan the rest of its month.
+
+    Harmless for any other reference, once the month is over, and where the fan has subscribed anew.
+    """
+    subscription_id, _, period = reference.partition(":")
+    row = locked(tx, SubscriptionRow, subscription_id)
+    if row is None or (row.status, row.end_reason, str(row.period)) != ("ended", "unpaid", period):
+        return
+    blocked = tx.get(BlockRow, (row.creator_id, row.fan_id), populate_existing=True) is not None
+    if row.period_end <= now or blocked or _active_row(tx, row.fan_id, row.creator_id) is not None:
+        return
+    move(tx, SubscriptionRow, row.id, "ended", "active", ended_at=None, end_reason=None)
+    tx.refresh(row)
+    changed(tx, row, now)
+    log.event("subscription_resumed", subscription_id=row.id, cause_id=row.cause_id)
 
 
 # --- views ------------------------------------------------------------------------------------------
