@@ -275,6 +275,48 @@ class TestCallBill:
         assert seen == [server_bill(*case) for case in cases]
 
 
+    def test_minutes_of_a_subscription_are_part_of_it_in_words(self, open_page: Callable[[], Page]) -> None:
+        said = open_page().evaluate(
+            """async () => {
+              Object.assign(document.documentElement.dataset, { priceTokens: 200, priceMinor: 1000, currency: "USD" });
+              const { endNow } = await import("/js/call_bill.js");
+              const { aheadWords, endNowWords, thirdRow } = await import("/js/call_words.js");
+              const same = { minuteMs: 60_000, ratePerMinute: 90, commissionPercent: 20, minMinutes: 5,
+                             unlockPrice: 0, includedMinutes: 5, counterpart: { displayName: "Creator A" } };
+              const clock = { state: "running", deliveredMs: 4_000, paidMs: 360_000, pausedForMs: 0 };
+              const said = (role, totalHeld) => {
+                const session = { ...same, role, totalHeld, paidMinutes: 5 + totalHeld / 90 };
+                const now = endNowWords(session, endNow(session, clock), clock);
+                return [aheadWords(session), now.title, now.words, now.short, thirdRow(session, 7).value];
+              };
+              return [said("fan", 90), said("fan", 0), said("creator", 0)];
+            }"""
+        )
+        assert said == [
+            [
+                "6 min: 5 of your subscription, and 90 tokens",
+                "5 minutes of your subscription",
+                "0:04 delivered; the minimum is 5 minutes. 90 tokens ($4.50) come back.",
+                "End now: 5 minutes of your subscription. 90 tokens come back.",
+                "7 tokens",
+            ],
+            [
+                "5 min, all of your subscription",
+                "5 minutes of your subscription",
+                "0:04 delivered; the minimum is 5 minutes. Nothing comes back.",
+                "End now: 5 minutes of your subscription. Nothing comes back.",
+                "7 tokens",
+            ],
+            [
+                "5 min, all of the subscription",
+                "You earn nothing",
+                "0:04 delivered, whole minutes only, no minimum. The fan gets all included minutes back.",
+                "End now: you earn nothing.",
+                "paid by the subscription",
+            ],
+        ]
+
+
 def server_bill(
     role: str, state: str, paused_for_ms: int, minimum: int, delivered_ms: int, included: int, unlock: int
 ) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
 
 from ops.house import House
 from tests.e2e.conftest import SignIn
@@ -92,6 +92,30 @@ def test_a_changed_price_is_said_and_shown_before_anything_is_held(
     expect(dialog).to_contain_text("600 tokens")
     expect(dialog).to_contain_text("The minimum, 600 tokens ($30.00).")
     expect(fan.get_by_role("button", name="Cancel request", exact=True)).not_to_be_visible()
+
+
+def test_what_is_held_follows_the_server_while_the_fan_waits(
+    live_app: House, creator: Program, sign_in: SignIn
+) -> None:
+    # Given a fan who waits for an answer, with the total held
+    creator.go_live()
+    fan = sign_in(live_app, "fan_a")
+    dialog = open_dialog(fan, live_app)
+    expect(dialog.locator(".dialog__foot")).to_contain_text("500 tokens about $25.00")
+    dialog.get_by_role("button", name="Confirm request", exact=True).click()
+    waiting = fan.get_by_role("complementary", name="Waiting for Creator B")
+    expect(waiting).to_contain_text("500 tokens about $25.00")
+
+    # When a part of it is free again, as the price of a start at once is that could not be
+    def less(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"totalCost": 350})
+
+    fan.route("**/api/streaming/private-requests/*", less)
+    # Then the page says what is still held, and at the end what came back
+    expect(waiting).to_contain_text("350 tokens about $17.50")
+    waiting.get_by_role("button", name="Cancel request", exact=True).click()
+    expect(fan.get_by_text("You cancelled. 350 tokens came back.").first).to_be_visible()
 
 
 def test_short_of_tokens_leads_to_the_wallet_and_back(live_app: House, creator: Program, sign_in: SignIn) -> None:

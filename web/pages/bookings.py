@@ -114,6 +114,7 @@ def creator_time(handle: str, slot_id: str) -> str:
             rate_per_minute=slot.rate_per_minute,
             minute_ms=minute_ms,
             included_minutes=slot.included_minutes,
+            money=wording.money,
         ),
     )
 

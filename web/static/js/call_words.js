@@ -21,7 +21,7 @@ export function endNowWords(session, now, meter) {
   const label = pause ? "If you end now, because of this pause" : "If you end now";
   const comes = comesBack(session, now);
   if (session.role === "creator") {
-    const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${session.includedMinutes ? `${tokens(now.back)} and all included minutes` : tokens(now.back)} back.`;
+    const words = `${clock(meter.deliveredMs)} delivered, whole minutes only, no minimum. The fan gets ${fanHas(session, now)} back.`;
     const title = now.tokens ? `${minutes(now.minutes)}, you earn ${tokens(now.tokens)}` : "You earn nothing";
     return { label, title, words,
       short: now.tokens ? `End now: you earn ${tokens(now.tokens)} for ${minutes(now.minutes)}.` : "End now: you earn nothing." };
@@ -35,6 +35,12 @@ export function endNowWords(session, now, meter) {
   const used = now.included ? `${minutes(now.included)} of your subscription` : "";
   const title = now.tokens ? `${used ? `${used} and` : `${minutes(now.minutes)},`} ${tokens(now.tokens)}` : used || "Nothing";
   return { label, title, words: `${why} ${comes}`, short: `End now: ${title === "Nothing" ? "nothing" : title}. ${comes.replace(/ \([^)]*\)/, "")}` };
+}
+
+/** What a creator's leaving gives back. @param {Session} session @param {import("./call_bill.js").EndNow} now */
+function fanHas(session, now) {
+  if (!session.includedMinutes) return tokens(now.back);
+  return now.back ? `${tokens(now.back)} and all included minutes` : "all included minutes";
 }
 
 /** What the fan has back of tokens and of included minutes. @param {Session} session @param {import("./call_bill.js").EndNow} now */
@@ -55,7 +61,7 @@ export function rateWords(session) {
 export function thirdRow(session, available) {
   if (session.role === "fan") return { label: "Left in your wallet", value: tokens(available) };
   const all = earned(session, session.totalHeld);
-  return { label: "If all of it is used", value: `you earn ${tokens(all)}` };
+  return { label: "If all of it is used", value: session.totalHeld ? `you earn ${tokens(all)}` : "paid by the subscription" };
 }
 
 /** @param {Session} session */

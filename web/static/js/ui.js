@@ -102,7 +102,7 @@ export function toast(text, { kind = "info", iconName, action, stay = kind === "
   const symbol = iconName ?? { good: "check", bad: "warn", warn: "info", info: "info" }[kind];
   const box = make("div", { class: `toast toast--${kind}` }, icon(symbol), make("p", { class: "grow" }, text));
   const away = () => box.remove();
-  if (action?.href) box.append(make("a", { class: "btn btn--s btn--primary", href: action.href }, action.label));
+  if (action?.href) box.append(make("a", { class: "btn btn--s", href: action.href }, action.label));
   else if (action) box.append(make("button", { class: "btn btn--s", type: "button", onclick: () => { away(); action.run?.(); } }, action.label));
   box.append(make("button", { class: "btn btn--bare btn--icon btn--s", type: "button", "aria-label": "Dismiss", onclick: away }, icon("x")));
   document.getElementById("toasts")?.append(box);
