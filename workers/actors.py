@@ -20,4 +20,5 @@ broker = configure(settings)
 _database = Database(settings.database_url)
 broker.add_middleware(Failures(_database), before=SafeRetries)
 broker.add_middleware(WorkerHeartbeat(_database))
-declare_actors(broker, _database, gateway_for(settings, _database))
+# Of the 8 threads that the Procfile gives: a silent provider must not keep media events and settlements waiting.
+declare_actors(broker, _database, gateway_for(settings, _database, at_once=3))

@@ -31,7 +31,7 @@ from models.gateways.base import (
     RefundStatus,
 )
 from models.gateways.stripe_connect import StripeConnect
-from models.gateways.stripe_wire import asking, id_of, meta, pages, reason_of
+from models.gateways.stripe_wire import FewAtOnce, asking, id_of, meta, pages, reason_of
 
 API_VERSION = "2026-10-28.endive"
 """What this file was written for; an upgrade of the SDK does not change it."""
@@ -70,14 +70,16 @@ class StripeGateway(StripeConnect):
 
     name = "stripe"
 
-    def __init__(self, secret_key: str, webhook_secrets: tuple[str, ...], api_base: str) -> None:
+    def __init__(
+        self, secret_key: str, webhook_secrets: tuple[str, ...], api_base: str, *, at_once: int = 16
+    ) -> None:
         self._webhook_secrets = webhook_secrets
         self._client = sdk.StripeClient(
             secret_key,
             stripe_version=API_VERSION,
             base_addresses={"api": api_base},
             max_network_retries=RETRIES,
-            http_client=sdk.RequestsClient(timeout=(CONNECT_SECONDS, READ_SECONDS)),
+            http_client=FewAtOnce(at_once, timeout=(CONNECT_SECONDS, READ_SECONDS)),
         )
 
     def create_checkout(self, order: Order, *, return_url: str, card: str | None = None) -> Checkout:

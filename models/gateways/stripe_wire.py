@@ -6,7 +6,8 @@ Neither keys nor bodies nor messages of Stripe's errors are logged: codes are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +17,33 @@ from models import log
 from models.errors import Conflict, Invalid, NotFound, Unavailable
 
 MOST_PAGES = 10
+PLACE_SECONDS = 0.5
+"""How long a question waits for its turn: in good times each takes a fraction of a second."""
 
 # At INFO it says each address that it asks, at DEBUG each body.
 logging.getLogger("stripe").setLevel(logging.WARNING)
+
+
+class FewAtOnce(sdk.RequestsClient):
+    """The SDK's client, with a bound on the threads that wait for Stripe; the rest hears that it is away.
+
+    While Stripe is silent each question waits for half a minute, and pages and settlements need threads too.
+    """
+
+    def __init__(self, at_once: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._places = threading.BoundedSemaphore(at_once)
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """One HTTP exchange. Raises APIConnectionError, also when no place was free."""
+        if not self._places.acquire(timeout=PLACE_SECONDS):
+            raise sdk.APIConnectionError("too many wait already")  # type: ignore[no-untyped-call]
+        try:
+            return super().request(method, url, headers, post_data)
+        finally:
+            self._places.release()
 
 
 @contextmanager

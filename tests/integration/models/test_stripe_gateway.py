@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -289,3 +290,28 @@ def test_long_lists_come_in_pages(provider: StripeProvider, monkeypatch: pytest.
     assert found is not None
     assert found.reference == checkout.reference
     assert len([path for _, path, _ in provider.server.asked[asked:] if path == "/v1/checkout/sessions"]) == 2
+
+
+def test_a_silent_provider_keeps_few_threads_and_answers_the_others_at_once() -> None:
+    """Pages, media events and settlements have the same threads."""
+    # given: Stripe takes connections and says nothing, and as many ask as may
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        gateway = StripeGateway(KEY, (SECRET,), f"http://127.0.0.1:{silent.getsockname()[1]}", at_once=2)
+        first = [threading.Thread(target=_ask, args=(gateway,)) for _ in range(2)]
+        for thread in first:
+            thread.start()
+        heard = [silent.accept()[0] for _ in first]
+        # when one more asks, then it is told before they are
+        with pytest.raises(Unavailable):
+            gateway.status("pi_1")
+        assert [thread.is_alive() for thread in first] == [True, True]
+        for connection in heard:
+            connection.close()
+    for thread in first:
+        thread.join(30)
+    assert [thread.is_alive() for thread in first] == [False, False]
+
+
+def _ask(gateway: StripeGateway) -> None:
+    with pytest.raises(Unavailable):
+        gateway.status("pi_1")
