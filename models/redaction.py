@@ -23,9 +23,10 @@ _SECRET_VALUES = (
     re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.?[\w-]*"),
     re.compile(r"\b(?:sk|rk|pk|whsec)_[A-Za-z0-9_]{8,}"),
     re.compile(r"(?i)\bbearer\s+[\w.~+/-]{8,}=*"),
-    # Network addresses, IPv4 and the long forms of IPv6.
+    # Network addresses: IPv4, and IPv6 in its long forms and with its zeros left out (RFC 4291 section 2.2).
     re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b"),
     re.compile(r"\b(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{0,4}\b"),
+    re.compile(r"\b[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*::(?:[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*)?"),
     # Random texts of 256 bits, as our tokens are; public ids have a prefix and an underscore.
     re.compile(r"(?<![\w-])[A-Za-z0-9_-]{43}(?![\w-])"),
     re.compile(r"v=0\r?\\?n?o=[^\"]*"),
@@ -45,10 +46,11 @@ def redacted_json(body: str) -> str:
     JSON that is packed into a string of the body (a media event, say) is opened and treated alike.
     """
     try:
-        found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        cleaned = _clean(msgspec.json.decode(body))
+        return msgspec.json.format(msgspec.json.encode(cleaned), indent=2).decode()
+    except (msgspec.DecodeError, RecursionError):
+        # No JSON, or nested deeper than anything of ours.
         return redacted(body)
-    return msgspec.json.format(msgspec.json.encode(_clean(found)), indent=2).decode()
 
 
 def _clean(value: Any) -> Any:

@@ -42,3 +42,15 @@ def test_names_hide_their_values_in_packed_json_too() -> None:
         "price": 4,
     }
     assert redacted_json("no json of a@b.test") == f"no json of {HIDDEN}"
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "[" * 3_000 + "]" * 3_000, '{"a":' * 900 + "1" + "}" * 900])
+def test_what_is_nested_too_deep_is_shown_as_text(body: str) -> None:
+    """One letter that somebody put there by hand must not be one that nobody can read."""
+    assert redacted_json(f"{body} fan@people.test") == f"{body} (hidden)"
+    assert len(redacted_json(body)) >= len(body)
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "fe80::", "2001:db8::ff00:42:8329"])
+def test_a_short_ipv6_address_is_hidden(address: str) -> None:
+    assert redacted(f"from [{address}]:5000 at 08:19:33") == "from [(hidden)]:5000 at 08:19:33"
