@@ -278,7 +278,8 @@ class TestCallBill:
     def test_minutes_of_a_subscription_are_part_of_it_in_words(self, open_page: Callable[[], Page]) -> None:
         said = open_page().evaluate(
             """async () => {
-              Object.assign(document.documentElement.dataset, { priceTokens: 200, priceMinor: 1000, currency: "USD" });
+              const price = { priceTokens: 200, priceMinor: 1000, currency: "USD" };
+              Object.assign(document.documentElement.dataset, price);
               const { endNow } = await import("/js/call_bill.js");
               const { aheadWords, endNowWords, thirdRow } = await import("/js/call_words.js");
               const same = { minuteMs: 60_000, ratePerMinute: 90, commissionPercent: 20, minMinutes: 5,
@@ -338,7 +339,8 @@ def server_bill(
         commission_percent=20,
         minute_ms=60_000,
     )
-    return [bill.billed_minutes, bill.charged if role == "fan" else bill.earnings, bill.refunded, bill.included_used]
+    tokens = bill.charged if role == "fan" else bill.earnings
+    return [bill.billed_minutes, tokens, bill.refunded, bill.included_used]
 
 
 class TestSFUClient:
