@@ -28,6 +28,7 @@ WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Table → what is noted about its rows: a word and the column that names it."""
 OURS = "simulation_touched"
+BALANCES = ("accounts", "account_slots")
 
 
 def watch(engine: Engine) -> None:
@@ -104,11 +105,16 @@ class Eye:
         """SHA-256 over all rows of all tables, in the order of their keys."""
         digest = hashlib.sha256()
         for table in sorted(metadata.tables.values(), key=lambda table: table.name):
+            if table.name in BALANCES:
+                continue
             names = sorted(column.name for column in table.columns)
             keys = ", ".join(column.name for column in table.primary_key.columns) or "1"
             digest.update(f"{table.name} {names}\n".encode())
             for row in self.rows(f"SELECT {', '.join(names)} FROM {table.name} ORDER BY {keys}"):
                 digest.update(repr([_plain(value) for value in row]).encode())
+        # In which slot of an account PostgreSQL keeps a part of it depends on the number of a process.
+        for row in self.rows("SELECT id, balance FROM balances ORDER BY id"):
+            digest.update(repr(list(row)).encode())
         return digest.hexdigest()
 
 

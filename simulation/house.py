@@ -272,10 +272,9 @@ def _settings(url: str) -> Settings:
 
 
 def _prepare(db: FragileDatabase) -> None:
-    """All tables, made anew. SQLite's file is not meant to survive a power cut here: nothing waits for a disk."""
+    """All tables, in an empty database. SQLite's file need not survive a power cut here: nothing waits for a disk."""
     if db.is_sqlite:
         event.listen(db.engine, "connect", lambda raw, _record: raw.execute("PRAGMA synchronous=OFF"))
-    tables.metadata.drop_all(db.engine)
     tables.metadata.create_all(db.engine)
     eyes.watch(db.engine)
 
