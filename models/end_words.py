@@ -104,7 +104,7 @@ def _minimum_cost(offer: Offer) -> str:
         return "The minimum, which your subscription includes."
     cost = minutes * offer.rate_per_minute
     in_money = f" ({offer.money(cost)})" if offer.money else ""
-    return f"The minimum, {cost:,} tokens{in_money}."
+    return f"The minimum, {cost:,} {'token' if cost == 1 else 'tokens'}{in_money}."
 
 
 def in_words(
@@ -128,6 +128,6 @@ def in_words(
         went = "came back" if not unlock_earned else "was paid"
         if 0 < unlock_earned < unlock_price:
             went = f"was paid as far as good tokens went, {unlock_earned:,}"
-        said.append(f"The unlock price of {unlock_price:,} tokens {went}.")
+        said.append(f"The unlock price of {unlock_price:,} {'token' if unlock_price == 1 else 'tokens'} {went}.")
     return " ".join(said)
 

@@ -449,6 +449,8 @@ def test_the_dialog_says_where_the_unlock_price_goes() -> None:
 
 def test_the_dialog_says_what_a_subscription_takes_off() -> None:
     assert said(included_minutes=2)["fan_no_show"] == "The minimum, 300 tokens. The rest comes back."
+    one = said(rate_per_minute=1, included_minutes=4)["fan_no_show"]
+    assert one == "The minimum, 1 token. The rest comes back."
     assert said(included_minutes=5)["fan_no_show"].startswith("The minimum, which your subscription includes.")
     for key, words in said(included_minutes=2).items():
         returns = settlement.ROWS[key].paid_for in settlement.RETURN_EXTRAS
