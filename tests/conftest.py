@@ -73,7 +73,7 @@ def servers_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(servers_directory: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL server with a migrated database named ``template``."""
-    server = PostgresServer(servers_directory / "postgres")
+    server = PostgresServer(servers_directory / "postgres", durable=False)
     server.start()
     import migrations
 
