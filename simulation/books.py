@@ -163,13 +163,29 @@ class Books:
         require(promo >= least, f"{reference}: gifts paid {gifts} of {spent}, and only {promo} of it stay")
 
     def _in_order(self, kind: str, creator_id: str) -> None:
-        """Pending earnings give first, then cleared ones, and only then there is a debt."""
+        """Pending earnings give first, then cleared ones, and only then there is a debt.
+
+        What gifts earned waits for promo and gives nothing; a token a hold may be rounded either way.
+        """
         if kind == "earnings_pending":
             return
         pending = self._pending_of[f"earnings_pending:{creator_id}"]
-        require(pending == 0, f"a bad payment took {kind} of {creator_id}, who has {pending} pending")
+        if pending:
+            waits = self._waits_for_promo(creator_id)
+            require(pending <= waits, f"a bad payment took {kind} of {creator_id}, who has {pending} pending")
         cleared = self.sums[f"earnings:{creator_id}"]
         require(kind == "earnings" or cleared == 0, f"{creator_id} owes, with {cleared} cleared")
+
+    def _waits_for_promo(self, creator_id: str) -> int:
+        """The gifts' part of what is pending, and one token more a hold."""
+        rows = self._eye.rows(
+            "SELECT h.earnings + h.fee_back - h.recovered - h.refunded, h.promo, SUM(u.spent - u.recovered),"
+            " SUM(CASE WHEN l.source = 'promo' THEN u.spent - u.recovered ELSE 0 END)"
+            " FROM holds h JOIN lot_uses u ON u.reference = h.reference JOIN token_lots l ON l.id = u.lot_id"
+            " WHERE h.creator_id = ? AND h.pending > 0 GROUP BY h.reference",
+            (creator_id,),
+        )
+        return sum(net * gifts // spent - promo + 2 for net, promo, spent, gifts in rows if gifts)
 
     def _accounts(self, ids: set[str]) -> None:
         found = self._eye.among("SELECT id, kind, balance FROM balances WHERE id IN (?*)", ids)

@@ -272,7 +272,7 @@ def _settings(url: str) -> Settings:
 
 
 def _prepare(db: FragileDatabase) -> None:
-    """All tables, in an empty database. SQLite's file need not survive a power cut here: nothing waits for a disk."""
+    """All tables, in an empty database. SQLite's file need not survive a power cut: nothing waits for a disk."""
     if db.is_sqlite:
         event.listen(db.engine, "connect", lambda raw, _record: raw.execute("PRAGMA synchronous=OFF"))
     tables.metadata.create_all(db.engine)

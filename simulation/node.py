@@ -97,7 +97,8 @@ class Call:
         if here:
             self.meter.fan_back(self.now)
             self.meter.fan_connected(self.now)
-            self.truth.fan_connected = True
+            # Not if the time to come was over at this very moment.
+            self.truth.fan_connected |= self.meter.ending is None
         else:
             self.meter.fan_gone(self.now)
         self.look()

@@ -72,6 +72,7 @@ class Fan(Human):
         self.requests: list[str] = []
         self.visit: str | None = None
         self._frozen = False
+        self._favourite: Creator | None = None
 
     def act(self) -> None:
         """Mostly ask for a session."""
@@ -91,9 +92,9 @@ class Fan(Human):
             self.close_feed()
         elif dice < 0.05:
             self._tip()
-        elif dice < 0.07:
+        elif dice < 0.09:
             self._subscribe()
-        elif poor or dice < 0.08:
+        elif poor or dice < 0.10:
             self.buy()
         elif not self.world.enough:
             self.ask()
@@ -151,7 +152,7 @@ class Fan(Human):
             )
 
     def _subscribe(self) -> None:
-        creator = self.world.somebody()
+        creator = self._favourite = self.world.somebody()
 
         def act(tx: Any, now: Any) -> Any:
             current = subscriptions.between(tx, self.user_id, creator.user_id, now)
@@ -174,6 +175,8 @@ class Fan(Human):
     def ask(self) -> None:
         """For a private stream, sometimes twice at once, sometimes at a price that is no longer the price."""
         creator = self.world.somebody()
+        if self._favourite is not None and self.random.random() < 0.4:
+            creator = self._favourite
         if creator.visit is not None and self.random.random() < 0.8:
             # The page says that this one is busy; most look for another.
             creator = self.world.somebody()
@@ -265,7 +268,7 @@ class Creator(Human):
             per_minute=random.random() < 0.7,
             instant_unlock_price=random.choice((None, 5, 50)),
             subscription_price=random.choice((None, 30, 99, 150)),
-            subscription_minutes=random.choice((0, 2, 5)),
+            subscription_minutes=random.choice((0, 2, 5, 5)),
             subscriber_discount_percent=random.choice((0, 1, 10, 33, 90)),
         )
         self.house.call(self.user_id, "options", lambda tx, now: offers.put_options(tx, self.user_id, options))
