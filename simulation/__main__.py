@@ -3,51 +3,76 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import tempfile
-import traceback
-from contextlib import nullcontext
-from pathlib import Path
+import time
 
-from simulation.bugs import BUGS, planted
-from simulation.truth import Violation
-from simulation.world import Result, play
-
-FAST = Path("/dev/shm")  # noqa: S108
+from simulation.bugs import BUGS
+from simulation.world import Result
+from simulation.worlds import CRASHES, PEOPLE, Outcome, Plan, combined, play_all, split
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """1 when something was found."""
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=1_000)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from --seed")
-    parser.add_argument("--people", type=int, default=200, help="how many creators; a quarter more fans")
-    parser.add_argument("--crashes", type=float, default=0.01, help="how many acts of a process end in a crash")
+    parser.add_argument("--people", type=int, default=PEOPLE, help="how many creators; a quarter more fans")
+    parser.add_argument("--crashes", type=float, default=CRASHES, help="how many acts of a process end in a crash")
     parser.add_argument("--database-url", help="an empty PostgreSQL database; without it SQLite in memory")
     parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug and see whether it is found")
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="how many worlds at once, which share the sessions; one for each processor if not given",
+    )
+    chosen = parser.parse_args(arguments)
+    worlds = chosen.processes or (1 if chosen.database_url else os.cpu_count() or 1)
+    if not 1 <= worlds <= chosen.sessions or (chosen.database_url and worlds > 1):
+        parser.error("each world needs a session and a database of its own")
     for seed in range(chosen.seed, chosen.seed + chosen.seeds):
-        with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as directory:
-            url = chosen.database_url or f"sqlite:///{directory}/simulation.db"
-            try:
-                with planted(chosen.bug) if chosen.bug else nullcontext():
-                    result = play(
-                        seed,
-                        url=url,
-                        sessions=chosen.sessions,
-                        people=chosen.people,
-                        crash_rate=chosen.crashes,
-                    )
-            except Violation as violation:
-                if violation.__cause__ is not None:
-                    traceback.print_exception(violation.__cause__)
-                print("\n".join(getattr(violation, "__notes__", [])))
-                print(f"seed {seed}: {violation}")
-                print(f"again: python -m simulation --seed {seed} --sessions {chosen.sessions}")
-                return 1
-        print(words(result))
+        plan = Plan(
+            seed=seed,
+            sessions=chosen.sessions,
+            people=chosen.people,
+            crash_rate=chosen.crashes,
+            bug=chosen.bug,
+            url=chosen.database_url,
+        )
+        if not _played(split(plan, worlds)):
+            return 1
     return 0
+
+
+def _played(plans: list[Plan]) -> bool:
+    began = time.perf_counter()
+    outcomes = []
+    for world, outcome in enumerate(play_all(plans)):
+        outcomes.append(outcome)
+        if outcome.result is None:
+            print(outcome.found, flush=True)
+        elif len(plans) == 1:
+            print(words(outcome.result))
+        else:
+            print(f"world {world} {words(outcome.result)}", flush=True)
+    if len(plans) > 1:
+        print(_all_words(outcomes, time.perf_counter() - began))
+    return all(outcome.result is not None for outcome in outcomes)
+
+
+def _all_words(outcomes: list[Outcome], seconds: float) -> str:
+    clean = [outcome.result for outcome in outcomes if outcome.result is not None]
+    if len(clean) < len(outcomes):
+        return f"{len(outcomes) - len(clean)} of {len(outcomes)} worlds found something"
+    sessions = sum(result.sessions for result in clean)
+    return "\n".join(
+        (
+            f"{len(clean)} worlds: {sessions} sessions in {seconds:.1f} s",
+            f"  {sessions * 60 / seconds:,.0f} a minute in all",
+            f"  state {combined(outcomes)}",
+        )
+    )
 
 
 def words(result: Result) -> str:

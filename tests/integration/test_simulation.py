@@ -11,9 +11,11 @@ import pytest
 
 from models import ledger
 from ops.postgres import PostgresServer
+from simulation.__main__ import main
 from simulation.bugs import BUGS, planted
 from simulation.truth import Violation
 from simulation.world import Result, play
+from simulation.worlds import Plan, combined, play_all, play_one, split
 
 SHORT = 12
 PEOPLE = 10
@@ -103,3 +105,31 @@ def test_postgresql_is_clean_too(postgres: PostgresServer, seed: int) -> None:
         assert run(url, seed, sessions=40, people=20).sessions >= 40
     finally:
         postgres.drop("simulation")
+
+
+def test_worlds_at_once_are_the_same_twice_and_world_zero_is_the_seed_alone() -> None:
+    # given
+    plans = split(Plan(seed=7, sessions=3, people=4), 2)
+    assert [plan.sessions for plan in plans] == [2, 1]
+    assert plans[0].seed == 7
+    assert plans[1].seed not in (7, 8)
+    # when
+    first, second = list(play_all(plans)), list(play_all(plans))
+    # then
+    assert all(outcome.result is not None for outcome in first)
+    assert combined(first) == combined(second)
+    alone = play_one(plans[0])
+    assert combined([alone]) == combined(first[:1])
+
+
+def test_what_a_world_finds_is_told_with_the_command_that_plays_it_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # when
+    code = main(["--processes", "2", "--sessions", "80", "--people", "10", "--bug", "settle_twice"])
+    # then
+    said = capsys.readouterr().out
+    assert code == 1
+    again = "again: python -m simulation --processes 1 --seed 1 --sessions 40 --people 10 --bug settle_twice"
+    assert again in said
+    assert "step " in said
