@@ -19,7 +19,7 @@ run: install-run ## Install what is missing and start everything; Ctrl-C stops i
 	@exec $(PYTHON) -m ops.supervise
 
 test: install-test check ## Install what is missing, check types and style, run the whole suite
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install-test ## Types and style
 	@$(PYTHON) -m ruff check .
