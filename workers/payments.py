@@ -67,8 +67,8 @@ def _is_bad(db: Database, gateway: PaymentGateway, reference: str, cause_id: str
         return False
     with db.reading() as tx:
         purchase = find_purchase(tx, reference)
-    if purchase is None:
-        return False
+        if purchase is None or payments.already_taken_in(tx, purchase.id, payment) is not None:
+            return False
     purchase_id = purchase.id
     applied = db.run(lambda tx: payments.apply(tx, purchase_id, payment, now))
     if applied.turned_bad:
