@@ -196,6 +196,22 @@ def test_a_dispute_of_which_no_webhook_came_is_found_by_looking_again(till: Till
     till.stage.audit()
 
 
+def test_an_answer_that_says_what_is_known_writes_nothing(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    purchase = till.buy()
+
+    def writes(*_: object) -> None:
+        raise AssertionError("a good payment that is still good took a write transaction")
+
+    # when
+    with monkeypatch.context() as patched:
+        patched.setattr(till.database, "run", writes)
+        again = payments.reconcile(till.database, till.gateway, purchase.id, till.stage.now)
+    # then
+    assert again.status == "succeeded"
+    assert till.available == 1_000
+
+
 def test_good_payments_are_looked_at_ever_more_rarely(till: Till) -> None:
     till.buy()
     looks = []
