@@ -74,7 +74,7 @@ def test_a_rule_reaches_the_worker_and_its_repeat_changes_nothing(
     eventually(lambda: count(db, SessionRow) == 1)
     # and the same message comes again
     with db.reading() as tx:
-        [message_id] = tx.scalars(select(OutboxRow.message_id).where(OutboxRow.kind == "actor"))
+        [message_id] = tx.scalars(select(OutboxRow.message_id).where(OutboxRow.actor == "apply_auto_accept"))
     declare_all(channel, "rules")
     for copy in (message_id, "msg_last"):
         channel.basic_publish(
@@ -93,7 +93,7 @@ def test_the_clock_stops_when_told(
 ) -> None:
     # given a clock at work
     clock = start(CLOCK)
-    eventually(lambda: count(db, ScheduledJobRow) == 2)
+    eventually(lambda: count(db, ScheduledJobRow) >= 2)
     # when
     clock.send_signal(number)
     # then
