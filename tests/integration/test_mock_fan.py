@@ -28,7 +28,9 @@ def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], post
             terms = {"enabled": True, "ratePerMinute": 100, "minMinutes": 1, "autoAccept": "manual"}
             await creator.call("PUT", "/api/streaming/private-settings", terms)
             # when a creator goes live
-            await creator.call("POST", "/api/streaming/streams", {})
+            stream = await creator.call("POST", "/api/streaming/streams", {})
+            # and stays, for a stream without its creator would end before a slow machine's mock fan is up
+            await creator.join(stream["roomId"], publish=clip)
             # then a request comes by itself, marked
             asked = await creator.told("PRIVATE_REQUESTED", seconds=60)
             listed = await creator.call("GET", "/api/streaming/private-requests")
