@@ -32,12 +32,16 @@ function say(text, kind = "bad") {
   message.append(make("div", { class: `banner banner--${kind}`, role: kind === "good" ? "status" : "alert" }, icon(kind === "good" ? "check" : "warn"), make("p", {}, text)));
 }
 
-/** The parts of the page that show figures, from the server once more. */
+let asked = 0;
+
+/** The parts of the page that show figures, from the server once more; an answer that was overtaken is not shown. */
 async function refresh() {
+  const mine = ++asked;
   try {
     const response = await fetch("/wallet?part=figures", { credentials: "same-origin" });
-    if (!response.ok) return;
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    const text = await response.text();
+    if (!response.ok || mine !== asked) return;
+    const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const id of ["frozen", "figures", "purchases", "movements"]) {
       const part = fresh.getElementById(id);
       if (part) document.getElementById(id)?.replaceWith(part);
@@ -124,9 +128,6 @@ form.addEventListener("submit", async (event) => {
 
 for (const kind of ["BALANCE_CHANGED", "PURCHASE_CHANGED", "REFUND_CHANGED"]) events.on(kind, refresh);
 document.addEventListener("wallet-changed", refresh); // by wallet_refunds.js
-let first = true;
-events.on("RESYNC", () => {
-  if (!first) refresh();
-  first = false;
-});
+// The first one too: something may have happened between this page and its feed.
+events.on("RESYNC", refresh);
 showPrice();
