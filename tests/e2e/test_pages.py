@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,6 +118,32 @@ def test_what_is_held_follows_the_server_while_the_fan_waits(
     expect(waiting).to_contain_text("350 tokens about $17.50")
     waiting.get_by_role("button", name="Cancel request", exact=True).click()
     expect(fan.get_by_text("You cancelled. 350 tokens came back.").first).to_be_visible()
+
+
+def test_what_happens_between_a_page_and_its_feed_is_shown_too(live_app: House, sign_in: SignIn) -> None:
+    # Given a wallet whose feed is open already, and whose program is still on its way to the browser
+    program = Program(live_app, "fan_b")
+    before = program.call("GET", "/api/wallet")["available"]
+    fan = sign_in(live_app, "fan_b")
+    heard: set[str] = set()
+    fan.on("websocket", lambda socket: socket.on("framereceived", lambda frame: heard.add(json.loads(frame)["type"])))
+
+    def listen(*types: str) -> None:
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while not heard.issuperset(types):
+            assert time.monotonic() < until, f"heard only {heard}"
+            fan.wait_for_timeout(20)
+
+    def late(route: Route) -> None:
+        listen("RESYNC")
+        program.call("POST", "/api/wallet/top-up", {"packageId": "tokens-500", "card": "succeeds"})
+        listen("BALANCE_CHANGED", "PURCHASE_CHANGED")
+        route.continue_()
+
+    fan.route("**/js/pages/wallet.js", late)
+    # When its owner buys tokens meanwhile, then it does not go on showing what was
+    fan.goto(address(live_app, "/wallet"))
+    expect(fan.locator("#figures")).to_contain_text(f"{before + 500:,}", timeout=PATIENCE_MS)
 
 
 def test_short_of_tokens_leads_to_the_wallet_and_back(live_app: House, creator: Program, sign_in: SignIn) -> None:

@@ -24,6 +24,8 @@ export class EventsClient {
     this.timer = 0;
     this.wanted = false;
     this.connected = false;
+    /** @type {FeedMessage | null} the last RESYNC of this connection: whoever begins to listen after it has missed it */
+    this.resync = null;
     this.onOnline = () => this.retryNow();
     this.onVisible = () => {
       if (document.visibilityState === "visible") this.retryNow();
@@ -40,6 +42,8 @@ export class EventsClient {
   on(type, listener) {
     if (!this.listeners.has(type)) this.listeners.set(type, new Set());
     this.listeners.get(type)?.add(listener);
+    const missed = type === "RESYNC" ? this.resync : null;
+    if (missed) queueMicrotask(() => listener(missed));
     return () => this.listeners.get(type)?.delete(listener);
   }
 
@@ -82,6 +86,7 @@ export class EventsClient {
       }
       if (this.connected) this.emit({ type: "disconnected" });
       this.connected = false;
+      this.resync = null;
       if (this.wanted) this.retryLater();
     };
   }
@@ -95,7 +100,9 @@ export class EventsClient {
       console.warn("event feed: not JSON");
       return;
     }
-    if (message && typeof message.type === "string") this.emit(message);
+    if (!message || typeof message.type !== "string") return;
+    if (message.type === "RESYNC") this.resync = message;
+    this.emit(message);
   }
 
   /** @private @param {FeedMessage} message */

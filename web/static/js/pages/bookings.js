@@ -28,10 +28,5 @@ wireCancelling(list, () => {
   refresh();
   refreshBalance();
 });
-for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED"]) events.on(type, refresh);
-// The first RESYNC repeats what the page was rendered with.
-let first = true;
-events.on("RESYNC", () => {
-  if (!first) refresh();
-  first = false;
-});
+// The first RESYNC too: something may have happened between this page and its feed.
+for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED", "RESYNC"]) events.on(type, refresh);

@@ -107,9 +107,4 @@ dialog?.addEventListener("submit", (event) => {
   event.preventDefault();
   if (event.target instanceof HTMLFormElement) submit(event.target);
 });
-for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED"]) events.on(type, () => refresh());
-let first = true;
-events.on("RESYNC", () => {
-  if (!first) refresh();
-  first = false;
-});
+for (const type of ["BOOKING_CHANGED", "BOOKING_STARTED", "RESYNC"]) events.on(type, () => refresh());

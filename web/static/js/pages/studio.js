@@ -75,12 +75,9 @@ events.on("SUBSCRIPTION_CHANGED", async () => {
 events.on("STREAM_ENDED", (message) => {
   if (message.creatorId === state.userId) void live.refresh();
 });
-// The first RESYNC repeats what the page was rendered with; later ones follow a gap.
-let first = true;
-events.on("RESYNC", () => {
-  if (first) first = false;
-  else void live.refresh();
-});
 live.watchConnection(events);
 live.sayEnded(new URLSearchParams(location.search));
-await live.reconcile(state);
+const begun = live.reconcile(state);
+// The first one too: something may have happened between this page and its feed.
+events.on("RESYNC", () => void begun.then(() => live.refresh()));
+await begun;
