@@ -19,14 +19,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Integer, MetaData, create_engine, event
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Integer,
+    MetaData,
+    create_engine,
+    event,
+    func,
+)
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 from models.errors import Unavailable
@@ -92,6 +102,13 @@ def sqlalchemy_url(url: str) -> str:
 def insert_into(tx: Session, table: type[Base]) -> PostgresInsert | SqliteInsert:
     """An INSERT that can say ON CONFLICT, in the dialect of ``tx``."""
     return postgres_insert(table) if tx.get_bind().dialect.name == "postgresql" else sqlite_insert(table)
+
+
+def utc_day(tx: Session, moment: ColumnElement[Any] | InstrumentedAttribute[Any]) -> ColumnElement[str]:
+    """The day (UTC) of a stored time as ``YYYY-MM-DD``, in the dialect of ``tx``."""
+    if tx.get_bind().dialect.name == "postgresql":
+        return func.to_char(func.timezone("UTC", moment), "YYYY-MM-DD")
+    return func.date(moment)
 
 
 class Database:

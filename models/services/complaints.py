@@ -11,7 +11,8 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from models import ids, ledger, log
+from models import holds, ids, ledger, log
+from models.books import HoldRow
 from models.earnings import AmendmentRow, ComplaintRow
 from models.errors import Conflict, Forbidden, NotFound
 from models.machine import move
@@ -104,15 +105,21 @@ def open_ones(tx: Session, limit: int = 100) -> tuple[OpenComplaint, ...]:
     """What waits for a decision, oldest first."""
     fan, creator = aliased(PersonRow), aliased(PersonRow)
     rows = tx.execute(
-        select(ComplaintRow, SessionRow, fan.handle, creator.handle)
+        select(ComplaintRow, SessionRow, HoldRow, fan.handle, creator.handle)
         .join(SessionRow, SessionRow.id == ComplaintRow.session_id)
         .join(fan, fan.id == SessionRow.fan_id)
         .join(creator, creator.id == SessionRow.creator_id)
+        .outerjoin(HoldRow, HoldRow.reference == SessionRow.request_id)
         .where(ComplaintRow.status == "open")
         .order_by(ComplaintRow.created_at, ComplaintRow.id)
         .limit(limit)
     )
-    return tuple(_open_one(tx, *row) for row in rows)
+    return tuple(_open_one(*row) for row in rows)
+
+
+def count_open(tx: Session) -> int:
+    """How many wait for a decision."""
+    return tx.scalar(select(func.count()).select_from(ComplaintRow).where(ComplaintRow.status == "open")) or 0
 
 
 def decide(
@@ -225,10 +232,8 @@ def _tell(tx: Session, session: SessionRow, row: ComplaintRow, now: datetime) ->
 
 
 def _open_one(
-    tx: Session, row: ComplaintRow, session: SessionRow, fan_handle: str, creator_handle: str
+    row: ComplaintRow, session: SessionRow, paid: HoldRow | None, fan_handle: str, creator_handle: str
 ) -> OpenComplaint:
-    charged = (session.total_earnings or 0) + (session.commission or 0)
-    paid = ledger.hold_of(tx, session.request_id)
     return OpenComplaint(
         complaint_id=row.id,
         session_id=session.id,
@@ -242,8 +247,8 @@ def _open_one(
         creator_handle=creator_handle,
         end_reason=session.end_reason or "",
         billed_minutes=session.billed_minutes or 0,
-        charged=charged,
-        refundable=0 if paid is None else paid.refundable,
+        charged=(session.total_earnings or 0) + (session.commission or 0),
+        refundable=0 if paid is None else holds.left(paid),
     )
 
 

@@ -17,6 +17,7 @@ from models import ledger
 from models.books import AccountRow, EntryRow, HoldRow, TransferRow
 from models.clock import rfc3339
 from models.config import Settings
+from models.db import utc_day
 from models.earnings import PayoutAccountRow, PayoutRow
 from models.people import PersonRow
 
@@ -247,20 +248,21 @@ def _cleared_since(tx: Session, creator_id: str, since: datetime) -> int:
 
 
 def _next_clearings(tx: Session, creator_id: str, terms: PayoutTerms) -> tuple[Clearing, ...]:
-    """By day, the first ones; what is contested is not among them."""
-    earlier = timedelta(days=ledger.CLEARING_DAYS - terms.clearing_days)
+    """By day, one question however many calls; what is contested is not among them."""
+    day = utc_day(tx, HoldRow.clears_at).label("day")
     rows = tx.execute(
-        select(HoldRow.clears_at, HoldRow.pending)
-        .where(HoldRow.creator_id == creator_id, HoldRow.pending > 0, HoldRow.contested.is_(False))
-        .order_by(HoldRow.clears_at)
+        select(day, func.sum(HoldRow.pending))
+        .where(
+            HoldRow.creator_id == creator_id,
+            HoldRow.pending > 0,
+            HoldRow.contested.is_(False),
+            HoldRow.clears_at.is_not(None),
+        )
+        .group_by("day")
+        .order_by("day")
     )
-    days: dict[date, int] = {}
-    for clears_at, tokens in rows:
-        if clears_at is None:
-            continue
-        day = (clears_at - earlier).astimezone(UTC).date()
-        days[day] = days.get(day, 0) + tokens
-    return tuple(Clearing(day=day, tokens=tokens) for day, tokens in sorted(days.items()))
+    earlier = timedelta(days=ledger.CLEARING_DAYS - terms.clearing_days)
+    return tuple(Clearing(day=date.fromisoformat(text) - earlier, tokens=int(tokens)) for text, tokens in rows)
 
 
 def _amounts(tx: Session, creator_id: str, transfers: list[str]) -> dict[str, dict[str, int]]:

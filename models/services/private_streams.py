@@ -1,24 +1,22 @@
-"""Requests for private streams: asking, answering, taking back, letting expire; and how each side sees them.
+"""Requests for private streams: asking, answering, taking back, letting expire.
 
-Settings and prices are in ``offers``, accepting in ``acceptance``; both are named here too, so that web and
-workers find all of it in one place.
+Settings and prices are in ``offers``, accepting in ``acceptance``, how each side sees a request in
+``request_views``; all are named here too, so that web and workers find all of it in one place.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, pricing
-from models.clock import utc_now
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound, RateLimited
-from models.people import BlockRow, PersonRow
+from models.people import BlockRow
 from models.requests import OPEN, PaymentMode, RequestRow
-from models.services import engaged, queueing, rooms, subscriptions
+from models.services import engaged, queueing, subscriptions
 from models.services.acceptance import AcceptedView, accept, apply_rule
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
@@ -29,13 +27,21 @@ from models.services.offers import (
     Quote,
     get_options,
     get_settings,
-    is_subscriber,
     price_for,
     put_settings,
     quote,
     unlock_price_for,
 )
-from models.sessions import SessionRow
+from models.services.request_views import (
+    AskingFan,
+    CreatorRequestView,
+    RequestView,
+    no_such_request,
+    open_request_of,
+    request_view,
+    requests_for,
+    view,
+)
 from models.streams import StreamRow
 from models.timing import MINUTE_MS
 
@@ -64,65 +70,6 @@ OPEN_PER_FAN = 3
 IN_A_ROW = 2
 COOLDOWN_MS = 300_000
 MOST_AT_ONCE = 100
-
-
-class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A request as its fan sees it; amounts in tokens."""
-
-    request_id: str
-    status: str
-    minutes: int
-    rate_per_minute: int
-    total_cost: int
-    balance: int
-    expires_at: datetime
-    remaining_ms: int
-    """Until ``expiresAt``, for whoever's clock differs from ours; 0 when it is answered."""
-    position: int | None = None
-    """Its place in the creator's queue, from 1, while it waits there."""
-    turn: bool = False
-    """Its turn has come: ``private-reconfirm`` until ``expiresAt``."""
-    payment_mode: str = "prepaid"
-    included_minutes: int = 0
-    unlock_price: int = 0
-    """Part of ``totalCost``; comes back where it cannot begin at once."""
-    close_reason: str | None = None
-    session_id: str | None = None
-    room_id: str | None = None
-
-
-class AskingFan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a creator learns about who asks."""
-
-    handle: str
-    avatar_url: str | None
-    subscriber: bool
-    is_mock: bool
-
-
-class CreatorRequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A request as its creator sees it. ``viewers`` would have to leave.
-
-    ``earnings`` if all minutes are used and the creator accepts by hand, which unlocks nothing.
-    """
-
-    request_id: str
-    fan: AskingFan
-    minutes: int
-    rate_per_minute: int
-    total_cost: int
-    earnings: int
-    payment_mode: str
-    included_minutes: int
-    """Of ``minutes``: paid by the fan's subscription already."""
-    unlock_price: int
-    status: str
-    created_at: datetime
-    expires_at: datetime
-    position: int
-    turn: bool
-    """Its fan was called and has not confirmed yet; ``expiresAt`` says until when."""
-    viewers: int
 
 
 def request(
@@ -197,14 +144,14 @@ def request(
         totalCost=row.total_cost,
     )
     balance_changed(tx, fan.user_id, now)
-    return _view(tx, row, now)
+    return view(tx, row, now)
 
 
 def decline(tx: Session, request_id: str, *, creator_id: str, now: datetime) -> None:
     """The creator says no; the tokens are free in the same transaction. Raises NotFound, Conflict."""
     row = _open_request(tx, request_id)
     if row.creator_id != creator_id:
-        raise _no_such_request()
+        raise no_such_request()
     close_request(tx, _still_open(row, now), "declined", now)
     queueing.tell_positions(tx, row.creator_id, now)
 
@@ -213,7 +160,7 @@ def cancel(tx: Session, request_id: str, *, fan_id: str, now: datetime) -> None:
     """The fan takes it back; the tokens are free in the same transaction. Raises NotFound, Conflict."""
     row = _open_request(tx, request_id)
     if row.fan_id != fan_id:
-        raise _no_such_request()
+        raise no_such_request()
     close_request(tx, _still_open(row, now), "cancelled", now)
     queueing.tell_positions(tx, row.creator_id, now)
 
@@ -229,98 +176,6 @@ def expire_due(tx: Session, now: datetime) -> int:
         .execution_options(populate_existing=True)
     ).all()
     return one_by_one(tx, due, lambda row: close_request(tx, row, "expired", now, queueing.why_expired(row)))
-
-
-# --- views -------------------------------------------------------------------------------------------
-
-
-def requests_for(tx: Session, creator_id: str, now: datetime) -> tuple[CreatorRequestView, ...]:
-    """A creator's open requests: those that can be answered now, then the queue, each in the creator's order."""
-    found = tx.execute(
-        select(RequestRow, PersonRow, StreamRow.room_id)
-        .join(PersonRow, PersonRow.id == RequestRow.fan_id)
-        .join(StreamRow, StreamRow.id == RequestRow.stream_id)
-        .where(RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN), RequestRow.expires_at > now)
-    ).all()
-    asking = {row.id: (fan, rooms.viewers(tx, room_id)) for row, fan, room_id in found}
-    ordered = queueing.ahead_first(tx, creator_id, [row for row, _, _ in found], now)
-    return tuple(
-        _creator_view(tx, row, *asking[row.id], position, now)
-        for status in ("pending", "queued")
-        for position, row in enumerate((row for row in ordered if row.status == status), start=1)
-    )
-
-
-def _creator_view(
-    tx: Session, row: RequestRow, fan: PersonRow, viewers: int, position: int, now: datetime
-) -> CreatorRequestView:
-    return CreatorRequestView(
-        request_id=row.id,
-        fan=AskingFan(
-            handle=fan.handle,
-            avatar_url=fan.avatar_url,
-            subscriber=is_subscriber(tx, fan.id, row.creator_id, now),
-            is_mock=fan.is_mock,
-        ),
-        minutes=row.requested_minutes,
-        rate_per_minute=row.rate_per_minute,
-        total_cost=row.total_cost,
-        earnings=pricing.split(row.total_cost - row.unlock_price, row.commission_percent)[0],
-        payment_mode=row.payment_mode,
-        included_minutes=row.included_minutes,
-        unlock_price=row.unlock_price,
-        status=row.status,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        position=position,
-        turn=row.status == "queued" and row.turn_at is not None,
-        viewers=viewers,
-    )
-
-
-def open_request_of(
-    tx: Session, fan_id: str, creator_id: str, now: datetime | None = None
-) -> RequestView | None:
-    """The fan's open request to that creator, if any."""
-    row = tx.scalar(
-        select(RequestRow).where(
-            RequestRow.fan_id == fan_id, RequestRow.creator_id == creator_id, RequestRow.status.in_(OPEN)
-        )
-    )
-    return None if row is None else _view(tx, row, now or utc_now())
-
-
-def request_view(tx: Session, request_id: str, person: Person, now: datetime | None = None) -> RequestView:
-    """One request for its fan or its creator; the balance is the fan's own. Raises NotFound."""
-    row = tx.get(RequestRow, request_id, populate_existing=True)
-    if row is None or person.user_id not in (row.fan_id, row.creator_id):
-        raise _no_such_request()
-    view = _view(tx, row, now or utc_now())
-    return view if person.user_id == row.fan_id else msgspec.structs.replace(view, balance=0)
-
-
-def _view(tx: Session, row: RequestRow, now: datetime) -> RequestView:
-    session = None
-    if row.status == "accepted":
-        session = tx.scalar(select(SessionRow).where(SessionRow.request_id == row.id))
-    return RequestView(
-        request_id=row.id,
-        status=row.status,
-        minutes=row.requested_minutes,
-        rate_per_minute=row.rate_per_minute,
-        total_cost=row.total_cost,
-        balance=ledger.balance(tx, ledger.account_id("wallet", row.fan_id)),
-        expires_at=row.expires_at,
-        remaining_ms=max(0, (row.expires_at - now) // timedelta(milliseconds=1)) if row.status in OPEN else 0,
-        position=queueing.position(tx, row, now),
-        turn=row.status == "queued" and row.turn_at is not None,
-        payment_mode=row.payment_mode,
-        included_minutes=row.included_minutes,
-        unlock_price=row.unlock_price,
-        close_reason=row.close_reason,
-        session_id=session.id if session else None,
-        room_id=session.room_id if session else None,
-    )
 
 
 # --- what asking requires ----------------------------------------------------------------------------
@@ -453,7 +308,7 @@ def _write(
 def _open_request(tx: Session, request_id: str) -> RequestRow:
     row = locked(tx, RequestRow, request_id)
     if row is None:
-        raise _no_such_request()
+        raise no_such_request()
     return row
 
 
@@ -462,7 +317,3 @@ def _still_open(row: RequestRow, now: datetime) -> RequestRow:
         status = "expired" if row.status in OPEN else row.status
         raise Conflict("The request is not pending any more.", code="REQUEST_NOT_PENDING", status=status)
     return row
-
-
-def _no_such_request() -> NotFound:
-    return NotFound("There is no such request.")

@@ -23,7 +23,7 @@ from models.errors import Conflict, NotFound
 from models.machine import move
 from models.people import BlockRow, PersonRow
 from models.requests import OPEN, RequestRow
-from models.services import engaged, offers, presence
+from models.services import engaged, offers, presence, subscriptions
 from models.services.announcements import tell
 from models.services.closing import Because, close_request, open_requests
 from models.services.locks import lock_people, locked, one_by_one
@@ -75,7 +75,7 @@ def ahead_first(tx: Session, creator_id: str, rows: Sequence[RequestRow], now: d
     priority = offers.get_options(tx, creator_id).request_priority
     subscribers: set[str] = set()
     if priority == "subscribers_first":
-        subscribers = {row.fan_id for row in rows if offers.is_subscriber(tx, row.fan_id, creator_id, now)}
+        subscribers = subscriptions.subscribers_among(tx, creator_id, {row.fan_id for row in rows}, now)
 
     def rank(row: RequestRow) -> tuple[bool, int, datetime, str]:
         value = 0

@@ -33,6 +33,7 @@ from models.services.included_minutes import (
     minutes_left,
     reserve_minutes,
     return_minutes,
+    subscribers_among,
 )
 from models.services.locks import lock_people, locked
 from models.streams import CreatorSettingsRow
@@ -61,6 +62,7 @@ __all__ = [
     "return_minutes",
     "subscribe",
     "subscriber_count",
+    "subscribers_among",
     "view_of",
 ]
 

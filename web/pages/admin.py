@@ -146,7 +146,7 @@ def _tabs(tx: Session) -> tuple[Tab, ...]:
         Tab("sessions", "/admin/sessions", "Sessions"),
         Tab("ledger", "/admin/ledger", "Ledger"),
         Tab("payments", "/admin/payments", "Payments", payment_search.open_disputes(tx)),
-        Tab("complaints", "/admin/complaints", "Complaints", len(complaints.open_ones(tx))),
+        Tab("complaints", "/admin/complaints", "Complaints", complaints.count_open(tx)),
         Tab("people", "/admin/people", "People"),
         Tab("integrators", "/admin/integrators", "Integrators"),
         Tab("acts", "/admin/acts", "Acts"),

@@ -166,10 +166,11 @@ def test_an_admin_sees_what_is_open_with_what_may_be_given_back(stage: Stage, ca
     complaint = complain(stage, call, call.fan)
     with stage.database.reading() as tx:
         (found,) = complaints.open_ones(tx)
+        assert complaints.count_open(tx) == 1
     assert (found.complaint_id, found.charged, found.refundable) == (complaint.complaint_id, 500, 400)
     decide(stage, complaint, 0)
     with stage.database.reading() as tx:
-        assert complaints.open_ones(tx) == ()
+        assert (complaints.open_ones(tx), complaints.count_open(tx)) == ((), 0)
 
 
 def test_a_decision_gives_a_part_back_once(stage: Stage, call: Call) -> None:

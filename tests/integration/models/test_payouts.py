@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -131,6 +131,30 @@ def test_earnings_clear_on_the_day_that_was_said(stage: Stage) -> None:
     assert stage.balances(creator)["earnings"] == 800
     assert view(stage, creator).next_clearings == ()
     stage.audit()
+
+
+def test_what_clears_on_one_day_is_one_line(stage: Stage) -> None:
+    creator = stage.creator()
+    # One second before and one after midnight (UTC), then later on the second day.
+    for moment in ("2026-01-02T23:59:59Z", "2026-01-03T00:00:01Z", "2026-01-03T23:00:00Z"):
+        stage.now = datetime.fromisoformat(moment)
+        fan = stage.fan(tokens=100)
+        stage.run(
+            lambda tx, fan=fan, key=f"tip_{moment}": ledger.pay(
+                tx,
+                fan.user_id,
+                creator_id=creator.user_id,
+                amount=100,
+                commission_percent=20,
+                kind="tip",
+                key=key,
+                reference=key,
+                cause_id="test",
+                now=stage.now,
+            )
+        )
+    found = [(each.day, each.tokens) for each in view(stage, creator).next_clearings]
+    assert found == [(date(2026, 2, 1), 80), (date(2026, 2, 2), 160)]
 
 
 def test_a_shorter_clearing_period_is_a_setting(stage: Stage) -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import update
 from stage import Call, Stage
+from ways import subscribe
 
 from models.db import Database
 from models.errors import Conflict, DomainError
@@ -40,8 +41,8 @@ def stage(database: Database) -> Stage:
     return stage
 
 
-def with_queue(stage: Stage, creator: Person, priority: str = "first_come") -> None:
-    options = msgspec.convert({"queue": True, "requestPriority": priority}, offers.CreatorOptions)
+def with_queue(stage: Stage, creator: Person, priority: str = "first_come", **more: Any) -> None:
+    options = msgspec.convert({"queue": True, "requestPriority": priority} | more, offers.CreatorOptions)
     stage.run(lambda tx: offers.put_options(tx, creator.user_id, options))
 
 
@@ -159,13 +160,11 @@ def test_nobody_overtakes_the_queue_of_a_creator_who_is_back_in_public(stage: St
     ("priority", "order"),
     [("first_come", "abc"), ("subscribers_first", "bac"), ("highest_total", "cab")],
 )
-def test_the_creator_chooses_who_is_next(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, priority: str, order: str
-) -> None:
+def test_the_creator_chooses_who_is_next(stage: Stage, priority: str, order: str) -> None:
     call = busy(stage, priority)
+    with_queue(stage, call.creator, priority, subscriptionPrice=100)
     fans = {name: stage.fan() for name in "abc"}
-    subscriber = fans["b"].user_id
-    monkeypatch.setattr(offers, "is_subscriber", lambda tx, fan_id, creator_id, now=None: fan_id == subscriber)
+    subscribe(stage, fans["b"], call.creator)
     asked = {}
     for name, minutes in (("a", 7), ("b", 6), ("c", 9)):
         asked[name] = ask(stage, fans[name], call.stream, minutes).request_id
