@@ -58,6 +58,8 @@ PRIVATE_AMQP_URL = "amqp://guest:guest@127.0.0.1:5872/"
 PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
 
 STRIPE_API_BASE = "https://api.stripe.com"
+LEAST_CLEARING_DAYS = 2
+"""Complaints are open for 48 hours, and find what they are about still pending."""
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
 """What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
 
@@ -113,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     receipt_key_file: Path | None
     """PEM with the Ed25519 key that signs receipts; None: derived from ``secret_key``."""
     clearing_days: int
-    """How long earnings stay pending, in case a payment turns out bad."""
+    """How long earnings stay pending, in case a payment turns out bad or somebody complains: real days always."""
     reserve_percent: int
     """Of what was cleared in the last 90 days: kept back from payouts."""
     payout_minimum_tokens: int
@@ -174,7 +176,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         var_dir=var_dir,
         log_level=read.text("LOG_LEVEL", "INFO").upper(),
         receipt_key_file=read.file("RECEIPT_KEY_FILE"),
-        clearing_days=read.integer("CLEARING_DAYS", 30, 0, 365),
+        clearing_days=read.integer("CLEARING_DAYS", 30, LEAST_CLEARING_DAYS, 365),
         reserve_percent=read.integer("RESERVE_PERCENT", 10, 0, 100),
         payout_minimum_tokens=read.integer("PAYOUT_MINIMUM_TOKENS", 1_000, 1, 1_000_000),
         payout_minor_per_token=read.integer("PAYOUT_MINOR_PER_TOKEN", 5, 1, 1_000),

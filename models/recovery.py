@@ -135,17 +135,27 @@ def _take_spent(tx: Session, lot: LotRow, cause_id: str, now: datetime) -> int:
 def _return_to_creator(
     tx: Session, creator_id: str, holds: Sequence[tuple[HoldRow, int]], taken: Counter[str]
 ) -> Counter[str]:
-    """Where the creator's part goes: pending as before, outstanding debt, our loss, and cleared earnings."""
+    """Where the creator's part goes: pending as before, promo, outstanding debt, our loss, and cleared earnings."""
     debt, loss, pending, earnings = (
         account_id(kind, creator_id) for kind in ("debt", "chargeback_loss", "earnings_pending", "earnings")
     )
+    promo = account_id("promo")
     rest = sum(tokens for _, tokens in holds)
+    tx.flush()
     entries: Counter[str] = Counter()
     for row, _ in holds:
-        tokens = min(rest, taken[pending] - entries[pending], net_earnings(row) - row.promo - row.pending)
+        # Promo may have more than the net is: then others' earnings gave for it, and nothing of it was pending.
+        missing = net_earnings(row) - row.promo - row.pending
+        tokens = max(0, min(rest, taken[pending] - entries[pending], missing))
         row.pending += tokens
         entries[pending] += tokens
         rest -= tokens
+        # A whole session's rounding is not that of the parts that were left: gifts never pay out.
+        gifts = gift_part(row, lots.promo_spent(tx, row.reference)) - row.promo - row.pending
+        gifts = min(rest, max(0, gifts))
+        row.promo += gifts
+        entries[promo] += gifts
+        rest -= gifts
     entries[debt] = min(rest, -lock_balance(tx, debt))
     rest -= entries[debt]
     entries[loss] = min(rest, max(0, taken[debt] - entries[debt]), -lock_balance(tx, loss))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from models.config import SETTING_NAMES, IceServer, SettingsError, load_settings
+from models.config import LEAST_CLEARING_DAYS, SETTING_NAMES, IceServer, SettingsError, load_settings
+from models.services.complaints import COMPLAIN_WITHIN
 
 KEY = {"SECRET_KEY": "k" * 32}
 LOOPBACK = {"MEDIA_ADDRESSES": "127.0.0.1"}
@@ -110,3 +112,11 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.split("## Settings")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == set(SETTING_NAMES)
+
+
+@pytest.mark.parametrize("days", ["0", "1", "-1", "two", "1.5"])
+def test_earnings_stay_pending_for_as_long_as_complaints_are_open(days: str) -> None:
+    with pytest.raises(SettingsError, match="CLEARING_DAYS must be a whole number from 2"):
+        load_settings({**KEY, "CLEARING_DAYS": days})
+    assert load_settings({**KEY, "CLEARING_DAYS": "2"}).clearing_days == 2
+    assert timedelta(days=LEAST_CLEARING_DAYS) >= COMPLAIN_WITHIN
