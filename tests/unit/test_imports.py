@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHELF = {"models", *(f"models.{name}" for name in ("config", "errors", "ids", "clock", "log", "timing", "grants"))}
-SHELF_FILES = [*(ROOT / "models").glob("messages/*.py")] + [
-    ROOT / "models" / f"{name}.py" for name in ("config", "errors", "ids", "clock", "log", "timing", "grants")
-]
+SHELF_NAMES = ("config", "errors", "ids", "clock", "log", "timing", "grants", "egress_tickets")
+SHELF = {"models", *(f"models.{name}" for name in SHELF_NAMES)}
+SHELF_FILES = [*(ROOT / "models").glob("messages/*.py")] + [ROOT / "models" / f"{name}.py" for name in SHELF_NAMES]
 NOT_IN_MODELS = {"flask", "dramatiq", "pika", "aiortc", "av", "web", "workers", "media", "demo", "ops", "bench",
                  "chaos", "simulation"}
 EDGES = {"web", "workers", "media"}
