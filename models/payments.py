@@ -58,6 +58,8 @@ class PurchaseRow(Machine):
     status: Mapped[str]
     refunded_minor: Mapped[int] = mapped_column(BigInteger, default=0)
     """Given back, or on its way back, for unused tokens."""
+    refunded_outside_minor: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Given back besides, without our asking, as the provider says."""
     flagged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the provider warned of fraud."""
     cause_id: Mapped[str]
@@ -120,7 +122,10 @@ class DisputeRow(Machine):
 
 
 class RefundRow(Machine):
-    """Unused tokens of a purchase given back for money; the tokens are gone before the money moves."""
+    """Unused tokens of a purchase given back for money; the tokens are gone before the money moves.
+
+    ``outside``: the money moved first, without our asking.
+    """
 
     __tablename__ = "purchase_refunds"
     ALLOWED = allowed(
@@ -147,6 +152,7 @@ class RefundRow(Machine):
     """The ledger's movement, which a refusal undoes."""
     gateway: Mapped[str]
     gateway_ref: Mapped[str | None]
+    outside: Mapped[bool] = mapped_column(default=False)
     status: Mapped[str]
     detail: Mapped[str] = mapped_column(default="")
     cause_id: Mapped[str]

@@ -135,7 +135,7 @@ def _take_spent(tx: Session, lot: LotRow, cause_id: str, now: datetime) -> int:
 def _return_to_creator(
     tx: Session, creator_id: str, holds: Sequence[tuple[HoldRow, int]], taken: Counter[str]
 ) -> Counter[str]:
-    """Where the creator's part goes: pending as before, promo, outstanding debt, our loss, and cleared earnings."""
+    """Where the creator's part goes: pending as before, promo, debt, our loss, and cleared earnings."""
     debt, loss, pending, earnings = (
         account_id(kind, creator_id) for kind in ("debt", "chargeback_loss", "earnings_pending", "earnings")
     )

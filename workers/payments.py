@@ -59,18 +59,16 @@ def _look_at(
 
 
 def _is_bad(db: Database, gateway: PaymentGateway, reference: str, cause_id: str, now: datetime) -> bool:
+    with db.reading() as tx:
+        purchase = find_purchase(tx, reference)
+    if purchase is None:
+        return False
     try:
-        payment = gateway.status(reference)
+        applied = payments.ask(db, gateway, purchase.id, reference, now)
     except (Unavailable, NotFound) as error:
         # Not to be found is as little a verdict: another gateway's, from before the setting changed.
         log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=cause_id)
         return False
-    with db.reading() as tx:
-        purchase = find_purchase(tx, reference)
-        if purchase is None or payments.already_taken_in(tx, purchase.id, payment) is not None:
-            return False
-    purchase_id = purchase.id
-    applied = db.run(lambda tx: payments.apply(tx, purchase_id, payment, now))
     if applied.turned_bad:
-        log.event("payment_failed", cause_id=cause_id, status=payment.status)
+        log.event("payment_failed", cause_id=cause_id, status=applied.purchase.status)
     return applied.turned_bad

@@ -71,6 +71,7 @@ _NEW_COLUMNS: dict[str, tuple[sa.Column[object], ...]] = {
         sa.Column("checkout_url", sa.String(), nullable=True),
         sa.Column("save_card", sa.Boolean(), nullable=True),
         sa.Column("refunded_minor", sa.BigInteger(), nullable=True),
+        sa.Column("refunded_outside_minor", sa.BigInteger(), nullable=True),
         sa.Column("flagged_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ask_at", sa.DateTime(timezone=True), nullable=True),
     ),
@@ -116,6 +117,7 @@ _NOT_NULL: dict[str, tuple[str, ...]] = {
         "way",
         "save_card",
         "refunded_minor",
+        "refunded_outside_minor",
     ),
     "sandbox_payments": (
         "purchase_id",
@@ -262,7 +264,7 @@ def _fill() -> None:
             " hold_refused = false"
         ),
         "UPDATE private_stream_sessions SET included_used = 0, unlock_earned = 0 WHERE status = 'ended'",
-        "UPDATE purchases SET way = 'checkout', save_card = false, refunded_minor = 0",
+        "UPDATE purchases SET way = 'checkout', save_card = false, refunded_minor = 0, refunded_outside_minor = 0",
         (
             "UPDATE sandbox_payments SET purchase_id = replace(reference, 'sandbox_', ''), customer_ref = '',"
             " saved = false"
@@ -886,6 +888,7 @@ def _purchase_refunds() -> None:
         sa.Column("transfer_id", sa.String(), nullable=False),
         sa.Column("gateway", sa.String(), nullable=False),
         sa.Column("gateway_ref", sa.String(), nullable=True),
+        sa.Column("outside", sa.Boolean(), nullable=False),
         sa.Column("detail", sa.String(), nullable=False),
         sa.Column("cause_id", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -51,6 +51,8 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
     dispute: Dispute | None = None
     flagged: bool = False
     """The provider has an early warning of fraud; no money has moved because of it."""
+    refunded_outside_minor: int = 0
+    """Given back without our asking, such as by hand on the provider's own pages; in the minor unit."""
     detail: str = ""
     """Why it failed, in the provider's word such as ``card_declined``."""
 
@@ -90,6 +92,8 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     status: RefundStatus
     detail: str = ""
+    payment: str | None = None
+    """Of which payment, where the provider says so."""
 
 
 class PayoutResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -258,7 +258,18 @@ class StripeGateway(StripeConnect):
             customer_ref=id_of(intent.customer) if saved else None,
             dispute=dispute,
             flagged=bool(warnings.data),
+            refunded_outside_minor=self._outside(intent.id) if charge and charge.amount_refunded else 0,
         )
+
+    def _outside(self, intent_id: str) -> int:
+        """What was given back by others than us: our refunds carry their id of ours."""
+        with asking():
+            refunds = self._client.v1.refunds.list({"payment_intent": intent_id, "limit": 100})
+            return sum(
+                refund.amount
+                for refund in pages(refunds)
+                if meta(refund, "refund_id") is None and _refund(refund).status != "failed"
+            )
 
     def _dispute_of(self, intent_id: str) -> Dispute | None:
         """The dispute that counts: one that is not won, before those that are; an inquiry is none yet."""
@@ -306,6 +317,8 @@ def _subject(type_: str, about: _About, account: str | None) -> tuple[EventKind,
     if type_.startswith(("charge.dispute.", "radar.early_fraud_warning.")):
         # Of an early warning Stripe names the charge at least.
         return "payment", id_of(about.payment_intent) or id_of(about.charge) or ""
+    if type_ == "charge.refunded":
+        return "payment", id_of(about.payment_intent) or about.id
     return "other", ""
 
 
@@ -316,4 +329,9 @@ def _refund(refund: sdk.Refund) -> Refund:
     elif refund.status in ("failed", "canceled"):
         status = "failed"
     detail = getattr(refund, "failure_reason", None) or refund.status or ""
-    return Refund(reference=refund.id, status=status, detail=detail if status == "failed" else "")
+    return Refund(
+        reference=refund.id,
+        status=status,
+        detail=detail if status == "failed" else "",
+        payment=id_of(refund.payment_intent),
+    )

@@ -103,21 +103,34 @@ def note_dispute(tx: Session, purchase_id: str, dispute: base.Dispute, now: date
     if row.status != dispute.status:
         closed_at = None if dispute.status == "opened" else now
         move(tx, DisputeRow, row.id, row.status, dispute.status, closed_at=closed_at)
+        note(tx, purchase_id, "dispute_" + dispute.status, "", now)
         log.event("dispute_" + dispute.status, purchase_id=purchase_id, dispute_id=row.id)
     return row.id
 
 
+def won_since(tx: Session, purchase: PurchaseRow, dispute: base.Dispute, asked_at: datetime) -> bool:
+    """Whether an answer that calls a dispute open is older than the news that it was won."""
+    row = tx.scalar(
+        select(DisputeRow).where(
+            DisputeRow.gateway == purchase.gateway, DisputeRow.gateway_ref == dispute.reference
+        )
+    )
+    known = row is not None and row.status == "won" and row.closed_at is not None and asked_at <= row.closed_at
+    return known and dispute.status == "opened"
+
+
 def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
-    """A dispute was won: the tokens return to whom they were taken from; False when that was done before.
+    """The money is ours after all, such as by a dispute that was won: the tokens return to whom they were taken
+    from; False when that was done before.
 
     Spending is free again once nothing else of this buyer is bad, unless an admin froze it.
     """
     lock_parties(tx, purchase_id)
     row = locked_purchase(tx, purchase_id)
-    if row.status != "disputed":
+    if row.status not in BAD or row.succeeded_at is None:
         return False
-    move(tx, PurchaseRow, row.id, "disputed", "succeeded")
-    note(tx, row.id, "dispute_won", "", now)
+    move(tx, PurchaseRow, row.id, row.status, "succeeded")
+    note(tx, row.id, "good_again", "", now)
     for reference in _paid_with(tx, row.id):
         subscriptions.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)

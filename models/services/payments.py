@@ -2,7 +2,8 @@
 
 A purchase is a row before the gateway is asked and is completed after, so no transaction waits for a
 network. Whatever tells us of a payment (an answer, a webhook, a poll) ends in ``apply``, which brings the
-purchase to what the gateway says is true now: late, twice and out of order are the same to it.
+purchase to what the gateway says is true now: late, twice and out of order are the same to it. An answer
+that was overtaken by another while it was on its way says nothing any more, and is asked for again.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import ledger, outbox
 from models.db import Database
 from models.errors import DomainError, NotFound, PaymentRequired, Unavailable
 from models.gateways.base import PAY_WITHIN, Order, Payment, PaymentGateway
-from models.payments import PurchaseRow
+from models.payments import BAD, PaymentAttemptRow, PurchaseRow
 from models.requests import OPEN, RequestRow
-from models.services import disputes, purchases
+from models.services import disputes, outside_refunds, purchases
 from models.services.disputes import BadStatus, mark_bad
 from models.services.purchases import (
     BuyerLimits,
@@ -42,6 +43,7 @@ __all__ = [
     "Purchase",
     "already_taken_in",
     "apply",
+    "ask",
     "bad_tokens_in",
     "begin_purchase",
     "charge_saved",
@@ -57,19 +59,26 @@ __all__ = [
     "reconcile",
     "reconcile_due",
     "saved_customer",
+    "seen",
     "top_up",
     "was_paid",
 ]
 
 ABANDONED_AFTER = 2 * PAY_WITHIN
 """The provider never heard of it by then, so nobody can pay it any more."""
+MOST_QUESTIONS = 3
+"""How often an answer may be overtaken before the asking waits for its next turn."""
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer changed. ``turned_bad``: a payment that had been good is bad now."""
+    """What an answer changed. ``turned_bad``: a payment that had been good is bad now.
+
+    ``overtaken``: nothing, since something else was taken in after the question had been asked.
+    """
 
     purchase: Purchase
     turned_bad: bool = False
+    overtaken: bool = False
 
 
 def top_up(
@@ -102,7 +111,7 @@ def top_up(
         currency=currency,
         save_card=save_card,
     )
-    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
+    order, purchase, before = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
     if purchase.status in ("created", "pending") and purchase.checkout_url is None:
         try:
             checkout = gateway.create_checkout(
@@ -115,7 +124,7 @@ def top_up(
             _refused(db, order, now)
             raise
         if checkout.payment is not None:
-            purchase = _take(db, order, checkout.payment, now)
+            purchase = _take(db, order, checkout.payment, now, before)
         else:
             purchase = db.run(
                 lambda tx: purchases.await_payment(
@@ -153,7 +162,7 @@ def charge_saved(
         currency=currency,
         way="saved",
     )
-    order, purchase = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
+    order, purchase, before = db.run(lambda tx: _begin(tx, wanted, cause_id, now, limits))
     if purchase.status in ("created", "pending"):
         if order.customer_ref is None:
             _refused(db, order, now)
@@ -166,18 +175,32 @@ def charge_saved(
         except NotFound as error:
             _refused(db, order, now)
             raise _no_saved_card(order.purchase_id) from error
-        purchase = _take(db, order, payment, now)
+        purchase = _take(db, order, payment, now, before)
     return _or_declined(purchase)
 
 
-def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> Applied:
+def seen(tx: Session, purchase_id: str) -> int:
+    """How much was taken in about a purchase; a question remembers it, so that its answer is not applied late."""
+    query = select(func.count()).where(PaymentAttemptRow.purchase_id == purchase_id)
+    return tx.scalar(query) or 0
+
+
+def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime, *, before: int | None = None) -> Applied:
     """Bring a purchase to what the gateway says is true. Raises NotFound.
 
-    A dispute that is heard of before the success it disputes credits the tokens first, so that the books
-    show both. Money that came although we had given the purchase up is credited too.
+    ``before``: what ``seen`` said before the gateway was asked; without it only a dispute that was won since
+    ``now``, the time of the question, is not opened again. A dispute that is heard of before the success it
+    disputes credits the tokens first, so that the books show both. Money that came although we had given the
+    purchase up is credited too.
     """
     disputes.lock_parties(tx, purchase_id)
     row = purchases.locked_purchase(tx, purchase_id)
+    if before is None:
+        overtaken = payment.dispute is not None and disputes.won_since(tx, row, payment.dispute, now)
+    else:
+        overtaken = before != seen(tx, purchase_id)
+    if overtaken:
+        return Applied(purchase=purchases.view(row), overtaken=True)
     if payment.status == "pending":
         view = purchases.await_payment(tx, row.id, reference=payment.reference, url=None)
         return Applied(purchase=view)
@@ -199,9 +222,14 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime) -> App
     turned_bad = False
     if payment.status in ("failed", "disputed"):
         turned_bad = mark_bad(tx, row.id, now, status=payment.status)
-    elif row.status == "disputed":
+    elif outside_refunds.take_in(tx, row, payment.refunded_outside_minor, now):
+        turned_bad = mark_bad(tx, row.id, now)
+    elif row.status == "failed" or (row.status == "disputed" and payment.dispute is not None):
         disputes.good_again(tx, row.id, now)
     tx.refresh(row)
+    if row.status not in BAD:
+        outside_refunds.settle(tx, row, now)
+        tx.refresh(row)
     return Applied(purchase=purchases.view(row), turned_bad=turned_bad)
 
 
@@ -213,12 +241,29 @@ def already_taken_in(tx: Session, purchase_id: str, payment: Payment) -> Purchas
     row = tx.get(PurchaseRow, purchase_id, populate_existing=True)
     if row is None or row.status != "succeeded" or payment.status != "succeeded" or payment.dispute is not None:
         return None
+    if payment.refunded_outside_minor or row.refunded_outside_minor:
+        return None
     if payment.flagged and row.flagged_at is None:
         return None
     customer = payment.customer_ref if row.save_card else None
     if customer is not None and purchases.saved_customer(tx, row.user_id, row.gateway) != customer:
         return None
     return purchases.view(row)
+
+
+def ask(db: Database, gateway: PaymentGateway, purchase_id: str, reference: str, now: datetime) -> Applied:
+    """Ask how a payment stands and apply the answer; asked again when something was taken in meanwhile.
+
+    Raises NotFound, Unavailable.
+    """
+    for _ in range(MOST_QUESTIONS):
+        with db.reading() as tx:
+            before = seen(tx, purchase_id)
+        payment = gateway.status(reference)
+        applied = _taken(db, purchase_id, payment, now, before)
+        if not applied.overtaken:
+            return applied
+    raise Unavailable("Others are hearing of this payment at the same time.")
 
 
 def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: datetime) -> Purchase:
@@ -231,18 +276,14 @@ def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: date
         row = tx.get(PurchaseRow, purchase_id)
         if row is None:
             raise NotFound("There is no such purchase.")
-        order, view = order_of(tx, row), purchases.view(row)
+        order, view, before = order_of(tx, row), purchases.view(row), seen(tx, purchase_id)
     unknown = row.status in ("created", "pending")
     if row.gateway != gateway.name or not (unknown or row.succeeded_at):
         return view
-    payment = gateway.status(row.gateway_ref) if row.gateway_ref is not None else gateway.recall(order)
-    if payment is not None:
-        answer = payment
-        with db.reading() as tx:
-            good = already_taken_in(tx, purchase_id, answer)
-        if good is not None:
-            return good
-        return db.run(lambda tx: apply(tx, purchase_id, answer, now)).purchase
+    if row.gateway_ref is not None:
+        return ask(db, gateway, purchase_id, row.gateway_ref, now).purchase
+    if (payment := gateway.recall(order)) is not None:
+        return _taken(db, purchase_id, payment, now, before).purchase
     if now - row.created_at < ABANDONED_AFTER:
         return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None))
     return db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="abandoned", now=now))
@@ -316,13 +357,22 @@ def bad_tokens_in(tx: Session, reference: str) -> int:
 
 def _begin(
     tx: Session, wanted: Wanted, cause_id: str, now: datetime, limits: BuyerLimits | None
-) -> tuple[Order, Purchase]:
+) -> tuple[Order, Purchase, int]:
     row = purchases.begin(tx, wanted, cause_id=cause_id, now=now, limits=limits)
-    return order_of(tx, row), purchases.view(row)
+    return order_of(tx, row), purchases.view(row), seen(tx, row.id)
 
 
-def _take(db: Database, order: Order, payment: Payment, now: datetime) -> Purchase:
-    return db.run(lambda tx: apply(tx, order.purchase_id, payment, now)).purchase
+def _take(db: Database, order: Order, payment: Payment, now: datetime, before: int) -> Purchase:
+    """An answer that was overtaken changes nothing: what overtook it says how the purchase stands."""
+    return db.run(lambda tx: apply(tx, order.purchase_id, payment, now, before=before)).purchase
+
+
+def _taken(db: Database, purchase_id: str, payment: Payment, now: datetime, before: int) -> Applied:
+    with db.reading() as tx:
+        good = already_taken_in(tx, purchase_id, payment)
+    if good is not None:
+        return Applied(purchase=good)
+    return db.run(lambda tx: apply(tx, purchase_id, payment, now, before=before))
 
 
 def _unknown(db: Database, order: Order) -> None:

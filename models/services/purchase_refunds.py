@@ -22,6 +22,7 @@ from models.gateways.base import PaymentGateway, Refund
 from models.machine import move
 from models.payments import PurchaseRow, RefundRow
 from models.people import PersonRow
+from models.services import outside_refunds
 from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
 from models.services.purchases import locked_purchase, note
@@ -79,6 +80,8 @@ def request(
         raise Conflict("This purchase is not one that can be given back.", code="NOT_REFUNDABLE")
     if person.spending_frozen_at is not None:
         raise Forbidden("Nothing moves until a payment is cleared up.", code="SPENDING_FROZEN")
+    # What was given back without our asking comes first.
+    outside_refunds.settle(tx, purchase, now)
     unspent = _free(tx, purchase_id)
     wanted = unspent if tokens is None else tokens
     amount = amount_for(purchase.price_minor, purchase.tokens, wanted)
@@ -120,7 +123,7 @@ def send(db: Database, gateway: PaymentGateway, refund_id: str, now: datetime) -
         payment = tx.get(PurchaseRow, row.purchase_id) if row is not None else None
     if row is None or payment is None or payment.gateway_ref is None:
         raise NotFound("There is no such refund.")
-    if row.status == "refused":
+    if row.status == "refused" or row.outside:
         return row.status
     if row.gateway != gateway.name:
         log.event("refund_of_other_gateway", level=logging.WARNING, cause_id=row.cause_id, refund_id=refund_id)

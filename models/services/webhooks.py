@@ -70,16 +70,19 @@ def act_on(db: Database, gateway: PaymentGateway, name: str, event_id: str, now:
 
 
 def _look_at_payment(db: Database, gateway: PaymentGateway, reference: str, now: datetime) -> str:
+    with db.reading() as tx:
+        found = find_purchase(tx, reference)
     try:
-        payment = gateway.status(reference)
+        if found is None:
+            # By another id of the payment than the one that we keep.
+            payment = gateway.status(reference)
+            with db.reading() as tx:
+                found = find_purchase(tx, payment.purchase_id or "") or find_purchase(tx, payment.reference)
+        if found is None or found.gateway != gateway.name:
+            return NOT_OURS
+        payments.ask(db, gateway, found.id, reference, now)
     except NotFound:
         return NOT_OURS
-    with db.reading() as tx:
-        found = find_purchase(tx, payment.purchase_id or "") or find_purchase(tx, payment.reference)
-    if found is None or found.gateway != gateway.name:
-        return NOT_OURS
-    purchase_id = found.id
-    db.run(lambda tx: payments.apply(tx, purchase_id, payment, now))
     return "done"
 
 
@@ -87,7 +90,12 @@ def _look_at_refund(db: Database, gateway: PaymentGateway, reference: str, now: 
     with db.reading() as tx:
         refund_id = purchase_refunds.refund_of_reference(tx, gateway.name, reference)
     if refund_id is None:
-        return NOT_OURS
+        # Perhaps one of our payments, given back by hand on the provider's own pages.
+        try:
+            payment = gateway.refund_status(reference).payment
+        except NotFound:
+            return NOT_OURS
+        return NOT_OURS if payment is None else _look_at_payment(db, gateway, payment, now)
     purchase_refunds.send(db, gateway, refund_id, now)
     return "done"
 

@@ -233,6 +233,7 @@ class World:
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
         self.moved.append(("refund", -amount))
+        self.emit("charge.refunded", charge)
         self.emit("refund.created", refund)
         return refund
 
@@ -241,7 +242,8 @@ class World:
         with self.lock:
             refund = self.get("refund", refund_id)
             refund.update(status="failed", failure_reason="expired_or_canceled_card")
-            self.get("charge", refund["charge"])["amount_refunded"] -= refund["amount"]
+            charge = self.get("charge", refund["charge"])
+            charge.update(amount_refunded=charge["amount_refunded"] - refund["amount"], refunded=False)
             self.moved.append(("refund_failed", refund["amount"]))
             self.emit("refund.failed", refund)
             return refund
