@@ -221,6 +221,8 @@ class Ingress:
             self.refused += fan_out(track, kept)
         else:
             late(track, kept)
+        if track.tap is not None:
+            track.tap(kept)
         if track.gaps and track.kind == "video":
             self._ask_again(track, now_ms)
 
@@ -253,6 +255,7 @@ class Ingress:
             for track in self.tracks:
                 if track.ssrc == info.ssrc:
                     track.reception.sender_report(info.ntp, now_ms)
+                    track.report = (info, now_ms)
                     report_on(track, info)
 
     def report(self, now_ms: int) -> None:

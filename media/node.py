@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from media.call import TICK_MS
+from media.egress import MOST_READERS
 from media.participants import Participant, Wire
 from media.reports import Reporter
 from media.rooms import Refused, Room
-from models import grants, ids, log
+from models import egress_tickets, grants, ids, log
 from models.clock import monotonic_ms, utc_now
 from models.config import Settings
 from models.errors import Forbidden
@@ -28,6 +29,8 @@ from models.messages.commands import Reply, RoomSpec
 ASLEEP_MS = 1_000
 ENDED_REMEMBERED = 10_000
 READY_AGAIN_SECONDS = 1.0
+READABLE_ROOMS = ("live-", "battle-")
+"""What egress may read: rooms that anybody may watch. A private room's media stays within it."""
 REPORT_SECONDS = 10.0
 
 NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
@@ -45,6 +48,7 @@ class Node:
         self._settings = settings
         self._publish = publish
         self._grant_key = settings.key("grants")
+        self._egress_key = settings.key(egress_tickets.KEY_PURPOSE)
         self._booted_at = utc_now().timestamp()
         self._used_grants: dict[str, float] = {}
         self._ended: OrderedDict[str, events.CallEnded] = OrderedDict()
@@ -148,6 +152,23 @@ class Node:
         participant = room.join(grant, wire)
         self._used_grants[grant.jti] = grant.expires_at
         return room, participant
+
+    # --- egress -------------------------------------------------------------------------------------
+
+    def check_egress_ticket(self, ticket: str, room_id: str) -> None:
+        """Raises Forbidden."""
+        egress_tickets.verify(ticket, room_id, self._egress_key, utc_now().timestamp())
+
+    def readable_room(self, room_id: str) -> Room:
+        """The room of this id, if one more may read its media. Raises Refused."""
+        if not room_id.startswith(READABLE_ROOMS):
+            raise Refused("This room's media stays within it.", code="FORBIDDEN")
+        room = self.rooms.get(room_id)
+        if room is None:
+            raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
+        if room.egress is not None and len(room.egress.readers) >= MOST_READERS:
+            raise Refused("This room is read already.", code="UNAVAILABLE")
+        return room
 
     def _forget_grants(self) -> None:
         now = utc_now().timestamp()

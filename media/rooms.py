@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from media.call import Call
+from media.egress import Tap
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
 from media.reports import Reporter
@@ -59,6 +60,8 @@ class Room:
         self._ice_servers = ice_servers
         self._on_closed = on_closed
         self._closed = False
+        self.egress: Tap | None = None
+        """As long as somebody reads this room's media."""
         self.call: Call | None = None
         if spec.budget is not None:
             self.call = Call(
@@ -212,12 +215,16 @@ class Room:
                 self.call.attach(track, watch)
             else:
                 track.on_frame = watch.frame
+            if self.egress is not None:
+                self.egress.published(track, publisher.display_name, None)
             for other in self._others(publisher):
                 other.receive(track)
         self._offer_changes(publisher)
 
     def _withdraw(self, publisher: Participant, track_id: str) -> None:
         publisher.watches.pop(track_id, None)
+        if self.egress is not None:
+            self.egress.withdrawn(track_id)
         for other in self._others(publisher):
             other.switched_off.discard(track_id)
             other.drop(track_id)
@@ -248,7 +255,7 @@ class Room:
         self._announce_states(participant, monotonic_ms(), 0)
 
     def _announce_states(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
-        for watch in tuple(participant.watches.values()):
+        for track_id, watch in tuple(participant.watches.items()):
             state: Announced = "on"
             if watch.kind in participant.muted:
                 state = "off"
@@ -256,9 +263,29 @@ class Room:
                 state = "stalled"
             if state != watch.announced:
                 first, watch.announced = watch.announced is None, state
+                if self.egress is not None:
+                    self.egress.state(track_id, state)
                 if not (first and state == "on"):
                     message = say.TrackState(user_id=participant.user_id, kind=watch.kind, state=state)
                     self._broadcast(message, without=participant)
+
+    # --- egress -------------------------------------------------------------------------------------
+
+    def tap(self) -> Tap:
+        """What hands out this room's media; it ends with its last reader. Raises Refused after the end."""
+        if self._closed:
+            raise Refused("This room has ended.", code="ROOM_NOT_FOUND")
+        if self.egress is None:
+            self.egress = Tap(self.room_id, self._untapped)
+            for participant in self.participants.values():
+                for track_id, watch in participant.watches.items():
+                    track = participant.peer.published.get(track_id)
+                    if track is not None:
+                        self.egress.published(track, participant.display_name, watch.announced)
+        return self.egress
+
+    def _untapped(self) -> None:
+        self.egress = None
 
     # --- time and ends ------------------------------------------------------------------------------
 
@@ -266,6 +293,8 @@ class Room:
         """Twenty times a second."""
         if self.call is not None:
             self.call.look()
+        if self.egress is not None:
+            self.egress.tick()
         for participant in tuple(self.participants.values()):
             self._announce_states(participant, now_ms, awake_since_ms)
             self._look_after(participant, now_ms, awake_since_ms)
@@ -313,6 +342,8 @@ class Room:
         self._closed = True
         if self.call is not None:
             self.call.report()
+        if self.egress is not None:
+            self.egress.suspend()
         for participant in self.participants.values():
             participant.stop()
             if participant.wire is not None:
@@ -327,6 +358,8 @@ class Room:
         self.participants.clear()
         for participant in everybody:
             participant.stop()
+        if self.egress is not None:
+            self.egress.close(reason)
         for participant in everybody:
             participant.dismiss(reason)
             self._spawn(participant.close())

@@ -16,13 +16,15 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from media.egress import Reader
 from media.node import Node
 from media.participants import Participant
 from media.plane import BadSdp
 from media.rooms import Refused, Room
 from models import log
 from models.clock import monotonic_ms
-from models.errors import DomainError
+from models.errors import DomainError, Forbidden
+from models.messages import egress as egress_messages
 from models.messages import signaling as say
 from models.messages.signaling import JOIN_TIMEOUT_SECONDS, MAX_FRAME_BYTES, ServerMessage
 
@@ -35,6 +37,12 @@ MESSAGES = (120, 30.0)
 DESCRIPTIONS = (10, 0.5)
 CLOSE_SECONDS = 2.0
 POLICY_VIOLATION = 1008
+
+_EGRESS_STATUS = {
+    "FORBIDDEN": HTTPStatus.FORBIDDEN,
+    "ROOM_NOT_FOUND": HTTPStatus.NOT_FOUND,
+    "UNAVAILABLE": HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 _quiet = logging.getLogger("greenroom.websockets")
 _quiet.setLevel(logging.CRITICAL)  # every port scan would be a traceback
@@ -198,10 +206,7 @@ class Connection:
         self._seat = self._node.join(grant, self)
 
     def _bearer(self) -> str:
-        request = self._socket.request
-        header = request.headers.get("Authorization") if request is not None else None
-        scheme, _, token = (header or "").partition(" ")
-        return token if scheme.lower() == "bearer" else ""
+        return bearer(self._socket.request)
 
     async def _of_seated(self, room: Room, participant: Participant, message: say.ClientMessage) -> None:
         match message:
@@ -219,6 +224,19 @@ class Connection:
                 room.leave(participant)
             case _:
                 pass
+
+
+def bearer(request: Request | None) -> str:
+    """The token of ``Authorization: Bearer`` (RFC 6750 section 2.1), or nothing."""
+    header = request.headers.get("Authorization") if request is not None else None
+    scheme, _, token = (header or "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+def egress_room(request: Request | None) -> str | None:
+    """Which room's media the request wants to read."""
+    path = request.path.partition("?")[0] if request is not None else ""
+    return path.removeprefix(egress_messages.PATH) if path.startswith(egress_messages.PATH) else None
 
 
 class SignalingServer:
@@ -257,8 +275,14 @@ class SignalingServer:
 
     async def _handle(self, socket: ServerConnection) -> None:
         self._open += 1
+        room_id = egress_room(socket.request)
         try:
-            await Connection(socket, self._node).run()
+            if room_id is None:
+                await Connection(socket, self._node).run()
+            else:
+                await Reader(socket, self._node.readable_room(room_id).tap()).run()
+        except Refused:
+            await socket.close(POLICY_VIOLATION)  # since the upgrade was granted the room ended, or was taken
         except Exception:
             log.failure("signaling_failed")
         finally:
@@ -268,8 +292,20 @@ class SignalingServer:
         path = request.path.partition("?")[0]
         if path == "/healthz":
             return socket.respond(HTTPStatus.OK, "ok\n")
+        if (room_id := egress_room(request)) is not None:
+            return self._route_egress(socket, request, room_id)
         if path != "/signaling":
             return socket.respond(HTTPStatus.NOT_FOUND, "not here\n")
         if self._open >= MOST_CONNECTIONS:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "full\n")
+        return None
+
+    def _route_egress(self, socket: ServerConnection, request: Request, room_id: str) -> Response | None:
+        try:
+            self._node.check_egress_ticket(bearer(request), room_id)
+            self._node.readable_room(room_id)
+        except Forbidden:
+            return socket.respond(HTTPStatus.UNAUTHORIZED, "no good ticket\n")
+        except Refused as refusal:
+            return socket.respond(_EGRESS_STATUS[refusal.code], f"{refusal.code}\n")
         return None

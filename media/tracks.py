@@ -127,6 +127,10 @@ class PublishedTrack:
         self.gate: Callable[[int], bool] | None = None
         """``(now_ms) -> may this packet pass``: asked per packet, after ``on_frame``; False drops it before
         fan-out."""
+        self.tap: Callable[[Kept], None] | None = None
+        """Egress: every packet that was forwarded, right after, in the order of arrival."""
+        self.report: tuple[rtp.SenderInfo, int] | None = None
+        """The publisher's latest sender report, and the monotonic millisecond in which it came."""
         self.ssrc: int | None = None
         self.slots: list[Slot] = []
         self.lanes: list[Lane] = []
@@ -199,6 +203,7 @@ class PublishedTrack:
         """The track is no more; frees its slots."""
         self.closed = True
         self.on_frame = self.gate = None
+        self.tap = None
         for slot in tuple(self.slots):
             self.remove(slot, now_ms)
         self.ring = []
