@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import Select, case, or_, select
 from sqlalchemy.orm import Session
 
 from models import pricing
@@ -100,7 +100,12 @@ def slots_of(
     else:
         return ()
     rows = tx.scalars(wanted.order_by(SlotRow.starts_at).limit(MOST_SHOWN)).all()
-    return tuple(slot_view(tx, row, offer, viewer_id, now) for row in rows)
+    booked = {}
+    if viewer_id == creator_id:
+        taken = BookingRow.slot_id.in_([row.id for row in rows if row.status == "booked"])
+        mine = _with_others(creator_id).where(taken, BookingRow.status.in_(("booked", "started")))
+        booked = {each[0].slot_id: _view(*each, person_id=creator_id, now=now) for each in tx.execute(mine)}
+    return tuple(slot_view(row, offer, booked.get(row.id)) for row in rows)
 
 
 def booking_view(tx: Session, booking_id: str, person_id: str, now: datetime) -> BookingView:
@@ -115,36 +120,51 @@ def bookings_of(
     tx: Session, person_id: str, now: datetime, *, creator_id: str | None = None
 ) -> tuple[BookingView, ...]:
     """A person's bookings on either side, or with one creator: those to come first, closed ones for a week."""
-    mine = or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id)
-    wanted = select(BookingRow).where(
-        mine, or_(BookingRow.status == "booked", BookingRow.closed_at > now - SHOWN_AFTERWARDS)
+    wanted = _with_others(person_id).where(
+        or_(BookingRow.status == "booked", BookingRow.closed_at > now - SHOWN_AFTERWARDS)
     )
     if creator_id is not None:
         wanted = wanted.where(BookingRow.creator_id == creator_id)
     order = wanted.order_by(BookingRow.status != "booked", BookingRow.starts_at, BookingRow.id).limit(MOST_SHOWN)
-    return tuple(view_of(tx, row, person_id, now) for row in tx.scalars(order))
+    return tuple(_view(*each, person_id=person_id, now=now) for each in tx.execute(order))
 
 
 def soon(tx: Session, person_id: str, now: datetime, minute_ms: int) -> BookingView | None:
     """The person's next booking, if it starts within the hour in which they are reminded."""
-    mine = or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id)
     within = now + agenda_for(minute_ms).remind[0]
-    row = tx.scalar(
-        select(BookingRow)
-        .where(mine, BookingRow.status == "booked", BookingRow.starts_at <= within)
+    found = tx.execute(
+        _with_others(person_id)
+        .where(BookingRow.status == "booked", BookingRow.starts_at <= within)
         .order_by(BookingRow.starts_at)
         .limit(1)
-    )
-    return None if row is None else view_of(tx, row, person_id, now)
+    ).one_or_none()
+    return None if found is None else _view(*found, person_id=person_id, now=now)
 
 
 def view_of(tx: Session, row: BookingRow, person_id: str, now: datetime) -> BookingView:
     """The booking as that one of its two people sees it."""
+    return _view(
+        *tx.execute(_with_others(person_id).where(BookingRow.id == row.id)).one(), person_id=person_id, now=now
+    )
+
+
+def _with_others(person_id: str) -> Select[BookingRow, PersonRow, str]:
+    """The person's bookings on either side: each with the other side and the session that it became."""
+    return (
+        select(BookingRow, PersonRow, SessionRow.id)
+        .join(
+            PersonRow,
+            PersonRow.id == case((BookingRow.fan_id == person_id, BookingRow.creator_id), else_=BookingRow.fan_id),
+        )
+        .outerjoin(SessionRow, (SessionRow.request_id == BookingRow.request_id) & (BookingRow.status == "started"))
+        .where(or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id))
+    )
+
+
+def _view(
+    row: BookingRow, other: PersonRow, session_id: str | None, *, person_id: str, now: datetime
+) -> BookingView:
     is_fan = person_id == row.fan_id
-    other = tx.get_one(PersonRow, row.creator_id if is_fan else row.fan_id)
-    session_id = None
-    if row.status == "started":
-        session_id = tx.scalar(select(SessionRow.id).where(SessionRow.request_id == row.request_id))
     return BookingView(
         booking_id=row.id,
         slot_id=row.slot_id,
@@ -172,13 +192,8 @@ def view_of(tx: Session, row: BookingRow, person_id: str, now: datetime) -> Book
     )
 
 
-def slot_view(tx: Session, slot: SlotRow, offer: Offer, viewer_id: str | None, now: datetime) -> SlotView:
-    """The time as that viewer sees it; only its creator learns who booked it."""
-    booking = None
-    if slot.status == "booked":
-        booking = tx.scalar(
-            select(BookingRow).where(BookingRow.slot_id == slot.id, BookingRow.status.in_(("booked", "started")))
-        )
+def slot_view(slot: SlotRow, offer: Offer, booking: BookingView | None = None) -> SlotView:
+    """The time at that offer's price; ``booking`` for its creator alone, who learns who booked it."""
     price = price_of(slot, offer)
     return SlotView(
         slot_id=slot.id,
@@ -191,7 +206,7 @@ def slot_view(tx: Session, slot: SlotRow, offer: Offer, viewer_id: str | None, n
         discount_percent=price.discount_percent,
         total_cost=price.total_cost,
         included_minutes=price.included_minutes,
-        booking=view_of(tx, booking, slot.creator_id, now) if booking and viewer_id == slot.creator_id else None,
+        booking=booking,
     )
 
 

@@ -113,7 +113,7 @@ def open_slots(
     tx.add_all(rows)
     tx.flush()
     offer = offer_to(tx, creator.user_id, None, now)
-    return tuple(slot_view(tx, row, offer, creator.user_id, now) for row in rows)
+    return tuple(slot_view(row, offer) for row in rows)
 
 
 def withdraw_slot(tx: Session, slot_id: str, *, creator_id: str, now: datetime) -> None:

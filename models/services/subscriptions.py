@@ -30,6 +30,7 @@ from models.services.included_minutes import (
     active_query,
     is_active,
     left,
+    left_of,
     minutes_left,
     reserve_minutes,
     return_minutes,
@@ -279,13 +280,15 @@ def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
 
 def of_fan(tx: Session, fan_id: str, now: datetime) -> tuple[SubscriptionView, ...]:
     """The fan's subscriptions: those that have not ended first, then the latest ended."""
-    rows = tx.scalars(
-        select(SubscriptionRow)
+    found = tx.execute(
+        select(SubscriptionRow, PersonRow)
+        .join(PersonRow, PersonRow.id == SubscriptionRow.creator_id)
         .where(SubscriptionRow.fan_id == fan_id)
         .order_by(SubscriptionRow.status, SubscriptionRow.created_at.desc(), SubscriptionRow.id)
         .limit(MOST_SHOWN)
     ).all()
-    return tuple(view_of(tx, row, now) for row in rows)
+    minutes = left_of(tx, [row for row, _ in found])
+    return tuple(_view(row, creator, minutes[row.id], now) for row, creator in found)
 
 
 def between(tx: Session, fan_id: str, creator_id: str, now: datetime) -> SubscriptionView | None:
@@ -296,7 +299,10 @@ def between(tx: Session, fan_id: str, creator_id: str, now: datetime) -> Subscri
 
 def view_of(tx: Session, row: SubscriptionRow, now: datetime) -> SubscriptionView:
     """The row as its fan sees it."""
-    creator = tx.get_one(PersonRow, row.creator_id)
+    return _view(row, tx.get_one(PersonRow, row.creator_id), left(tx, row), now)
+
+
+def _view(row: SubscriptionRow, creator: PersonRow, minutes: int, now: datetime) -> SubscriptionView:
     status: Status = "ended"
     if row.status == "active":
         status = "ending" if row.cancel_at_period_end else "active"
@@ -310,7 +316,7 @@ def view_of(tx: Session, row: SubscriptionRow, now: datetime) -> SubscriptionVie
         status=status,
         price_tokens=row.price_tokens,
         included_minutes=row.included_minutes,
-        minutes_left=left(tx, row) if status in ("active", "ending") else 0,
+        minutes_left=minutes if status in ("active", "ending") else 0,
         paid_by=row.paid_by,
         period_start=row.period_start,
         period_end=row.period_end,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Response, render_template, request
+from flask import Response, abort, render_template, request
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
@@ -72,7 +72,8 @@ def studio() -> str | Response:
     """The page; with ``?part=`` only what its script asks for again."""
     person = current_person()
     assert person is not None
-    part = request.args.get("part")
+    if part := request.args.get("part"):
+        return _part(part, person)
     with database().reading() as tx:
         state = _state(tx, person)
         past = [_line(each) for each in past_requests(tx, person.user_id)]
@@ -80,12 +81,6 @@ def studio() -> str | Response:
         how = analytics(tx, person.user_id, _days(), utc_now())
         options = offers.get_options(tx, person.user_id)
         subscribers = subscriptions.subscriber_count(tx, person.user_id, utc_now())
-    if part == "state":
-        return Response(msgspec.json.encode(state), mimetype="application/json")
-    if part == "requests":
-        return render_template("partials/request_history.html", past=past)
-    if part == "earnings":
-        return render_template("partials/studio_earnings.html", **money)
     wanted = request.args.get("tab", "live")
     return render_template(
         "studio.html",
@@ -101,6 +96,19 @@ def studio() -> str | Response:
         how=how,
         **money,
     )
+
+
+def _part(part: str, person: Person) -> str | Response:
+    """What the page's script asks for again, and nothing else is read."""
+    with database().reading() as tx:
+        if part == "requests":
+            past = [_line(each) for each in past_requests(tx, person.user_id)]
+            return render_template("partials/request_history.html", past=past)
+        if part == "earnings":
+            return render_template("partials/studio_earnings.html", **earnings_part(tx, person.user_id))
+        if part != "state":
+            abort(404)
+        return Response(msgspec.json.encode(_state(tx, person)), mimetype="application/json")
 
 
 def _days() -> int:

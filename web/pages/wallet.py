@@ -16,7 +16,6 @@ from web.pages.movements import held_lines, movements
 from web.pages.purchases import purchase_line
 
 LINES = 50
-_IF_BUYING = {True: ("partials/frozen.html", "partials/purchases.html"), False: ()}
 
 
 class CardChoice(NamedTuple):
@@ -82,8 +81,7 @@ def wallet_page() -> str:
         "commission_percent": settings().commission_percent,
     }
     if request.args.get("part") == "figures":
-        parts = ("partials/balance.html", "partials/movements.html", *_IF_BUYING[shown["can_buy"]])
-        return "".join(render_template(part, **shown) for part in parts)
+        return render_template("partials/wallet_figures.html", **shown)
     packages = payments.packages(settings().currency)
     sandbox = settings().gateway == "sandbox"
     need = request.args.get("need", 0, type=int)
