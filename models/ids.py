@@ -24,6 +24,7 @@ BOOKING = "bkg"
 PAYOUT = "pyt"
 COMPLAINT = "cpl"
 AMENDMENT = "amd"
+BROADCAST = "brd"
 
 
 # Each of 32 characters (RFC 4648 section 6, in lower case) for eight of 256 values: all are equally likely.

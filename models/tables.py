@@ -5,6 +5,7 @@ from __future__ import annotations
 from models import (
     bookings,
     books,
+    broadcasts,
     earnings,
     flags,
     operations,
@@ -22,6 +23,7 @@ from models.db import Base
 TABLES = (
     people,
     streams,
+    broadcasts,
     requests,
     sessions,
     bookings,

@@ -17,7 +17,7 @@ import pika.exceptions
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from models.db import Database
-from models.messages.routing import COMMANDS_EXCHANGE, FEED_EXCHANGE
+from models.messages.routing import COMMANDS_EXCHANGE, FEED_EXCHANGE, TRANSCODE_QUEUE
 from simulation.clock import Timeline
 from simulation.crashes import Crash, Crashes
 from workers.relay import Relay
@@ -133,7 +133,9 @@ class Broker:
             self.command(body)
         else:
             self.published.add(properties.message_id)
-            self.put(body)
+            # What spectators see moves no money, and nobody plays its workers here.
+            if routing_key != TRANSCODE_QUEUE:
+                self.put(body)
 
 
 class VirtualRelay(Relay):

@@ -18,9 +18,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models.config import Settings
 from models.errors import Unavailable
-from models.messages.routing import MEDIA_EVENTS_QUEUE
+from models.messages.routing import MEDIA_EVENTS_QUEUE, TRANSCODE_QUEUE
 
-QUEUES = (MEDIA_EVENTS_QUEUE, "rules", "payments")
+QUEUES = (MEDIA_EVENTS_QUEUE, "rules", "payments", TRANSCODE_QUEUE)
 """Every queue that an actor reads; the outbox may name no other."""
 
 # RabbitMQ 4's own default: a message that took twenty workers down with it is not given to another.

@@ -19,6 +19,9 @@ FEED_EXCHANGE = "greenroom.feed"
 MEDIA_EVENTS_QUEUE = "media-events"
 MEDIA_EVENTS_ACTOR = "on_media_event"
 
+TRANSCODE_QUEUE = "transcode"
+TRANSCODE_ACTOR = "transcode_broadcast"
+
 MAX_COMMANDS_QUEUED = 10_000
 
 

@@ -41,6 +41,7 @@ Notification = Literal[
     "BOOKING_CHANGED",
     "BOOKING_REMINDER",
     "BOOKING_STARTED",
+    "BROADCAST_READY",
 ]
 
 

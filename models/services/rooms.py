@@ -18,6 +18,7 @@ from models.errors import Forbidden, NotFound, Unavailable
 from models.machine import move
 from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec, SpentReason
 from models.people import BlockRow
+from models.services import broadcasts
 from models.services.accounts import Person
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
@@ -207,6 +208,7 @@ def close_room(
 ) -> CloseRoom:
     """Want the room closed and tell its node; safe to repeat. Returns the command that was written."""
     room = mark_closed(tx, room_id, now)
+    broadcasts.end(tx, room_id, reason, now)
     command = CloseRoom(
         message_id=message_id or ids.new_id(ids.MESSAGE),
         cause_id=cause_id,

@@ -13,7 +13,7 @@ from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
 from models.people import PersonRow
-from models.services import rooms
+from models.services import broadcasts, rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
@@ -130,6 +130,8 @@ def creator_seat(
         ),
         execution_options={"synchronize_session": False},
     )
+    if here:
+        broadcasts.want(tx, room_id, now)
 
 
 def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:

@@ -1,0 +1,49 @@
+"""Broadcasts: a room's picture and sound as HLS and DASH."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing was broadcast before."""
+    op.create_table(
+        "broadcasts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("wanted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_reason", sa.String(), nullable=True),
+        sa.Column("worker_id", sa.String(), nullable=True),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("epoch >= 0", name=op.f("ck_broadcasts_epoch")),
+        sa.CheckConstraint("status IN ('wanted', 'live', 'ended')", name=op.f("ck_broadcasts_status")),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_broadcasts_creator_id")),
+        sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name=op.f("fk_broadcasts_room_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_broadcasts")),
+    )
+    op.create_index(op.f("ix_broadcasts_room_id_wanted_at"), "broadcasts", ["room_id", "wanted_at"])
+    op.create_index(op.f("ix_broadcasts_status_lease_until"), "broadcasts", ["status", "lease_until"])
+    op.create_index(
+        "uq_broadcasts_one_open",
+        "broadcasts",
+        ["room_id"],
+        unique=True,
+        sqlite_where=sa.text("status <> 'ended'"),
+        postgresql_where=sa.text("status <> 'ended'"),
+    )
+
+
+def downgrade() -> None:
+    """Back to no broadcasts."""
+    op.drop_table("broadcasts")
