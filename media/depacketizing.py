@@ -180,9 +180,12 @@ class H264:
         return True
 
     def _fragment(self, payload: bytes) -> bool:
-        """RFC 6184 section 5.8: start, middle, end, in this order and each at least a byte long."""
+        """RFC 6184 section 5.8: start, middle, end, in this order and each at least a byte long.
+
+        A fragment that is both start and end must not be, but is sent, and misses nothing.
+        """
         begins, ends = bool(payload[1] & 0x80), bool(payload[1] & 0x40)
-        if len(payload) < 3 or (begins and ends) or begins == (self._fragments is not None):
+        if len(payload) < 3 or begins == (self._fragments is not None):
             return False
         if self._fragments is None:
             self._fragments = [bytes(((payload[0] & 0xE0) | (payload[1] & 0x1F),))]
