@@ -126,8 +126,11 @@ class TrackTimes:
         own_us = self._own_us(timestamp, arrival_us)
         captured_us = own_us
         if self._reference is not None:
-            sender_us = self._sender_us(timestamp)
-            captured_us = sender_us + self._clock.floor.sample(arrival_us - sender_us, arrival_us)
+            sender_us, floor = self._sender_us(timestamp), self._clock.floor
+            late_us = arrival_us - sender_us
+            # Much too early: these timestamps have jumped. Only a report may say so of the clock itself.
+            if floor.value is None or late_us >= floor.value - STEP_US:
+                captured_us = sender_us + floor.sample(late_us, arrival_us)
             if not _plausible(captured_us, arrival_us):
                 captured_us = own_us
         if not _plausible(captured_us, arrival_us):
