@@ -129,6 +129,9 @@ def _acceptable(tx: Session, request_id: str, creator_id: str, now: datetime) ->
     if request is None or request.status != "pending" or request.expires_at <= now:
         status = "expired" if request is None or request.status == "pending" else request.status
         raise Conflict("The request is not pending any more.", code="REQUEST_NOT_PENDING", status=status)
+    if tx.get(BlockRow, (creator_id, request.fan_id), populate_existing=True) is not None:
+        # Asked for in the very moment of the block; the clock closes it.
+        raise Conflict("You have blocked this fan.", code="REQUEST_NOT_PENDING", status="declined")
     if in_session(tx, creator_id):
         raise Conflict("You are in a private stream.", code="CREATOR_BUSY")
     if stream is None or stream.status == "ended":

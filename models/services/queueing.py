@@ -242,16 +242,14 @@ def call_waiting(tx: Session, now: datetime) -> int:
 
 
 def release_impossible(tx: Session, now: datetime) -> int:
-    """Let go who may not be accepted any more: blocked while waiting, or not allowed to spend; how many."""
+    """Let go who may not be accepted any more: blocked meanwhile, or not allowed to spend; how many."""
     blocked = exists().where(
         BlockRow.creator_id == RequestRow.creator_id, BlockRow.fan_id == RequestRow.fan_id
     )
     frozen = exists().where(PersonRow.id == RequestRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
     due = tx.scalars(
         select(RequestRow)
-        .where(
-            ((RequestRow.status == "queued") & blocked) | (RequestRow.status.in_(OPEN) & frozen),
-        )
+        .where(RequestRow.status.in_(OPEN), blocked | frozen)
         .order_by(RequestRow.id)
         .limit(MOST_AT_ONCE)
         .with_for_update(skip_locked=True, key_share=True, of=RequestRow)

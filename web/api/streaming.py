@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import NotFound
 from models.services import accounts, offers, private_streams, sessions, streams
+from models.services import blocks as blocking
 from models.services.offers import CreatorOptions
 from models.services.private_streams import (
     AcceptedView,
@@ -336,7 +337,7 @@ def blocks(tx: Session, call: Call[Nothing]) -> BlockList:
 @api.write("POST", "/api/streaming/blocks", access=CREATOR, body=Handle, answer=BlockList, errors=("NOT_FOUND",))
 def block(tx: Session, call: Call[Handle]) -> BlockList:
     """Take no more requests from somebody."""
-    accounts.block(tx, call.person.user_id, _fan_id(tx, call.body.handle), call.now)
+    blocking.block(tx, call.person.user_id, _fan_id(tx, call.body.handle), call.now)
     return _block_list(tx, call.person.user_id)
 
 

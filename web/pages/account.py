@@ -8,7 +8,7 @@ from flask import flash, redirect, render_template, request
 
 from models.clock import utc_now
 from models.errors import DomainError
-from models.services import accounts
+from models.services import accounts, blocks
 from models.services.accounts import Person
 from web import sign_in
 from web.auth import current_person, login_required, role_required
@@ -60,7 +60,7 @@ def block() -> Any:
     if fan is None or fan.user_id == creator.user_id:
         words = "Nobody has this handle." if fan is None else "This is your own handle."
         return _page({"handle": words}, block_handle=handle), 422
-    database().run(lambda tx: accounts.block(tx, creator.user_id, fan.user_id, utc_now()))
+    database().run(lambda tx: blocks.block(tx, creator.user_id, fan.user_id, utc_now()))
     flash(f"{fan.handle} is blocked.")
     return redirect("/account#block-h", 303)
 
