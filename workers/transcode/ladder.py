@@ -1,0 +1,214 @@
+"""One ffmpeg for the whole ladder: raw picture and sound in by pipes, fragmented MP4 of every rung out by pipes.
+
+Built with ffmpeg-python, started by ourselves: in a session of its own, ended by the kernel when the
+thread that started it ends. Knows nothing of rooms, slots or files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import ffmpeg
+
+from models.ladder import (
+    AUDIO,
+    AUDIO_KBPS,
+    FRAMES_PER_SECOND,
+    HEIGHT,
+    RUNGS,
+    SAMPLES_PER_SECOND,
+    SLOT_SECONDS,
+    WIDTH,
+)
+
+VIDEO_TIMESCALE = 90_000
+KEY_EVERY = FRAMES_PER_SECOND * SLOT_SECONDS
+AAC_PRIMING_SAMPLES = 1024
+"""ffmpeg's AAC encoder delays by one frame. Whoever feeds it starts that much later in the sound, so that
+sound and picture agree without an edit list, which not every player reads."""
+QUEUED_TICKS = 10
+"""A third of a second; more than that behind, and pictures are left out instead of getting old."""
+STOP_SECONDS = 5.0
+
+Buffers = Sequence[bytes | memoryview]
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Ends(NamedTuple):
+    """The pipe ends that ffmpeg holds."""
+
+    picture: int
+    sound: int
+    outputs: dict[str, int]
+
+
+class Ladder:
+    """A running ffmpeg. Start it from a thread that lives as long as it should."""
+
+    def __init__(self, preset: str) -> None:
+        picture_read, self._picture = os.pipe()
+        sound_read, self._sound = os.pipe()
+        pipes = {name: os.pipe() for name in (*(rung.name for rung in RUNGS), AUDIO)}
+        self.outputs = {name: read for name, (read, _) in pipes.items()}
+        """Where each rung's stream is read."""
+        ends = _Ends(picture_read, sound_read, {name: write for name, (_, write) in pipes.items()})
+        held = (ends.picture, ends.sound, *ends.outputs.values())
+        _widen(self._picture)
+        self.process = subprocess.Popen(
+            arguments(preset, ends),
+            stdin=subprocess.DEVNULL,
+            pass_fds=held,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        for fd in held:
+            os.close(fd)
+        self._pictures: queue.Queue[Buffers | None] = queue.Queue(QUEUED_TICKS)
+        self._sounds: queue.Queue[Buffers | None] = queue.Queue(QUEUED_TICKS + 2)
+        self._writers = [
+            threading.Thread(target=_write, args=(self._pictures, self._picture), name="pictures", daemon=True),
+            threading.Thread(target=_write, args=(self._sounds, self._sound), name="sounds", daemon=True),
+        ]
+        for writer in self._writers:
+            writer.start()
+
+    def offer(self, picture: Buffers, sound: bytes) -> bool:
+        """One tick's picture (planar 4:2:0) and sound; False if the encoders are behind and it was not taken."""
+        if self._pictures.full() or self._sounds.full():
+            return False
+        self._pictures.put(picture)
+        self._sounds.put((sound,))
+        return True
+
+    def end_input(self) -> None:
+        """Let the encoders finish what they have; their outputs end by themselves."""
+        self._pictures.put(None)
+        self._sounds.put(None)
+
+    def alive(self) -> bool:
+        """Whether ffmpeg runs."""
+        return self.process.poll() is None
+
+    def stop(self) -> int:
+        """Wait a little for ffmpeg to end, then end it; its exit status."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(STOP_SECONDS)
+        self.process.kill()
+        return self.process.wait()
+
+
+def arguments(preset: str, ends: _Ends) -> list[str]:
+    """ffmpeg's command line, built with ffmpeg-python."""
+    picture = ffmpeg.input(
+        f"pipe:{ends.picture}",
+        f="rawvideo",
+        pix_fmt="yuv420p",
+        s=f"{WIDTH}x{HEIGHT}",
+        framerate=FRAMES_PER_SECOND,
+        probesize=32,
+        analyzeduration=0,
+        thread_queue_size=4,
+    )
+    sound = ffmpeg.input(
+        f"pipe:{ends.sound}",
+        f="s16le",
+        ar=SAMPLES_PER_SECOND,
+        ac=2,
+        probesize=32,
+        analyzeduration=0,
+        thread_queue_size=32,
+    )
+    copies = picture.video.filter_multi_output("split", len(RUNGS))
+    outputs = []
+    for index, rung in enumerate(RUNGS):
+        scaled = copies[index]
+        if (rung.width, rung.height) != (WIDTH, HEIGHT):
+            scaled = scaled.filter("scale", rung.width, rung.height, flags="fast_bilinear")
+        # The shape on the screen, not of a pixel: 854 is not 480 × 16 / 9, and DASH wants one shape.
+        scaled = scaled.filter("setdar", "16/9")
+        outputs.append(
+            ffmpeg.output(scaled, f"pipe:{ends.outputs[rung.name]}", **_picture_options(preset, rung.kbps))
+        )
+    outputs.append(
+        ffmpeg.output(
+            sound.audio, f"pipe:{ends.outputs[AUDIO]}", **{"c:a": "aac", "b:a": f"{AUDIO_KBPS}k", **_CONTAINER}
+        )
+    )
+    command = ffmpeg.merge_outputs(*outputs).global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
+    return list(ffmpeg.compile(command))
+
+
+_CONTAINER: dict[str, str | int] = {
+    "f": "mp4",
+    # A fragment per sample: nothing waits in the muxer, and the packager cuts where it wants.
+    "movflags": "empty_moov+default_base_moof+frag_every_frame+skip_trailer",
+    "use_editlist": 0,
+    "flush_packets": 1,
+    "map_metadata": -1,
+    "fflags": "+bitexact",
+}
+
+
+def _picture_options(preset: str, kbps: int) -> dict[str, str | int]:
+    return {
+        "c:v": "libx264",
+        "preset": preset,
+        "profile:v": "main",
+        "g": KEY_EVERY,
+        "keyint_min": KEY_EVERY,
+        "sc_threshold": 0,
+        "force_key_frames": f"expr:gte(t,n_forced*{SLOT_SECONDS})",
+        "bf": 0,
+        "b:v": f"{kbps}k",
+        "maxrate": f"{kbps * 107 // 100}k",
+        "bufsize": f"{kbps}k",
+        # No look-ahead, and one thread each: three encoders share the machine with other rooms' anyway,
+        # and frame threads would hold pictures back.
+        "x264-params": "rc-lookahead=0:sync-lookahead=0:sliced-threads=0:threads=1",
+        "video_track_timescale": VIDEO_TIMESCALE,
+        **_CONTAINER,
+    }
+
+
+def _end_with_parent() -> None:
+    """In the new process: die when the thread that started it dies."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _widen(fd: int) -> None:
+    """A pipe that holds most of a picture, so that both sides wake less often; as it was where that is refused."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+
+
+def _write(items: queue.Queue[Buffers | None], fd: int) -> None:
+    """Write what is queued until None; a reader that is gone ends it, and takes what comes after."""
+    broken = False
+    while (item := items.get()) is not None:
+        if broken:
+            continue
+        try:
+            _write_all(fd, [memoryview(buffer).cast("B") for buffer in item])
+        except OSError:
+            broken = True
+    os.close(fd)
+
+
+def _write_all(fd: int, views: list[memoryview]) -> None:
+    while views:
+        written = os.writev(fd, views)
+        while views and written >= len(views[0]):
+            written -= len(views[0])
+            del views[0]
+        if views and written:
+            views[0] = views[0][written:]
