@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,6 +50,11 @@ SETTING_NAMES = (
     "PAYOUT_MINIMUM_TOKENS",
     "PAYOUT_MINOR_PER_TOKEN",
     "PAYOUT_CURRENCY",
+    "HLS_DIR",
+    "TRANSCODE_ROOMS",
+    "TRANSCODE_WORKER_ID",
+    "TRANSCODE_PRESET",
+    "LOW_LATENCY_HLS",
     "LOG_LEVEL",
 )
 
@@ -60,6 +66,7 @@ PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
 STRIPE_API_BASE = "https://api.stripe.com"
 LEAST_CLEARING_DAYS = 2
 """Complaints are open for 48 hours, and find what they are about still pending."""
+TRANSCODE_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
 """What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
 
@@ -122,6 +129,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     payout_minor_per_token: int
     """What a cleared token pays out, in minor units of ``payout_currency``."""
     payout_currency: str
+    hls_dir: Path
+    """Where broadcasts are written, and served from: a directory of its own."""
+    transcode_rooms: int
+    """How many rooms one transcode worker takes."""
+    transcode_worker_id: str
+    """The same through a worker's restarts, another for each worker of a host."""
+    transcode_preset: str
+    """x264's."""
+    low_latency_hls: bool
 
     @property
     def origin(self) -> str:
@@ -181,6 +197,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         payout_minimum_tokens=read.integer("PAYOUT_MINIMUM_TOKENS", 1_000, 1, 1_000_000),
         payout_minor_per_token=read.integer("PAYOUT_MINOR_PER_TOKEN", 5, 1, 1_000),
         payout_currency=read.currency("PAYOUT_CURRENCY", "USD"),
+        hls_dir=Path(read.text("HLS_DIR", str(var_dir / "hls"))).resolve(),
+        transcode_rooms=read.integer("TRANSCODE_ROOMS", os.cpu_count() or 1, 0, 1_000),
+        transcode_worker_id=read.text("TRANSCODE_WORKER_ID", socket.gethostname()),
+        transcode_preset=read.text("TRANSCODE_PRESET", "superfast"),
+        low_latency_hls=read.boolean("LOW_LATENCY_HLS"),
     )
     wrong = [*read.wrong, *(reason for rule in _RULES for reason in rule(settings))]
     if wrong:
@@ -242,6 +263,12 @@ def _gateway_rule(settings: Settings) -> list[str]:
     return wrong
 
 
+def _transcode_rule(settings: Settings) -> list[str]:
+    if settings.transcode_preset in TRANSCODE_PRESETS:
+        return []
+    return [f"TRANSCODE_PRESET must be one of {', '.join(TRANSCODE_PRESETS)}"]
+
+
 def _minute_rule(settings: Settings) -> list[str]:
     if settings.minute_ms == 60_000 or settings.demo or settings.testing:
         return []
@@ -268,6 +295,7 @@ _RULES: tuple[Callable[[Settings], list[str]], ...] = (
     _secret_rule,
     _address_rule,
     _gateway_rule,
+    _transcode_rule,
     _minute_rule,
     _demo_rule,
 )

@@ -80,14 +80,15 @@ def end(tx: Session, room_id: str, reason: Reason, now: datetime) -> None:
         log.event("broadcast_ended", room_id=room_id, broadcast_id=row.id, reason=reason)
 
 
-def open_of(room_id: str) -> Select[tuple[BroadcastRow]]:
+def open_of(room_id: str) -> Select[BroadcastRow]:
     """Selects the room's broadcast that has not ended."""
-    return select(BroadcastRow).where(BroadcastRow.room_id == room_id, BroadcastRow.status != "ended")
+    found = select(BroadcastRow).where(BroadcastRow.room_id == room_id, BroadcastRow.status != "ended")
+    return found.execution_options(populate_existing=True)
 
 
 def watchable(tx: Session, room_id: str, now: datetime) -> Watchable | None:
     """The room's broadcast, if it has one that has not ended."""
-    row = tx.scalar(open_of(room_id).execution_options(populate_existing=True))
+    row = tx.scalar(open_of(room_id))
     if row is None:
         return None
     since = max(row.wanted_at, row.lease_until or row.wanted_at)
@@ -111,14 +112,16 @@ def take_lease(tx: Session, broadcast_id: str, worker_id: str, now: datetime) ->
     return _lease(tx, row, worker_id, now)
 
 
-def take_over(tx: Session, worker_id: str, most: int, now: datetime) -> list[Lease]:
-    """Leases of up to ``most`` broadcasts that nobody works on, those waiting longest first."""
+def take_over(
+    tx: Session, worker_id: str, most: int, now: datetime, *, besides: Collection[str] = ()
+) -> list[Lease]:
+    """Leases of up to ``most`` broadcasts that nobody works on, but none of ``besides``; the oldest first."""
     if most <= 0:
         return []
     free = or_(BroadcastRow.lease_until.is_(None), BroadcastRow.lease_until <= now)
     found = tx.scalars(
         select(BroadcastRow.id)
-        .where(BroadcastRow.status != "ended", free)
+        .where(BroadcastRow.status != "ended", free, BroadcastRow.id.not_in(besides))
         .order_by(BroadcastRow.wanted_at, BroadcastRow.id)
         .limit(most)
     ).all()
@@ -172,6 +175,12 @@ def still_open(tx: Session, broadcast_ids: Collection[str]) -> Sequence[str]:
     """Which of these have not ended."""
     wanted = select(BroadcastRow.id).where(BroadcastRow.id.in_(broadcast_ids), BroadcastRow.status != "ended")
     return tx.scalars(wanted).all()
+
+
+def worth_keeping(tx: Session, broadcast_ids: Collection[str], now: datetime, *, seconds: float) -> set[str]:
+    """Which of these have not ended, or ended less than ``seconds`` ago: their files are still asked for."""
+    fresh = or_(BroadcastRow.ended_at.is_(None), BroadcastRow.ended_at > now - timedelta(seconds=seconds))
+    return set(tx.scalars(select(BroadcastRow.id).where(BroadcastRow.id.in_(broadcast_ids), fresh)))
 
 
 def _lease(tx: Session, row: BroadcastRow, worker_id: str, now: datetime) -> Lease | None:

@@ -1,0 +1,84 @@
+"""What ``dramatiq workers.transcoding`` imports: the one actor of the transcode queue, and its supervisor.
+
+The second of the two modules that do something at import, for the same reason as ``workers.actors``.
+The actor returns at once: it offers the broadcast to the supervisor, or refuses it when this worker is full;
+the message then goes to another. A broadcast whose message is lost is found by the supervisors themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import dramatiq
+from dramatiq.middleware import Middleware
+
+from models import log
+from models.config import Settings, load_settings
+from models.db import Database
+from models.messages.routing import TRANSCODE_ACTOR, TRANSCODE_QUEUE
+from workers.broker import SafeRetries, configure
+from workers.failures import Failures
+from workers.heartbeat import WorkerHeartbeat
+from workers.loop import Loop
+from workers.transcode.supervisor import Supervisor
+
+
+class Transcoding(Middleware):
+    """The supervisor's thread, from the worker's boot to its shutdown."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="transcode-supervisor", daemon=True)
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
+        """Called by Dramatiq in the worker process, after its fork."""
+        self._thread.start()
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
+        """Called by Dramatiq when the worker is told to stop."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        # Children are started and stopped in this thread alone: the kernel ends them with it.
+        Loop("transcode", self._supervisor.step, self._stop).run()
+        self._supervisor.end()
+
+
+def declare_actor(broker: dramatiq.Broker, supervisor: Supervisor) -> None:
+    """Tell ``broker`` what to call."""
+
+    @dramatiq.actor(broker=broker, actor_name=TRANSCODE_ACTOR, queue_name=TRANSCODE_QUEUE)
+    def transcode_broadcast(broadcast_id: str) -> None:
+        supervisor.offer(broadcast_id)
+
+
+def supervisor_for(settings: Settings, db: Database) -> Supervisor:
+    """The supervisor of this process."""
+    return Supervisor(
+        db,
+        worker_id=settings.transcode_worker_id,
+        root=settings.hls_dir,
+        capacity=settings.transcode_rooms,
+        preset=settings.transcode_preset,
+        low_latency=settings.low_latency_hls,
+    )
+
+
+def _boot() -> None:
+    settings = load_settings()
+    log.configure("transcode", settings.log_level)
+    broker = configure(settings)
+    database = Database(settings.database_url)
+    supervisor = supervisor_for(settings, database)
+    broker.add_middleware(Failures(database), before=SafeRetries)
+    broker.add_middleware(WorkerHeartbeat(database))
+    broker.add_middleware(Transcoding(supervisor))
+    declare_actor(broker, supervisor)
+    log.event("transcode_worker", rooms=settings.transcode_rooms, pid=os.getpid())
+
+
+_boot()
