@@ -1,4 +1,5 @@
-"""Tips: tokens from a fan to a creator who is there now, in public or in the private stream of the two.
+"""Tips: tokens from a fan to a creator who is there now, in public or in the private stream of the two once it
+has begun.
 
 Paid at once and for good, in the transaction that announces them. A public tip is told to everybody with
 its fan's handle; one given in a private stream to its two sides alone.
@@ -172,6 +173,9 @@ def _where(tx: Session, fan_id: str, creator_id: str, session_id: str | None) ->
             raise NotFound("There is no such session.")
         raise Conflict("The private stream has ended.", code="SESSION_NOT_LIVE")
     if session is not None:
+        if session.status == "connecting":
+            # Nobody may come; what was asked for comes back then, and a tip would not.
+            raise Conflict("The private stream has not begun.", code="SESSION_NOT_LIVE", connecting=True)
         return session.stream_id, session.room_id, session.id
     stream = tx.scalar(select(StreamRow).where(StreamRow.creator_id == creator_id, StreamRow.status == "live"))
     if stream is None:

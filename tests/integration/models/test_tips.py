@@ -75,6 +75,24 @@ def test_a_tip_in_a_private_stream_is_the_matter_of_two(stage: Stage) -> None:
     refused("NOT_FOUND", tip, stage, other, call.creator, session_id=call.session_id)
 
 
+def test_a_private_stream_that_has_not_begun_takes_no_tips(stage: Stage) -> None:
+    # given: both are connecting; one of them may never come
+    call = stage.connecting(minutes=5)
+    for more in ({}, {"session_id": call.session_id}):
+        assert refused("SESSION_NOT_LIVE", tip, stage, call.fan, call.creator, **more).fields["connecting"]
+    assert stage.balances(call.fan)["wallet"] == 500
+    # when it has begun, and also while it pauses
+    stage.opened(call.session_id)
+    stage.delivered(call.session_id, 1, 0)
+    tip(stage, call.fan, call.creator, 50, "live")
+    stage.delivered(call.session_id, 2, 1_000, state="paused", cause="creator")
+    assert stage.session(call.session_id).status == "paused"
+    tip(stage, call.fan, call.creator, 50, "paused")
+    # then
+    assert stage.balances(call.fan)["wallet"] == 400
+    stage.audit()
+
+
 def test_a_private_stream_that_is_over_takes_no_tips(stage: Stage) -> None:
     call = stage.running(minutes=5)
     stage.end(call.session_id, call.fan)

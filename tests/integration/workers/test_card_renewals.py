@@ -99,6 +99,35 @@ def test_the_card_is_charged_once_and_the_month_begins(stage: Stage, gateway: Lo
     stage.audit()
 
 
+def test_what_was_chosen_pays_whatever_the_wallet_has(stage: Stage, gateway: Lossy) -> None:
+    """The card, for who chose the card; and never the card for who chose tokens, though one is saved."""
+    # given
+    by_card, cards_creator, subscription_id = subscribed(stage, gateway)
+    creator, by_tokens = patron_of(stage, price=PRICE), stage.fan(700)
+    save_card(stage, gateway, by_tokens, "succeeds")
+    view = subscribe(stage, by_tokens, creator, paid_by="tokens")
+    payments.top_up(
+        stage.database,
+        gateway,
+        user_id=by_card.user_id,
+        package_id="tokens-1000",
+        key="more",
+        cause_id="test",
+        now=stage.now,
+    )
+    stage.now = view.period_end
+    # when
+    clock(stage)
+    assert work(stage, gateway, subscription_id)
+    assert work(stage, gateway, view.subscription_id) is False
+    # then
+    assert (charged(stage, by_card), stage.balances(by_card)["wallet"]) == (["succeeded"], 1_000)
+    assert (charged(stage, by_tokens), stage.balances(by_tokens)["wallet"]) == ([], 300)
+    assert active(stage, by_card, cards_creator)
+    assert active(stage, by_tokens, creator)
+    stage.audit()
+
+
 def test_a_lost_answer_is_no_second_charge(stage: Stage, gateway: Lossy) -> None:
     fan, creator, subscription_id = subscribed(stage, gateway)
     clock(stage)

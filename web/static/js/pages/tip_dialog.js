@@ -166,6 +166,10 @@ export class TipDialog {
         break;
       case "STREAM_NOT_LIVE":
       case "SESSION_NOT_LIVE":
+        if (error.fields.connecting) {
+          this.say("The call has not begun yet.", "Nothing was paid. Tip once you see each other.");
+          break;
+        }
         this.say(`${name} is not there any more.`, "Nothing was paid.");
         this.onGone();
         break;
