@@ -1,6 +1,7 @@
 """Every timer of the request queue and of bookings, derived from the length of a minute as in ``timing``.
 
-docs/money.md is the source of the values. How far ahead a time may be opened is in days, which nothing shortens.
+docs/money.md is the source of the values. How far ahead a time may be opened is in days, which nothing shortens,
+and a turn is never too short to be read and pressed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
+
+from models.timing import SHORTEST_WAIT_MS
 
 LONGEST_AHEAD = timedelta(days=60)
 
@@ -39,7 +42,7 @@ def agenda_for(minute_ms: int) -> Agenda:
 
     return Agenda(
         wait=minutes(30),
-        turn=minutes(1),
+        turn=max(minutes(1), timedelta(milliseconds=SHORTEST_WAIT_MS)),
         grace=minutes(5),
         guard=minutes(5),
         lead=minutes(5),

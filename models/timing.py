@@ -1,7 +1,8 @@
 """Every timer of a request and a session, derived from the length of its minute.
 
 A minute is 60,000 ms. Demo mode and tests may shorten it (``MINUTE_SECONDS``); then every timer here
-shrinks in proportion, and the receipt states the minute's length. docs/money.md is the source of the values.
+shrinks in proportion, but for those that wait until somebody has read, pressed or connected, which stop at
+SHORTEST_WAIT_MS. The receipt states the minute's length. docs/money.md is the source of the values.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ MINUTE_MS = 60_000
 # Frames further apart than this are a gap. Below this floor a shortened minute would call ordinary
 # camera jitter a gap, so the threshold stops shrinking here.
 SMALLEST_GAP_MS = 500
+# People and browsers are as slow as ever, however short the minute is.
+SHORTEST_WAIT_MS = 10_000
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +54,13 @@ def timers_for(minute_ms: int) -> Timers:
     def scaled(milliseconds: int) -> int:
         return max(1, milliseconds * minute_ms // MINUTE_MS)
 
+    def patient(milliseconds: int) -> int:
+        return max(SHORTEST_WAIT_MS, scaled(milliseconds))
+
     return Timers(
         minute_ms=minute_ms,
-        answer_ms=scaled(120_000),
-        connecting_ms=scaled(30_000),
+        answer_ms=patient(120_000),
+        connecting_ms=patient(30_000),
         open_ms=scaled(30_000),
         pause_ms=scaled(120_000),
         pause_leave_ms=scaled(10_000),
@@ -64,8 +70,8 @@ def timers_for(minute_ms: int) -> Timers:
         poll_ms=scaled(30_000),
         gap_ms=max(SMALLEST_GAP_MS, scaled(2_000)),
         camera_off_ms=scaled(10_000),
-        feed_gone_ms=scaled(15_000),
-        creator_absent_ms=scaled(60_000),
+        feed_gone_ms=patient(15_000),
+        creator_absent_ms=patient(60_000),
         warn_first_ms=scaled(60_000),
         warn_last_ms=scaled(15_000),
         next_minute_ms=scaled(20_000),

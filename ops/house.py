@@ -22,7 +22,7 @@ from pathlib import Path
 from ops.rabbitmq import RabbitNode
 
 ROOT = Path(__file__).resolve().parent.parent
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 8
 FIRST_RESTART_SECONDS = 0.5
 LONGEST_RESTART_SECONDS = 10.0

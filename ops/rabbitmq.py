@@ -18,7 +18,7 @@ from pathlib import Path
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 PORT_OFFSETS = (0, 1000, 2000, 3000)
 """A node's ports, from its first: AMQP, management, distribution, epmd."""
-START_SECONDS = 60
+START_SECONDS = 120
 STOP_SECONDS = 30
 
 

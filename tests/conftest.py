@@ -208,5 +208,6 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
 
 @pytest.fixture(scope="session")
 def live_app(make_house: MakeHouse) -> House:
-    """One house for all tests that only need the product to be there: a minute of 20 s, demo people."""
-    return make_house(minute_seconds=20, demo=True)
+    """One house for all tests that only need the product to be there: demo people, and a minute that is
+    not the usual one, though long enough for nobody to have to hurry."""
+    return make_house(minute_seconds=50, demo=True)

@@ -20,7 +20,9 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE_MS = 20_000
+# A bound for what never comes, not a measure of how fast it should: machines are slow and shared.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 SignIn = Callable[..., Page]
 

@@ -1,16 +1,25 @@
-"""A demo person's program: goes on and off the air, accepts, without a browser."""
+"""A demo person's program: goes on and off the air, accepts, without a browser.
+
+On the air it keeps its seat in the room, without a picture: a stream without its creator ends by itself.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any
 
+from websockets.sync.client import ClientConnection, connect
+
 from ops.house import House
 from ops.supervise import DEMO_PASSWORD
+
+SECONDS = 60
 
 
 class Program:
@@ -25,6 +34,7 @@ class Program:
             self._token = self.call("POST", "/api/auth/token", body)["token"]
         self.stream_id: str | None = None
         self.room_id: str | None = None
+        self._seats = ExitStack()
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(self.url + path, method=method)
@@ -34,16 +44,34 @@ class Program:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=20) as answer:
+        with urllib.request.urlopen(request, data, timeout=SECONDS) as answer:
             found: dict[str, Any] = json.loads(answer.read() or b"{}")
         return found
 
     def go_live(self, title: str = "On air") -> None:
+        """On the air, and in the room."""
         stream = self.call("POST", "/api/streaming/streams", {"title": title})
         self.stream_id, self.room_id = stream["streamId"], stream["roomId"]
+        deadline = time.monotonic() + SECONDS
+        while (answer := self.join(stream["roomId"])[1])["type"] != "JOINED":
+            # The node may still have to open the room.
+            assert time.monotonic() < deadline, answer
+
+    def join(self, room_id: str) -> tuple[ClientConnection, dict[str, Any]]:
+        """A seat's socket, open until the end, and the room's first answer."""
+        granted = self.call("POST", "/api/rtc/grants", {"roomId": room_id, "role": "participant"})
+        address = self.url.replace("http", "ws", 1) + "/api/rtc/signaling"
+        bearer = {"Authorization": f"Bearer {granted['grant']}"}
+        # Nobody reads what comes later, and pings are to be answered all the same.
+        opened = connect(address, additional_headers=bearer, max_queue=None, open_timeout=SECONDS, proxy=None)
+        seat = self._seats.enter_context(opened)
+        join = {"type": "JOIN_ROOM", "roomId": room_id, "userId": granted["userId"], "isSpectator": False}
+        seat.send(json.dumps(join))
+        answer: dict[str, Any] = json.loads(seat.recv(SECONDS))
+        return seat, answer
 
     def end(self) -> None:
-        """Off the air, unless the clock has ended the stream already: nobody was seen in it."""
+        """Off the air, unless the stream has ended already, and out of every seat."""
         try:
             if self.stream_id:
                 self.call("DELETE", f"/api/streaming/streams/{self.stream_id}")
@@ -51,6 +79,7 @@ class Program:
             if error.code != HTTPStatus.CONFLICT:
                 raise
         self.stream_id = None
+        self._seats.close()
 
     def accept_one(self, handle: str) -> str:
         """Accept the open request of ``handle``; the session's id."""

@@ -17,7 +17,6 @@ from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
 
-PATIENCE_MS = 30_000
 WAITING = 12
 PHONE = {"width": 390, "height": 844}
 PAGES = (
@@ -30,7 +29,7 @@ KEEPS_UP = re.compile("Keeping up|Working it off")
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> House:
     """A house of its own: its worker is going to be stopped."""
-    return make_house(minute_seconds=20, demo=True)
+    return make_house(demo=True)
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_a_queue_grows_while_its_worker_is_stopped_and_falls_when_it_is_back(
     # given the dashboard, and a worker that keeps up
     admin.goto(address(house, ""))
     rules = queue(admin, "rules")
-    expect(rules.locator("[data-state]")).to_have_text("Keeping up", timeout=PATIENCE_MS)
+    expect(rules.locator("[data-state]")).to_have_text("Keeping up")
     expect(admin.get_by_text("Alive", exact=True)).not_to_have_count(0)
     spark = rules.locator("svg path").last
     flat = spark.get_attribute("d")
@@ -91,9 +90,9 @@ def test_a_queue_grows_while_its_worker_is_stopped_and_falls_when_it_is_back(
             )
         )
     # then the page says so by itself: the number, the line, the word
-    expect(rules.locator("[data-waiting]")).to_have_text(str(WAITING), timeout=PATIENCE_MS)
-    expect(rules.locator("[data-state]")).to_have_text("No worker", timeout=PATIENCE_MS)
-    expect(spark).not_to_have_attribute("d", flat or "", timeout=PATIENCE_MS)
+    expect(rules.locator("[data-waiting]")).to_have_text(str(WAITING))
+    expect(rules.locator("[data-state]")).to_have_text("No worker")
+    expect(spark).not_to_have_attribute("d", flat or "")
     # and a page that is held says it no more
     hold = admin.get_by_role("button", name="Hold updates", exact=True)
     hold.click()
@@ -102,8 +101,8 @@ def test_a_queue_grows_while_its_worker_is_stopped_and_falls_when_it_is_back(
     worker.start()
     hold.click()
     # then the number falls
-    expect(rules.locator("[data-waiting]")).to_have_text("0", timeout=PATIENCE_MS)
-    expect(rules.locator("[data-state]")).to_have_text(KEEPS_UP, timeout=PATIENCE_MS)
+    expect(rules.locator("[data-waiting]")).to_have_text("0")
+    expect(rules.locator("[data-state]")).to_have_text(KEEPS_UP)
 
 
 def test_a_dead_letter_is_read_run_again_and_thrown_away(house: House, admin: Page) -> None:
@@ -112,7 +111,7 @@ def test_a_dead_letter_is_read_run_again_and_thrown_away(house: House, admin: Pa
     publish(house, "media-events", dramatiq_envelope("media-events", "on_media_event", "msg_future", body))
     admin.goto(address(house, "/dead-letters"))
     letter = admin.get_by_role("link", name="on_media_event", exact=True)
-    expect(letter).to_be_visible(timeout=PATIENCE_MS)
+    expect(letter).to_be_visible()
     expect(admin.get_by_role("link", name="Dead letters 1", exact=True)).to_be_visible()
     # when it is read
     letter.click()
@@ -131,13 +130,13 @@ def test_a_dead_letter_is_read_run_again_and_thrown_away(house: House, admin: Pa
     dialog.get_by_label("Reason", exact=True).fill("A newer worker may know it")
     dialog.get_by_role("button", name="Run again", exact=True).click()
     # then it comes back, having died twice
-    expect(admin.get_by_text("died 2 times").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(admin.get_by_text("died 2 times").first).to_be_visible()
     expect(admin.get_by_text("Letter requeued")).to_be_visible()
     # when it is thrown away
     discard = admin.get_by_role("button", name="Discard: on_media_event", exact=True)
     decide(admin, discard, "Discard", "No worker of ours will ever know it")
     # then it is among those, and the record says who and why
-    expect(admin.get_by_role("heading", name="Thrown away", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    expect(admin.get_by_role("heading", name="Thrown away", exact=True)).to_be_visible()
     admin.goto(address(house, "/acts"))
     expect(admin.get_by_text("No worker of ours will ever know it")).to_be_visible()
 
@@ -148,13 +147,13 @@ def test_many_letters_run_again_and_are_done(house: House, admin: Page) -> None:
         message = dramatiq_envelope("rules", "apply_auto_accept", f"msg_mended_{number}", "req_gone")
         publish(house, "rules.XQ", message)
     admin.goto(address(house, "/dead-letters"))
-    expect(admin.get_by_role("link", name="apply_auto_accept", exact=True)).to_have_count(2, timeout=PATIENCE_MS)
+    expect(admin.get_by_role("link", name="apply_auto_accept", exact=True)).to_have_count(2)
     # when both are chosen and run again
     admin.get_by_label(re.compile("All of these")).check()
     decide(admin, admin.get_by_role("button", name="Run chosen again", exact=True), "Run again", "Mended by now")
     # then they are done
     admin.goto(address(house, "/dead-letters?status=requeued"))
-    expect(admin.get_by_text("Done since", exact=True)).to_have_count(2, timeout=PATIENCE_MS)
+    expect(admin.get_by_text("Done since", exact=True)).to_have_count(2)
 
 
 def test_a_person_is_frozen_and_the_person_sees_it(house: House, admin: Page) -> None:
@@ -162,17 +161,17 @@ def test_a_person_is_frozen_and_the_person_sees_it(house: House, admin: Page) ->
     admin.get_by_role("link", name=re.compile("fan_b")).click()
     freeze = admin.get_by_role("button", name="Freeze spending", exact=True)
     decide(admin, freeze, "Freeze", "A card that was reported stolen")
-    expect(admin.get_by_text("Spending frozen", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(admin.get_by_text("Spending frozen", exact=True).first).to_be_visible()
     unfreeze = admin.get_by_role("button", name="Unfreeze spending", exact=True)
     decide(admin, unfreeze, "Unfreeze", "It was another card")
-    expect(freeze).to_be_visible(timeout=PATIENCE_MS)
+    expect(freeze).to_be_visible()
     expect(admin.get_by_text("A card that was reported stolen")).to_be_visible()
 
 
 def test_the_books_are_audited_when_asked(house: House, admin: Page) -> None:
     admin.goto(address(house, "/ledger"))
     admin.get_by_role("button", name="Audit now", exact=True).click()
-    expect(admin.get_by_text("Clean", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(admin.get_by_text("Clean", exact=True).first).to_be_visible()
     expect(admin.get_by_text("Sum 0", exact=True)).to_be_visible()
 
 
@@ -192,7 +191,7 @@ def test_a_token_is_seen_once_and_revoked(house: House, admin: Page) -> None:
     assert token not in admin.content()
     revoke = admin.get_by_role("button", name="Revoke: Partner A", exact=True)
     decide(admin, revoke, "Revoke", "The contract has ended")
-    expect(admin.get_by_text("Revoked", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    expect(admin.get_by_text("Revoked", exact=True)).to_be_visible()
 
 
 def test_only_admins_find_the_way(house: House, sign_in: SignIn) -> None:

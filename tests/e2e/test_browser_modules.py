@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page
 from models import settlement
 from models.timing import timers_for
 from tests.e2e.conftest import FLAGS as ONE_CAMERA
+from tests.e2e.conftest import PATIENCE_MS
 from tests.e2e.small_node import SmallNode
 
 CHROMIUM = "/usr/bin/chromium"
@@ -97,6 +98,7 @@ def open_page(three_cameras: Browser, node: SmallNode) -> Iterator[Callable[[], 
 
     def make() -> Page:
         context = three_cameras.new_context()
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: thrown.append(error))
@@ -147,7 +149,7 @@ def call_of_two(open_page: Callable[[], Page]) -> tuple[Page, Page]:
     creator.evaluate(JOIN, ["private-s1", "creator", True])
     fan.evaluate(WATCH_THE_END)
     fan.evaluate(JOIN, ["private-s1", "fan", True])
-    fan.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+    fan.wait_for_function(f"{DECODED} > 10")
     return creator, fan
 
 
@@ -346,7 +348,7 @@ def server_bill(
 class TestSFUClient:
     def test_two_see_each_other(self, open_page: Callable[[], Page]) -> None:
         creator, fan = call_of_two(open_page)
-        creator.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+        creator.wait_for_function(f"{DECODED} > 10")
         assert picture(fan) > 0
 
     def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
@@ -354,12 +356,12 @@ class TestSFUClient:
         creator, fan = call_of_two(open_page)
         creator.evaluate("camera.listDevices().then(({ cameras }) => camera.chooseCamera(cameras[2].deviceId))")
         before = fan.evaluate(DECODED)
-        fan.wait_for_function(f"{DECODED} > {before} + 20", timeout=20_000)
+        fan.wait_for_function(f"{DECODED} > {before} + 20")
         # when the next one is taken, then pictures go on without another offer
         offers = [each for each in node.seats["creator"].heard if each["type"] == "OFFER"]
         before = fan.evaluate(DECODED)
         creator.evaluate("camera.toggleCamera()")
-        fan.wait_for_function(f"{DECODED} > {before} + 20", timeout=20_000)
+        fan.wait_for_function(f"{DECODED} > {before} + 20")
         assert [each for each in node.seats["creator"].heard if each["type"] == "OFFER"] == offers
         assert creator.evaluate(
             "client.peerConnections[0].getSenders().some(({ track }) => track === camera.videoTrack)"
@@ -369,7 +371,7 @@ class TestSFUClient:
         creator, fan = open_page(), open_page()
         creator.evaluate(JOIN, ["private-s1", "creator", True])
         fan.evaluate(JOIN, ["private-s1", "fan", False])
-        fan.wait_for_function(f"{DECODED} > 10", timeout=20_000)
+        fan.wait_for_function(f"{DECODED} > 10")
         assert "OFFER" not in {each["type"] for each in node.seats["fan"].heard}
 
     def test_a_lost_socket_is_joined_again_with_a_fresh_grant(
@@ -443,7 +445,7 @@ class TestPrivateCallClient:
         state = fan.evaluate("[video.videoWidth, video.muted, audio.muted, camera.active]")
         assert state == [0, True, True, False]
         # and after a second the page goes where it is sent, with what /models needs to say it again
-        fan.wait_for_url("**/models?ended=PAYMENT_FAILED&session=s1", timeout=3_000)
+        fan.wait_for_url("**/models?ended=PAYMENT_FAILED&session=s1")
 
     def test_the_creator_keeps_the_camera(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         creator, _ = call_of_two(open_page)
@@ -458,4 +460,4 @@ class TestPrivateCallClient:
         page = open_page()
         page.evaluate(JOIN, ["private-s1", "fan", False])
         node.tell("fan", type="TERMINATE_CALL", reason="MODERATION", redirectUrl="https://elsewhere.test/")
-        page.wait_for_url("**/models?ended=MODERATION&session=s1", timeout=3_000)
+        page.wait_for_url("**/models?ended=MODERATION&session=s1")

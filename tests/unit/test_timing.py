@@ -1,4 +1,4 @@
-"""Every timer shrinks with the minute."""
+"""Every timer shrinks with the minute, but not below what cameras and people need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.timing import MINUTE_MS, SMALLEST_GAP_MS, timers_for
+from models.timing import MINUTE_MS, SHORTEST_WAIT_MS, SMALLEST_GAP_MS, timers_for
 
 MONEY = {
     "answer_ms": 120_000,
@@ -25,6 +25,9 @@ MONEY = {
     "warn_last_ms": 15_000,
     "next_minute_ms": 20_000,
 }
+FLOORS = {"gap_ms": SMALLEST_GAP_MS} | dict.fromkeys(
+    ("answer_ms", "connecting_ms", "feed_gone_ms", "creator_absent_ms"), SHORTEST_WAIT_MS
+)
 
 
 def test_a_real_minute_has_the_promised_timers() -> None:
@@ -33,8 +36,8 @@ def test_a_real_minute_has_the_promised_timers() -> None:
 
 
 @given(st.integers(1_000, MINUTE_MS))
-def test_a_shorter_minute_shrinks_all_in_proportion(minute_ms: int) -> None:
+def test_a_shorter_minute_shrinks_all_in_proportion_down_to_their_floors(minute_ms: int) -> None:
     timers = msgspec.structs.asdict(timers_for(minute_ms))
     for name, full in MONEY.items():
         expected = full * minute_ms // MINUTE_MS
-        assert timers[name] == (max(SMALLEST_GAP_MS, expected) if name == "gap_ms" else expected)
+        assert timers[name] == max(FLOORS.get(name, 1), expected), name

@@ -21,7 +21,7 @@ from aiortc import (
 from media.plane import Peer
 
 LOOPBACK = ("127.0.0.1",)
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 class Picture(VideoStreamTrack):

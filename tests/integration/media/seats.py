@@ -63,10 +63,9 @@ def fields() -> dict[str, Any]:
     return {"message_id": ids.new_id("msg"), "cause_id": "test", "deadline_at": utc_now().timestamp() + 30}
 
 
-def private_spec(name: str, paid_ms: int = 600_000, *, minute_ms: int = 60_000, **other: Any) -> RoomSpec:
-    budget = Budget(
-        session_id=f"ses_{name}", paid_ms=paid_ms, rate_per_minute=100, timers=timers_for(minute_ms), **other
-    )
+def private_spec(name: str, paid_ms: int = 600_000, *, connecting_ms: int = 30_000, **other: Any) -> RoomSpec:
+    timers = msgspec.structs.replace(timers_for(60_000), connecting_ms=connecting_ms)
+    budget = Budget(session_id=f"ses_{name}", paid_ms=paid_ms, rate_per_minute=100, timers=timers, **other)
     return RoomSpec(room_id=f"private-ses_{name}", creator_id=CREATOR, parties=(CREATOR, FAN), budget=budget)
 
 
@@ -270,7 +269,7 @@ def plays(scene: Callable[[Stage], Any]) -> Callable[[], None]:
     """Make a test of an async scene: runs it on a stage of its own."""
 
     async def play() -> None:
-        async with asyncio.timeout(90), running_stage() as stage:
+        async with asyncio.timeout(240), running_stage() as stage:
             await scene(stage)
 
     def test() -> None:

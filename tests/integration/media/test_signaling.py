@@ -32,7 +32,9 @@ async def call(stage: Stage, name: str, paid_ms: int = 600_000) -> tuple[Seat, S
 
 async def nothing_more(seat: Seat) -> None:
     """Let the others go on sending for a while; no packet may come."""
-    # What was in the air or in a kernel buffer at the cut.
+    # What was in the air or in a kernel buffer at the cut; a slow machine needs its turns to read that.
+    for _ in range(500):
+        await asyncio.sleep(0)
     await asyncio.sleep(0.1)
     before = seat.packets
     await asyncio.sleep(1)
@@ -41,7 +43,7 @@ async def nothing_more(seat: Seat) -> None:
 
 @plays
 async def test_a_private_call_is_seen_and_heard_by_both_and_cut_at_the_paid_millisecond(stage: Stage) -> None:
-    creator, fan = await call(stage, "cut", paid_ms=4_000)
+    creator, fan = await call(stage, "cut", paid_ms=8_000)
     await asyncio.gather(creator.decodes(), fan.decodes())
     assert await fan.closed() == 4001
     assert await creator.closed() == 4001
@@ -50,7 +52,7 @@ async def test_a_private_call_is_seen_and_heard_by_both_and_cut_at_the_paid_mill
     await nothing_more(fan)
     await nothing_more(creator)
     ended = stage.of_type(events.CallEnded)
-    assert [(end.fact, end.delivered_ms, end.paid_ms) for end in ended] == [("time_expired", 4_000, 4_000)]
+    assert [(end.fact, end.delivered_ms, end.paid_ms) for end in ended] == [("time_expired", 8_000, 8_000)]
     clocks = fan.of("SESSION_CLOCK")
     assert clocks[0]["state"] == "waiting"
     assert all(a["deliveredMs"] <= b["deliveredMs"] for a, b in itertools.pairwise(clocks))
@@ -299,7 +301,7 @@ async def test_who_leaves_ends_the_call_for_both(stage: Stage) -> None:
 
 @plays
 async def test_a_fan_who_never_connects_is_a_no_show(stage: Stage) -> None:
-    room_id = stage.open(private_spec("noshow", minute_ms=12_000))
+    room_id = stage.open(private_spec("noshow", connecting_ms=6_000))
     creator = await stage.join(room_id, CREATOR)
     await creator.publish()
     assert await creator.closed() == 4001

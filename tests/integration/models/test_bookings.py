@@ -706,7 +706,10 @@ def test_next_start_is_the_soonest_of_either_side(stage: Stage) -> None:
 
 def test_a_shorter_minute_shortens_every_timer_of_a_booking() -> None:
     agenda = agenda_for(3_000)
-    assert (agenda.grace, agenda.lead, agenda.turn) == (timedelta(seconds=15),) * 2 + (timedelta(seconds=3),)
+    assert (agenda.grace, agenda.lead) == (timedelta(seconds=15),) * 2
+    # But for the one in which somebody has to press something
+    assert agenda.turn == timedelta(seconds=10)
+    assert agenda_for(12_000).turn == timedelta(seconds=12)
     assert agenda.remind == (timedelta(minutes=3), timedelta(seconds=15))
 
 

@@ -48,10 +48,10 @@ def settings(sqlite_url: str, amqp_url: str) -> Settings:
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Wait until something is so; fails after 30 s."""
+    """Wait until something is so; fails after two minutes."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         pause = threading.Event()
         while not condition():
             assert time.monotonic() < deadline, "it never came to pass"

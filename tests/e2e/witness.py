@@ -1,0 +1,51 @@
+"""A browser that remembers what was shown: a word that stays for a second is read on a slow machine too.
+
+What it saw is kept in the tab's session storage, beyond a change of page.
+"""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+REMEMBER = """(() => {
+  const recall = () => JSON.parse(sessionStorage.getItem("witness") ?? '{"words": [], "frames": {}}');
+  const change = (edit) => {
+    const all = recall();
+    edit(all);
+    sessionStorage.setItem("witness", JSON.stringify(all));
+  };
+  window.witness = {
+    read: (word) => recall().words.some((each) => each.includes(word)),
+    frames: (id) => recall().frames[id] ?? 0,
+  };
+  const texts = (selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent.trim());
+  new MutationObserver(() => {
+    const shown = texts('[role="alert"], [role="status"], .toast');
+    shown.push(...texts(".tip-flash").map((text) => `over the picture: ${text}`));
+    const known = recall().words;
+    const fresh = shown.filter((word) => word && !known.includes(word));
+    if (fresh.length) change((all) => all.words.push(...fresh));
+  }).observe(document, { childList: true, subtree: true, characterData: true });
+  setInterval(() => {
+    for (const video of document.querySelectorAll("video")) {
+      const decoded = video.getVideoPlaybackQuality().totalVideoFrames;
+      if (decoded > window.witness.frames(video.id)) change((all) => { all.frames[video.id] = decoded; });
+    }
+  }, 100);
+})();"""
+
+
+def remember(*pages: Page) -> None:
+    """From the next page on; before, nothing is kept."""
+    for page in pages:
+        page.add_init_script(REMEMBER)
+
+
+def has_read(page: Page, words: str) -> None:
+    """Wait until ``words`` have been in a message, an alert or a status, still there or not."""
+    page.wait_for_function("(words) => window.witness?.read(words)", arg=words)
+
+
+def has_seen(page: Page, video: str, frames: int = 20) -> None:
+    """Wait until the element with the id ``video`` has decoded so many frames, in the call or before."""
+    page.wait_for_function("([id, wanted]) => window.witness?.frames(id) >= wanted", arg=[video, frames])
