@@ -16,29 +16,26 @@ Decisions that docs/money.md leaves to the code:
   but is not reported before it is known to count. A figure that was reported is never taken back.
 * **While paused nothing is forwarded** from creator to fan, so that a pause cannot be had for free.
 * **Our own stall** (two calls further apart than ``gap_ms``) is a gap by cause ``node``; deadlines of people
-  shift by it, and what comes in within ``DRAIN_MS`` after it sat in the kernel and is not forwarded.
-* **Both pauses used up**: the larger share names the end; a tie is ours. Either way the fan pays delivered
-  minutes rounded down, so the fan cannot lose by it.
-* **A fan who gives up** while the creator has not connected waits on paper: if the creator connects within
-  ``connecting_ms`` the fan left, else the creator never connected.
+  shift by it.
 * **After a restart** the pause stays ours until the creator's media is back, and for at most
   ``connecting_ms`` also until the fan is; then the fan's absence stops nothing. A fan who never comes back
   left in that pause.
+
+:mod:`media.arrival` knows which frames count, :mod:`media.presence` who is there, :mod:`media.pauses` whose
+pauses there have been.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal
 
 import msgspec
 
+from media.arrival import FRAME_WINDOW_MS, LATE_MS, Arrival
+from media.pauses import Pauses
+from media.presence import Presence
 from models.messages.commands import Budget
 from models.messages.events import EndFact, PauseCause
-
-FRAMES_NEEDED = 5
-FRAME_WINDOW_MS = 1_000
-DRAIN_MS = 250
 
 State = Literal["waiting", "running", "paused", "ended"]
 
@@ -71,26 +68,20 @@ class SessionMeter:
         self._timers = budget.timers
         self._paid = budget.paid_ms
         self._delivered = min(budget.delivered_ms, budget.paid_ms)
-        self._pauses: dict[PauseCause, int] = {"creator": budget.creator_pause_ms, "node": budget.node_pause_ms}
+        self._pauses = Pauses(budget, now_ms)
         self._audio_only = audio_only
         self._resumed = False
         self.ending: Ending | None = None
         self._state: State = "waiting"
-        self._opened_at = now_ms
         self._alive_at = now_ms
         self._live_at: int | None = None
-        self._creator_connected = self._fan_connected = False
-        self._creator_here = self._fan_here = self._creator_seated = False
-        self._fan_gave_up = False
-        self._creator_arrived_at: int | None = None
-        self._fan_gone_at: int | None = None
-        self._frames: deque[int] = deque(maxlen=1 if audio_only else FRAMES_NEEDED)
-        self._deaf_until = now_ms
+        self._people = Presence(budget.timers, now_ms)
+        self._arrival = Arrival(audio_only=audio_only)
+        self._stood_still = False
+        """And what queued up meanwhile has not been read to its end."""
         self._covered_until = self._gap_known_at = now_ms
         self._camera_off_at: int | None = None
         self._undo_at, self._undo_delivered = now_ms, self._delivered
-        self._paused_at = self._pause_counted_to = now_ms
-        self._our_fault_until: int | None = now_ms
         if budget.resumed:
             self._resume(budget, now_ms)
 
@@ -112,8 +103,8 @@ class SessionMeter:
             cause=self._cause(self._alive_at) if self._state == "paused" else None,
             delivered_ms=delivered,
             paid_ms=self._paid,
-            creator_pause_ms=self._pauses["creator"],
-            node_pause_ms=self._pauses["node"],
+            creator_pause_ms=self._pauses.ms["creator"],
+            node_pause_ms=self._pauses.ms["node"],
         )
 
     def may_forward(self, now_ms: int) -> bool:
@@ -142,12 +133,29 @@ class SessionMeter:
             return False
         if self._state == "waiting":
             return True
-        return self._state == "paused" and self._healthy_since(now_ms) is not None and self._may_resume(now_ms)
+        return self._state == "paused" and self._arrival.is_healthy(now_ms) and self._may_resume(now_ms)
+
+    @property
+    def behind(self) -> bool:
+        """We were late: what is read now may have waited in the kernel, and does not count.
+
+        Empty the creator's receive queue through the usual path, then say :meth:`caught_up`.
+        """
+        return self._arrival.behind
 
     # --- facts in -----------------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:
         """Time passed. Call it every 50 to 100 ms and after :meth:`cut_due_in_ms`."""
+        self._step(now_ms)
+
+    def caught_up(self, now_ms: int) -> None:
+        """The creator's receive queue was just seen empty. Late even with that, we are still behind."""
+        if now_ms - self._alive_at <= LATE_MS:
+            self._arrival.caught_up()
+            if self._stood_still:
+                self._stood_still = False
+                self._pauses.ours_for_a_gap(now_ms)
         self._step(now_ms)
 
     def video_frame(self, now_ms: int, *, key: bool) -> None:
@@ -166,41 +174,38 @@ class SessionMeter:
         """The fan's DTLS is complete, for the first time or again."""
         self._step(now_ms)
         if self._creator_waits(now_ms):
-            self._our_fault_until = now_ms + self._timers.gap_ms
-        self._fan_connected = self._fan_here = True
-        self._fan_gone_at = None
-        self._fan_gave_up = False
+            self._pauses.fan_is_back(now_ms)
+        self._people.fan_came()
         self._go_live(now_ms)
 
     def fan_gone(self, now_ms: int) -> None:
         """The fan's seat is empty, maybe for a while only."""
         self._step(now_ms)
-        if self._fan_gone_at is None:
-            self._fan_gone_at = now_ms
+        self._people.fan_went(now_ms)
 
     def fan_back(self, now_ms: int) -> None:
         """The fan took the seat again; media may follow."""
         self._step(now_ms)
-        self._fan_gone_at = None
+        self._people.fan_gone_at = None
 
     def fan_left(self, now_ms: int) -> None:
         """The fan said that it leaves for good."""
         self._step(now_ms)
-        self._fan_gave_up = True
+        self._people.fan_gave_up = True
         if self._live_at is not None:
             self._end("fan_left", now_ms)
-        elif self._creator_connected:
-            self._end("fan_left" if self._fan_connected else "fan_never_connected", now_ms)
+        elif self._people.creator_connected:
+            self._end(self._people.how_the_fan_gave_up(), now_ms)
 
     def creator_seated(self, now_ms: int, *, here: bool) -> None:
         """The creator took its seat or lost it. Its media moves the clock; this only says who was missing."""
         self._step(now_ms)
-        self._creator_seated = here
+        self._people.creator_seated = here
 
     def creator_left(self, now_ms: int) -> None:
         """The creator said that it leaves for good."""
         self._step(now_ms)
-        self._end("creator_left" if self._creator_connected else "creator_never_connected", now_ms)
+        self._end("creator_left" if self._people.creator_connected else "creator_never_connected", now_ms)
 
     def declare_camera(self, now_ms: int, *, off: bool) -> None:
         """The creator declared its camera off or on."""
@@ -229,8 +234,7 @@ class SessionMeter:
             return
         self._delivered = min(self._paid, max(self._delivered, reported.delivered_ms))
         self._undo_delivered = max(self._undo_delivered, min(self._paid, reported.delivered_ms))
-        self._pauses["creator"] = max(self._pauses["creator"], reported.creator_pause_ms)
-        self._pauses["node"] = max(self._pauses["node"], reported.node_pause_ms)
+        self._pauses.catch_up(reported)
         if reported.resumed and self._live_at is None:
             self._resume(reported, now_ms)
         self._look_for_end(now_ms)
@@ -242,12 +246,11 @@ class SessionMeter:
 
     def _resume(self, reported: Budget, now: int) -> None:
         """Go on where an earlier boot was interrupted: live, and paused by our cause."""
-        self._resumed = self._creator_connected = self._fan_connected = True
+        self._resumed = True
         self._live_at = now
-        self._fan_gone_at = None if self._fan_here else now
-        self._our_fault_until = None
+        self._people.both_were_here(now)
         self._pause_from(now)
-        self._paused_at = now - reported.paused_for_ms
+        self._pauses.resume(now, reported.paused_for_ms)
 
     # --- the rules ----------------------------------------------------------------------------------
 
@@ -258,6 +261,8 @@ class SessionMeter:
         last, self._alive_at = self._alive_at, now
         if now - last > self._timers.gap_ms:
             self._stalled(last, now)
+        elif now - last > LATE_MS and self._state != "running":
+            self._arrival.late()
         if self._state == "paused":
             self._count_pause(now)
         elif self._live_at is not None:
@@ -267,11 +272,7 @@ class SessionMeter:
     def _stalled(self, last: int, now: int) -> None:
         """We ourselves stood still from ``last`` to ``now``: our gap, and nobody's deadline."""
         late = now - last
-        self._opened_at += late
-        if self._creator_arrived_at is not None:
-            self._creator_arrived_at += late
-        if self._fan_gone_at is not None:
-            self._fan_gone_at += late
+        self._people.shift(late)
         if self._camera_off_at is not None:
             self._camera_off_at += late
         if self._state == "paused":
@@ -280,10 +281,9 @@ class SessionMeter:
             self._break_off()
         elif self._live_at is not None:
             self._live_at = now
-        if self._our_fault_until is not None:
-            self._our_fault_until = now + DRAIN_MS + self._timers.gap_ms
-        self._deaf_until = now + DRAIN_MS
-        self._frames.clear()
+        self._pauses.ours_for_a_gap(now)
+        self._stood_still = True
+        self._arrival.stood_still()
 
     def _look_for_gap(self, now: int) -> None:
         gap_ms = self._timers.gap_ms
@@ -300,33 +300,17 @@ class SessionMeter:
     def _look_for_end(self, now: int) -> None:
         if self._live_at is not None and self._delivered >= self._paid:
             self._end("time_expired", now)
-        creator, node = self._pauses["creator"], self._pauses["node"]
-        if self._state == "paused" and creator + node >= self._timers.pause_ms:
-            self._end("creator_pause_used_up" if creator > node else "node_pause_used_up", now)
+        if self._state == "paused" and (used_up := self._pauses.used_up()) is not None:
+            self._end(used_up, now)
         if self._live_at is not None:
-            if self._fan_gone_at is not None and now - self._fan_gone_at >= self._timers.fan_absent_ms:
+            if self._people.fan_absent_too_long(now):
                 self._end("fan_absent", now)
-        elif now >= self._connecting_until():
-            self._end(self._who_never_connected(), now)
-
-    def _connecting_until(self) -> int:
-        """A fan is offered something to connect to only when the creator publishes: it gets a third of the
-        time at least, counted from the creator's first key frame."""
-        until = self._opened_at + self._timers.connecting_ms
-        if self._creator_arrived_at is None:
-            return until
-        return max(until, self._creator_arrived_at + self._timers.connecting_ms // 3)
-
-    def _who_never_connected(self) -> EndFact:
-        """The creator's absence outranks the fan's, also that of a creator who came and went."""
-        if not self._creator_connected:
-            return "creator_never_connected"
-        return "fan_never_connected" if self._creator_seated else "creator_left"
+        elif now >= self._people.connecting_until():
+            self._end(self._people.who_never_connected(), now)
 
     def _frame(self, now: int, key: bool) -> None:
-        if self._state == "ended" or now < self._deaf_until:
+        if self._state == "ended" or not self._arrival.frame(now):
             return
-        self._frames.append(now)
         if key:
             self._creator_arrived(now)
         if self._state == "running":
@@ -334,22 +318,19 @@ class SessionMeter:
         elif self._state == "waiting":
             if key and self._live_at is not None:
                 self._run(now)
-        elif self._state == "paused" and key and self._healthy_since(now) is not None and self._may_resume(now):
+        elif self._state == "paused" and key and self._arrival.is_healthy(now) and self._may_resume(now):
             self._run(now)
 
     def _creator_arrived(self, now: int) -> None:
-        if not self._creator_here and self._our_fault_until is None:
-            # What is broken from here on is no longer the restart's fault.
-            self._our_fault_until = now + self._timers.gap_ms
-        self._creator_connected = self._creator_here = True
-        if self._creator_arrived_at is None:
-            self._creator_arrived_at = now
-        if self._live_at is None and self._fan_gave_up:
-            self._end("fan_left" if self._fan_connected else "fan_never_connected", now)
+        if not self._people.creator_here:
+            self._pauses.creator_is_back(now)
+        self._people.creator_came(now)
+        if self._live_at is None and self._people.fan_gave_up:
+            self._end(self._people.how_the_fan_gave_up(), now)
         self._go_live(now)
 
     def _go_live(self, now: int) -> None:
-        if self._live_at is None and self._creator_connected and self._fan_connected and self._state == "waiting":
+        if self._live_at is None and self._people.both_connected and self._state == "waiting":
             self._live_at = now
 
     def _may_resume(self, now: int) -> bool:
@@ -357,21 +338,15 @@ class SessionMeter:
 
     def _waits_for_fan(self, now: int) -> bool:
         """After a restart the fan gets the time to come back that it had to come."""
-        return self._resumed and not self._fan_here and now - self._opened_at < self._timers.connecting_ms
+        return self._resumed and self._people.time_to_come_back(now)
 
     def _camera_off_too_long(self, now: int) -> bool:
         return self._camera_off_at is not None and now - self._camera_off_at > self._timers.camera_off_ms
 
-    def _healthy_since(self, now: int) -> int | None:
-        """Since when frames have come often enough, as far as the last five tell; None if they do not."""
-        frames = self._frames
-        if len(frames) < (frames.maxlen or 0) or now - frames[0] >= FRAME_WINDOW_MS:
-            return None
-        return frames[0]
-
     def _run(self, now: int) -> None:
         self._state = "running"
-        self._covered_until = self._our_fault_until = now
+        self._covered_until = now
+        self._pauses.all_is_well(now)
         self._gap_known_at = now + self._timers.gap_ms
         self._resumed = False
         self._remember()
@@ -382,7 +357,7 @@ class SessionMeter:
 
     def _cover(self, now: int) -> None:
         """Count up to this frame if it proves that media arrives."""
-        if self._healthy_since(now) is not None:
+        if self._arrival.is_healthy(now):
             self._delivered = min(self._paid, self._delivered + now - self._covered_until)
             self._covered_until = now
             self._gap_known_at = now + self._timers.gap_ms
@@ -400,36 +375,35 @@ class SessionMeter:
 
     def _pause_from(self, start: int) -> None:
         self._state = "paused"
-        self._paused_at = self._pause_counted_to = start
+        self._pauses.begin(start)
 
     def _cause(self, now: int) -> PauseCause:
-        ours = self._our_fault_until is None or now < self._our_fault_until or self._creator_waits(now)
+        ours = self._stood_still or self._pauses.is_ours(now) or self._creator_waits(now)
         return "node" if ours else "creator"
 
     def _creator_waits(self, now: int) -> bool:
         """Whether the creator's media is there and the clock stands only because a restart lost the fan."""
-        return self._waits_for_fan(now) and self._healthy_since(now) is not None
+        return self._waits_for_fan(now) and self._arrival.is_healthy(now)
 
     def _count_pause(self, until: int) -> None:
-        self._pauses[self._cause(until)] += until - self._pause_counted_to
-        self._pause_counted_to = until
+        self._pauses.count(until, self._cause(until))
 
     def _end(self, fact: EndFact, now: int) -> None:
         if self._state == "ended":
             return
         paused = self._state == "paused"
         cause = self._cause(now) if paused else None
-        paused_for_ms = now - self._paused_at if paused else 0
-        if fact == "fan_absent" and not self._fan_here:
+        paused_for_ms = self._pauses.for_ms(now) if paused else 0
+        if fact == "fan_absent" and not self._people.fan_here:
             # Not seen since the restart: it left in the pause that the restart was.
-            cause, paused_for_ms = "node", now - self._opened_at
+            cause, paused_for_ms = "node", now - self._people.opened_at
         if self._state == "running" and now - self._covered_until <= self._timers.gap_ms:
             self._delivered = min(self._paid, self._delivered + now - self._covered_until)
         self.ending = Ending(
             fact=fact,
             pause_cause=cause,
             paused_for_ms=paused_for_ms,
-            creator_connected=self._creator_connected,
-            fan_connected=self._fan_connected,
+            creator_connected=self._people.creator_connected,
+            fan_connected=self._people.fan_connected,
         )
         self._state = "ended"

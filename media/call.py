@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+from media.blank import Picture, Sound
 from media.budget import Ending, Figures, SessionMeter
 from media.participants import Watch
 from media.plane import PublishedTrack
@@ -46,9 +47,12 @@ class Call:
         room_id: str,
         creator_id: str,
         reporter: Reporter,
+        read_what_waits: Callable[[], bool],
         announce: Callable[[SessionClock], None],
         on_end: Callable[[Reason], None],
     ) -> None:
+        """``read_what_waits`` handles what the kernel holds of the creator's datagrams, or a part of it; whether
+        nothing is left."""
         now_ms = monotonic_ms()
         self.budget = budget
         self._spent_reason = budget.spent_reason
@@ -56,12 +60,16 @@ class Call:
         self._room_id = room_id
         self._creator_id = creator_id
         self._reporter = reporter
+        self._read_what_waits = read_what_waits
         self._announce = announce
         self._on_end = on_end
         self._sequence = 0
         self._spoken: tuple[str, str | None] | None = None
         self._spoken_at = now_ms
-        self._video: list[PublishedTrack] = []
+        self._video: dict[PublishedTrack, Picture] = {}
+        self._sound = Sound(now_ms)
+        self._black_ms = self._silent_ms = 0
+        self._judged_ms = budget.delivered_ms
         self._cut: asyncio.TimerHandle | None = None
         self._over = False
         self._close_reason: Reason | None = None
@@ -75,16 +83,21 @@ class Call:
             return
         track.gate = self.meter.may_forward
         if track.kind == "video":
-            self._video = [*(known for known in self._video if not known.closed), track]
+            picture = Picture(track.codec)
+            self._video = {known: seen for known, seen in self._video.items() if not known.closed}
+            self._video[track] = picture
+            track.on_packet = picture.packet
+        else:
+            track.on_packet = self._sound.packet
 
         def frame(now_ms: int, keyframe: bool, size: int) -> None:
             watch.last_ms = now_ms
-            before = self.meter.state
+            before = (self.meter.state, self.meter.behind)
             if track.kind == "video":
                 self.meter.video_frame(now_ms, key=keyframe)
             else:
                 self.meter.audio_packet(now_ms)
-            if self.meter.state != before:
+            if (self.meter.state, self.meter.behind) != before:
                 # Not here: we are in the middle of a packet. The gate has acted already.
                 asyncio.get_running_loop().call_soon(self.look)
 
@@ -168,6 +181,9 @@ class Call:
             return
         now_ms = monotonic_ms()
         self.meter.tick(now_ms)
+        if self.meter.behind:
+            self._catch_up()
+            now_ms = monotonic_ms()
         if self.meter.ending is not None:
             self._finish(self.meter.ending)
             return
@@ -176,8 +192,31 @@ class Call:
                 track.request_keyframe(now_ms)
         self._set_alarm(now_ms)
         figures = self.meter.figures
+        self._judge(figures, now_ms)
         if (figures.state, figures.cause) != self._spoken or self._report_due(now_ms):
             self._say(figures)
+
+    def _judge(self, figures: Figures, now_ms: int) -> None:
+        """Of the time that was delivered since the last look: was there anything to see and to hear?"""
+        since_ms, self._judged_ms = figures.delivered_ms - self._judged_ms, figures.delivered_ms
+        if since_ms <= 0:
+            return
+        pictures = [picture for track, picture in self._video.items() if not track.closed]
+        if pictures and all(picture.is_black(now_ms) for picture in pictures):
+            self._black_ms += since_ms
+        if self._sound.is_silent(now_ms):
+            self._silent_ms += since_ms
+        for track, picture in self._video.items():
+            if picture.wants_key_frame(now_ms):
+                track.request_keyframe(now_ms)
+
+    def _catch_up(self) -> None:
+        """We were late: what queued up in the kernel is read before anything is taken for an arrival."""
+        if self._read_what_waits():
+            self.meter.caught_up(monotonic_ms())
+        if self.meter.behind:
+            # The rest after everybody else's turn.
+            asyncio.get_running_loop().call_soon(self.look)
 
     def clock(self) -> SessionClock:
         """The clock as both sides are shown it."""
@@ -236,6 +275,8 @@ class Call:
             paid_ms=figures.paid_ms,
             creator_pause_ms=figures.creator_pause_ms,
             node_pause_ms=figures.node_pause_ms,
+            black_ms=self._black_ms,
+            silent_ms=self._silent_ms,
         )
 
     def _finish(self, ending: Ending) -> None:
@@ -265,6 +306,8 @@ class Call:
             paused_for_ms=ending.paused_for_ms,
             creator_connected=ending.creator_connected,
             fan_connected=ending.fan_connected,
+            black_ms=self._black_ms,
+            silent_ms=self._silent_ms,
         )
 
 

@@ -32,6 +32,8 @@ SEAT_BLOCK = 4
 """The first seat comes alone (a private stream needs one); after that they grow by so many."""
 MOST_SEATS = 30
 """Sixty m-lines: within the limit of an SDP, and enough for nineteen others and eleven screens."""
+MOST_AT_ONCE = 1_000
+"""Waiting datagrams that are read in one go: some ten milliseconds."""
 TICK_SECONDS = 0.1
 TICKS_A_REPORT = 10
 
@@ -158,6 +160,12 @@ class Peer:
         track = self._by_mid.pop(mid)
         self.published.pop(track.track_id, None)
         track.close(monotonic_ms())
+
+    def read_what_waits(self) -> bool:
+        """Handle, as ever, what the kernel holds of what this peer sent; whether nothing is left.
+
+        Of a long queue only ``MOST_AT_ONCE``: call it again soon."""
+        return self._stopped or self._publish is None or self._publish.drain(MOST_AT_ONCE)
 
     def _publish_state(self, leg: Leg | None, state: State) -> None:
         if self._stopped or leg is None or leg is not self._publish:

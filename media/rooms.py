@@ -69,6 +69,7 @@ class Room:
                 room_id=spec.room_id,
                 creator_id=spec.creator_id,
                 reporter=reporter,
+                read_what_waits=self._read_what_waits,
                 announce=self._broadcast,
                 on_end=self._shut,
             )
@@ -228,6 +229,10 @@ class Room:
         for other in self._others(publisher):
             other.switched_off.discard(track_id)
             other.drop(track_id)
+
+    def _read_what_waits(self) -> bool:
+        creator = self.participants.get(self.spec.creator_id)
+        return creator is None or creator.peer.read_what_waits()
 
     def _offer_changes(self, publisher: Participant) -> None:
         for other in self._others(publisher):

@@ -103,18 +103,24 @@ def extension(packet: bytes, wanted: int) -> bytes | None:
 
 def vp8_keyframe(payload: bytes) -> bool:
     """Whether the payload begins a VP8 key frame (RFC 7741 sections 4.2 and 4.3)."""
+    at = vp8_start(payload)
+    return 0 < at < len(payload) and not payload[at] & 0x01
+
+
+def vp8_start(payload: bytes) -> int:
+    """Where the frame begins, behind the payload descriptor; 0 if this packet does not begin a frame."""
     if len(payload) < 2 or payload[0] & 0x17 != 0x10:  # S set, partition 0
-        return False
+        return 0
     at = 1
     if payload[0] & 0x80:
         flags = payload[1]
         at = 2
         if flags & 0x80:
             if at >= len(payload):
-                return False
+                return 0
             at += 2 if payload[at] & 0x80 else 1
         at += (1 if flags & 0x40 else 0) + (1 if flags & 0x30 else 0)
-    return at < len(payload) and not payload[at] & 0x01
+    return at
 
 
 def h264_keyframe(payload: bytes) -> bool:

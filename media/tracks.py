@@ -124,6 +124,9 @@ class PublishedTrack:
         packet), and once more if its key frame shows only later; audio, once per packet. Called for all that
         arrived, subscribers or not, and BEFORE the gate: a paused meter must see the key frame with which it
         opens the gate."""
+        self.on_packet: Callable[[int, int, bytes, bool], None] | None = None
+        """``(now_ms, timestamp, payload, keyframe)``: every packet that passed the gate and had not come before,
+        in whatever order."""
         self.gate: Callable[[int], bool] | None = None
         """``(now_ms) -> may this packet pass``: asked per packet, after ``on_frame``; False drops it before
         fan-out."""
@@ -202,7 +205,7 @@ class PublishedTrack:
     def close(self, now_ms: int) -> None:
         """The track is no more; frees its slots."""
         self.closed = True
-        self.on_frame = self.gate = None
+        self.on_frame = self.on_packet = self.gate = None
         self.tap = None
         for slot in tuple(self.slots):
             self.remove(slot, now_ms)
@@ -233,6 +236,8 @@ class PublishedTrack:
         elif extended > self.highest + 1 and self.highest >= 0 and not self._paused:
             self.gaps.opened(self.highest, extended)
         self._paused = False
+        if self.on_packet is not None:
+            self.on_packet(now_ms, timestamp, payload, keyframe)
         fresh = self.highest < 0 or rtp.later(timestamp, self.timestamp)
         kept = Kept(extended, timestamp, marker, b"\x80" + bytes(11) + payload)
         self.ring[place] = kept

@@ -84,7 +84,11 @@ class ParticipantLeft(Event, frozen=True, kw_only=True, tag="ParticipantLeft"):
 
 
 class MediaDelivered(Event, frozen=True, kw_only=True, tag="MediaDelivered"):
-    """A session's meter, every ``report_ms`` and at each change of state. Milliseconds."""
+    """A session's meter, every ``report_ms`` and at each change of state. Milliseconds.
+
+    ``black_ms``, ``silent_ms``: of the time that this boot delivered, how much of the creator's picture was
+    black, or of the sound silent, for all that packet sizes tell.
+    """
 
     sequence: int
     session_id: str
@@ -95,13 +99,16 @@ class MediaDelivered(Event, frozen=True, kw_only=True, tag="MediaDelivered"):
     paid_ms: int
     creator_pause_ms: int
     node_pause_ms: int
+    black_ms: int = 0
+    silent_ms: int = 0
 
 
 class CallEnded(Event, frozen=True, kw_only=True, tag="CallEnded"):
     """Forwarding has stopped for good; the last word on what was delivered.
 
     ``pause_cause`` and ``paused_for_ms`` describe the pause in which the end fell, if any;
-    ``fact`` is ``closed`` when the control plane asked for the end.
+    ``fact`` is ``closed`` when the control plane asked for the end. ``black_ms`` and ``silent_ms`` as in
+    ``MediaDelivered``.
     """
 
     sequence: int
@@ -116,6 +123,8 @@ class CallEnded(Event, frozen=True, kw_only=True, tag="CallEnded"):
     paused_for_ms: int
     creator_connected: bool
     fan_connected: bool
+    black_ms: int = 0
+    silent_ms: int = 0
 
 
 class CallTerminated(Event, frozen=True, kw_only=True, tag="CallTerminated"):

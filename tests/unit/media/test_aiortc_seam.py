@@ -19,7 +19,7 @@ from media import aiortc_seam
 
 def test_the_pinned_versions_are_installed() -> None:
     for package, expected in aiortc_seam.VERSIONS.items():
-        assert version(package) == expected, f"read {package}'s changes, then media/aiortc_seam.py, then this"
+        assert version(package) == expected, f"read {package}'s changes, then media/aiortc_seam, then this"
 
 
 def test_the_methods_that_are_replaced_are_still_called() -> None:

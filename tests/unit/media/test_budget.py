@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.budget import DRAIN_MS, Ending, SessionMeter
+from media.budget import Ending, SessionMeter
 from models.messages.commands import Budget
 from models.messages.events import EndFact
 from models.timing import timers_for
@@ -61,6 +61,8 @@ class Stage:
                 self._next_frame += self.frames_every or 0
             if moment == next_tick:
                 self.meter.tick(moment)
+                if self.meter.behind:
+                    self.meter.caught_up(moment)
                 next_tick += TICK
             if moment == end:
                 return self
@@ -393,11 +395,55 @@ def test_a_stopped_process_delivers_nothing_and_forwards_nothing_that_queued_up(
     figures = stage.meter.figures
     assert (figures.state, figures.cause, figures.delivered_ms) == ("paused", "node", before)
     assert 9_900 <= figures.node_pause_ms <= 10_100
-    stage.play(DRAIN_MS - 1)
+    # However long it takes to read what queued up, it stays so
+    for _ in range(200):
+        stage.now += 100
+        stage.meter.video_frame(stage.now, key=True)
+        assert not stage.meter.may_forward(stage.now)
+    assert stage.meter.figures.node_pause_ms >= 29_900
+    # Nor does it end with a word that came late itself: something may have queued up again
+    stage.now += 300
+    stage.meter.caught_up(stage.now)
+    assert stage.meter.behind
+    stage.meter.caught_up(stage.now)
     assert stage.meter.figures.state == "paused"
     stage.play(500)
     assert stage.meter.figures.state == "running"
     assert stage.meter.figures.creator_pause_ms == 0
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_queued_up_in_a_short_stall_of_ours_does_not_start_the_clock(paused: bool) -> None:
+    stage = Stage()
+    if paused:
+        stage.live().play(10_000)
+        stage.frames_every = None
+        stage.play(5_000)
+    else:
+        stage.meter.fan_connected(stage.now)
+    state = stage.meter.state
+    # Given a stall that is no gap, in which a second of media came
+    stage.now += 1_000
+    for key in (True, False, False, False, False, False, True):
+        stage.meter.video_frame(stage.now, key=key)
+        assert (stage.meter.state, stage.meter.may_forward(stage.now)) == (state, False)
+    # When it has been read to its end, then the next key frame starts the clock
+    stage.meter.caught_up(stage.now)
+    stage.frames_every = FRAME
+    stage.play(500)
+    assert stage.meter.state == "running"
+
+
+def test_a_short_stall_while_media_runs_is_paid_for_and_passes() -> None:
+    stage = Stage().live().play(10_000)
+    before = stage.delivered
+    stage.now += 1_000
+    stage.meter.video_frame(stage.now, key=False)
+    assert not stage.meter.behind
+    assert stage.meter.may_forward(stage.now)
+    stage._next_frame = stage.now
+    stage.play(1_000)
+    assert stage.delivered >= before + 1_900
 
 
 def test_a_stopped_process_expires_nobodys_deadline() -> None:

@@ -40,6 +40,7 @@ class Played:
             room_id="private-ses_1",
             creator_id="usr_creator",
             reporter=Reporter("media-1", "boot_1", self.said.append),
+            read_what_waits=lambda: True,
             announce=self.shown.append,
             on_end=self.reasons.append,
         )
