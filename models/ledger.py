@@ -319,13 +319,13 @@ def _may_spend(
     check_amount(amount)
     tx.flush()
     rows = read(tx, SPENDER, (reference, key, account_id("wallet", fan_id)))
-    available, frozen_at, cap = rows[0][1:4] if rows else (0, *_person(tx, fan_id))
-    if rows and rows[0][7] is not None:
-        return same(as_read(*rows[0][7:12]), kind, reference)
+    available, frozen_at, cap = rows[0][:3] if rows else (0, *_person(tx, fan_id))
+    if rows and rows[0][6] is not None:
+        return same(as_read(*rows[0][6:11]), kind, reference)
     _check_allowed(tx, fan_id, amount, frozen_at, cap, now)
     if available < amount:
         raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    return _Spender(rows[0][4], rows[0][5], rows[0][6], [Lot(*row[12:]) for row in rows])
+    return _Spender(*rows[0][3:6], [Lot(*row[11:]) for row in rows])
 
 
 def _check_allowed(
@@ -353,9 +353,9 @@ def _open_hold(tx: Session, reference: str, kind: str, key: str) -> _Held | Tran
     rows = read(tx, HELD, (key, reference))
     if not rows:
         raise NotFound("Nothing is held for that.")
-    fan_id, status, held, has_bad_lots = rows[0][1:5]
-    if rows[0][5] is not None:
-        return same(as_read(*rows[0][5:10]), kind, reference)
+    fan_id, status, held, has_bad_lots = rows[0][:4]
+    if rows[0][4] is not None:
+        return same(as_read(*rows[0][4:9]), kind, reference)
     if status != "open":
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
-    return _Held(fan_id, held, bool(has_bad_lots), [Lot(*row[10:]) for row in rows])
+    return _Held(fan_id, held, bool(has_bad_lots), [Lot(*row[9:]) for row in rows])

@@ -1,11 +1,12 @@
-"""The statements of the movements, in SQL that both databases speak; ``?`` is a value.
+"""The statements of the movements; ``?`` is a value. What is written, both databases speak in the same words.
 
-An UPDATE says which state of its row it expects (compare and set); ``models.statements`` executes them.
+An UPDATE says which state of its row it expects (compare and set); ``models.statements`` executes them. What
+is read first, PostgreSQL has as functions (``models.books_reads``), which lock the fan's wallet.
 """
 
 from __future__ import annotations
 
-from models.statements import query
+from models.statements import Query
 
 NEW_HOLD = (
     "INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back,"
@@ -32,26 +33,27 @@ NEW_LOT = (
     "INSERT INTO token_lots (id, owner_id, source, origin, tokens, free, reversed, withdrawn, bites, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?)"
 )
-SPENDER = query(
-    "SELECT {fresh}, a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
-    " t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
-    " l.bad_at IS NOT NULL, l.free, u.held"
-    " FROM accounts a JOIN people p ON p.id = a.owner_id"
-    " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
-    " LEFT JOIN token_lots l ON l.owner_id = p.id AND l.free > 0"
-    " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
-    " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
-    fresh="accounts",
-    lock="a",
+SPENDER = Query(
+    sqlite=(
+        "SELECT a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
+        " t.id, t.kind, t.reference, t.created_at, t.moves, l.id, l.bad_at IS NOT NULL, l.free, u.held"
+        " FROM accounts a JOIN people p ON p.id = a.owner_id"
+        " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
+        " LEFT JOIN token_lots l ON l.owner_id = p.id AND l.free > 0"
+        " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
+        " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id"
+    ),
+    postgresql="SELECT * FROM to_spend(%s, %s, %s)",
 )
-HELD = query(
-    "SELECT {fresh}, h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
-    " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
-    " l.bad_at IS NOT NULL, l.free, u.held"
-    " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
-    " LEFT JOIN transfers t ON t.idempotency_key = ? LEFT JOIN lot_uses u ON u.reference = h.reference"
-    " LEFT JOIN token_lots l ON l.id = u.lot_id"
-    " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id {lock}",
-    fresh="accounts",
-    lock="a",
+HELD = Query(
+    sqlite=(
+        "SELECT h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
+        " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
+        " l.bad_at IS NOT NULL, l.free, u.held"
+        " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
+        " LEFT JOIN transfers t ON t.idempotency_key = ? LEFT JOIN lot_uses u ON u.reference = h.reference"
+        " LEFT JOIN token_lots l ON l.id = u.lot_id"
+        " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id"
+    ),
+    postgresql="SELECT * FROM to_settle(%s, %s)",
 )

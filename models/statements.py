@@ -29,35 +29,17 @@ class Write(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One SELECT for both databases, where they differ by PostgreSQL's locks alone."""
+    """One reading, as each database has it; ``?`` is SQLite's value, ``%s`` PostgreSQL's."""
 
     sqlite: str
     postgresql: str
 
 
-def query(sql: str, *, fresh: str, lock: str) -> Query:
-    """A SELECT with ``{fresh}`` and ``{lock}`` where PostgreSQL needs them.
-
-    ``lock`` is the alias of the row that is locked, ``fresh`` its table's. Waiting for a lock shows the
-    locked row as it is then, and all others as they were before: ``{fresh}`` is false for such a mixture, and
-    the reader asks again. On SQLite a write transaction is alone.
-    """
-    is_fresh = f"{lock}.ctid = (SELECT seen.ctid FROM {fresh} seen WHERE seen.id = {lock}.id)"  # noqa: S608
-    return Query(
-        sqlite=sql.format(fresh="1", lock=""),
-        postgresql=sql.format(fresh=is_fresh, lock=f"FOR NO KEY UPDATE OF {lock}").replace("?", "%s"),
-    )
-
-
 def read(tx: Session, wanted: Query, values: tuple[Any, ...]) -> Sequence[Any]:
-    """The rows; the first column is ``{fresh}``, and it is true."""
+    """The rows."""
     connection = tx.connection()
     sql = wanted.sqlite if connection.dialect.name == "sqlite" else wanted.postgresql
-    rows = _execute(connection, sql, values).fetchall()
-    while rows and not rows[0][0]:
-        # The lock is ours now: the next snapshot is taken after whatever we waited for.
-        rows = _execute(connection, sql, values).fetchall()
-    return rows  # type: ignore[no-any-return]
+    return _execute(connection, sql, values).fetchall()  # type: ignore[no-any-return]
 
 
 def write(tx: Session, writes: Sequence[Write]) -> None:
@@ -105,9 +87,9 @@ def _execute(connection: Connection, sql: str, values: tuple[Any, ...]) -> Any:
 
 @cache
 def _as_one(statements: tuple[str, ...]) -> str:
-    """``WITH w0 AS (UPDATE … RETURNING 1), … SELECT`` whether each changed its row."""
-    parts = ", ".join(
-        f"w{number} AS ({sql.replace('?', '%s')} RETURNING 1)" for number, sql in enumerate(statements)
-    )
-    counts = " + ".join(f"(SELECT count(*) FROM w{n})" for n in range(len(statements)))  # noqa: S608
-    return f"WITH {parts} SELECT CASE WHEN {counts} = {len(statements)} THEN 0 ELSE refuse_stale() END"
+    """``WITH w0 AS (UPDATE … RETURNING 1), … SELECT`` whether each UPDATE changed its row; an INSERT has or fails."""
+    names = {f"w{number}": sql.replace("?", "%s") for number, sql in enumerate(statements)}
+    updates = [name for name, sql in names.items() if sql.startswith("UPDATE")]
+    parts = (f"{name} AS ({sql}{' RETURNING 1' if name in updates else ''})" for name, sql in names.items())
+    seen = " AND ".join(f"EXISTS (SELECT FROM {name})" for name in updates) or "true"
+    return f"WITH {', '.join(parts)} SELECT CASE WHEN {seen} THEN 0 ELSE refuse_stale() END"
