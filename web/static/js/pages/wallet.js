@@ -32,6 +32,11 @@ function say(text, kind = "bad") {
   message.append(make("div", { class: `banner banner--${kind}`, role: kind === "good" ? "status" : "alert" }, icon(kind === "good" ? "check" : "warn"), make("p", {}, text)));
 }
 
+/** Creators have no such part. */
+function isFrozen() {
+  return document.getElementById("frozen")?.hidden === false;
+}
+
 let asked = 0;
 
 /** The parts of the page that show figures, from the server once more; an answer that was overtaken is not shown. */
@@ -41,12 +46,15 @@ async function refresh() {
     const response = await fetch("/wallet?part=figures", { credentials: "same-origin" });
     const text = await response.text();
     if (!response.ok || mine !== asked) return;
+    const wasFrozen = isFrozen();
     const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const id of ["frozen", "figures", "purchases", "movements"]) {
       const part = fresh.getElementById(id);
       if (part) document.getElementById(id)?.replaceWith(part);
     }
-    if (!document.getElementById("frozen")?.hidden) form.hidden = true;
+    // A page that was made while nothing could be bought has no form: then it is made anew.
+    if (wasFrozen && !isFrozen() && !form.isConnected) location.reload();
+    form.hidden = isFrozen();
     localTimes();
   } catch (error) {
     console.warn("figures not refreshed", error); // the next message tries again
