@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.db import Base, UtcDateTime, one_of
 
-FLAG_KINDS = ("zero_billed_pair",)
+FLAG_KINDS = ("zero_billed_pair", "black_picture", "silent_sound")
 
 
 class FlagRow(Base):

@@ -124,6 +124,10 @@ class SessionRow(Machine):
     delivered_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     creator_pause_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     node_pause_ms: Mapped[int] = mapped_column(BigInteger, default=0)
+    black_ms: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Delivered, but the creator's picture was black, as far as packet sizes tell. No rule about money reads it."""
+    silent_ms: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Delivered, but nothing was to be heard of the creator; the same."""
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=-1)
     pause_cause: Mapped[str | None]
     paused_for_ms: Mapped[int] = mapped_column(BigInteger, default=0)

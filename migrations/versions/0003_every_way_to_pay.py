@@ -62,6 +62,8 @@ _NEW_COLUMNS: dict[str, tuple[sa.Column[object], ...]] = {
         sa.Column("connecting_ms", sa.BigInteger(), nullable=True),
         sa.Column("next_hold_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("hold_refused", sa.Boolean(), nullable=True),
+        sa.Column("black_ms", sa.BigInteger(), nullable=True),
+        sa.Column("silent_ms", sa.BigInteger(), nullable=True),
         sa.Column("included_used", sa.Integer(), nullable=True),
         sa.Column("unlock_earned", sa.BigInteger(), nullable=True),
         sa.Column("receipt_at", sa.DateTime(timezone=True), nullable=True),
@@ -112,6 +114,8 @@ _NOT_NULL: dict[str, tuple[str, ...]] = {
         "included_minutes",
         "unlock_price",
         "hold_refused",
+        "black_ms",
+        "silent_ms",
     ),
     "purchases": (
         "way",
@@ -143,6 +147,7 @@ _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
         ("ck_creator_settings_subscription_price", False, "subscription_price BETWEEN 1 AND 1000000"),
         ("ck_creator_settings_unlock", False, "instant_unlock_price BETWEEN 1 AND 1000000"),
     ),
+    "flags": (("ck_flags_kind", True, "kind IN ('zero_billed_pair', 'black_picture', 'silent_sound')"),),
     "holds": (
         ("ck_holds_fee_back", False, "0 <= fee_back AND fee_back <= commission"),
         ("ck_holds_paid", False, "earnings >= 0 AND commission >= 0"),
@@ -261,7 +266,7 @@ def _fill() -> None:
         "UPDATE private_stream_requests SET payment_mode = 'prepaid', included_minutes = 0, unlock_price = 0",
         (
             "UPDATE private_stream_sessions SET payment_mode = 'prepaid', included_minutes = 0, unlock_price = 0,"
-            " hold_refused = false"
+            " hold_refused = false, black_ms = 0, silent_ms = 0"
         ),
         "UPDATE private_stream_sessions SET included_used = 0, unlock_earned = 0 WHERE status = 'ended'",
         "UPDATE purchases SET way = 'checkout', save_card = false, refunded_minor = 0, refunded_outside_minor = 0",

@@ -57,6 +57,10 @@ class OpenComplaint(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     billed_minutes: int
     charged: int
     refundable: int
+    delivered_ms: int
+    black_ms: int
+    """Of what was delivered, as far as packet sizes tell; so is ``silent_ms``."""
+    silent_ms: int
 
 
 def complain(tx: Session, session_id: str, *, by_id: str, reason: str, now: datetime) -> ComplaintView:
@@ -249,6 +253,9 @@ def _open_one(
         billed_minutes=session.billed_minutes or 0,
         charged=(session.total_earnings or 0) + (session.commission or 0),
         refundable=0 if paid is None else holds.left(paid),
+        delivered_ms=session.delivered_ms,
+        black_ms=session.black_ms,
+        silent_ms=session.silent_ms,
     )
 
 

@@ -79,7 +79,7 @@ class LiveSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A pattern that somebody should look at."""
+    """A pattern that somebody should look at. Milliseconds of the session at which it was noticed."""
 
     kind: str
     creator_handle: str
@@ -87,6 +87,9 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     day: str
     session_id: str
     at: datetime
+    delivered_ms: int
+    black_ms: int
+    silent_ms: int
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -208,7 +211,8 @@ def flags(tx: Session, limit: int = 100) -> tuple[Flag, ...]:
     """The latest flags."""
     creator, fan = aliased(PersonRow), aliased(PersonRow)
     found = tx.execute(
-        select(FlagRow, creator.handle, fan.handle)
+        select(FlagRow, creator.handle, fan.handle, SessionRow)
+        .join(SessionRow, SessionRow.id == FlagRow.session_id)
         .join(creator, creator.id == FlagRow.creator_id)
         .join(fan, fan.id == FlagRow.fan_id)
         .order_by(FlagRow.created_at.desc())
@@ -222,8 +226,11 @@ def flags(tx: Session, limit: int = 100) -> tuple[Flag, ...]:
             day=row.day,
             session_id=row.session_id,
             at=row.created_at,
+            delivered_ms=session.delivered_ms,
+            black_ms=session.black_ms,
+            silent_ms=session.silent_ms,
         )
-        for row, creator_handle, fan_handle in found
+        for row, creator_handle, fan_handle, session in found
     )
 
 

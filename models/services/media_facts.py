@@ -19,7 +19,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import RoomSpec, SyncRooms
-from models.services import room_repair, rooms, streams
+from models.services import blank_media, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
@@ -204,6 +204,7 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
         rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         return
     values = _figures(session, event, now)
+    blank_media.flag(tx, session, event, now)
     status = _STATUS_OF.get(event.state)
     if session.status not in RUNNING:
         _set(tx, session, values)
@@ -229,6 +230,7 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
         log.event("end_ignored", session_id=event.session_id, fact=event.fact)
         return
     _set(tx, session, _figures(session, event, now))
+    blank_media.flag(tx, session, event, now)
     facts = EndFacts(
         fact=event.fact,
         creator_connected=event.creator_connected,
@@ -270,6 +272,8 @@ def _figures(
         "acknowledged_ms": _acknowledged(session, event.paid_ms),
         "creator_pause_ms": max(session.creator_pause_ms, event.creator_pause_ms),
         "node_pause_ms": max(session.node_pause_ms, event.node_pause_ms),
+        "black_ms": max(session.black_ms, event.black_ms),
+        "silent_ms": max(session.silent_ms, event.silent_ms),
         "reported_at": now,
     }
 

@@ -93,3 +93,23 @@ def test_a_refund_moves_once_for_each_key(
     assert (refused.status_code, refused.json["code"]) == (409, "NOT_REVERSIBLE")
     assert [act for act, _, _ in acts(people)] == ["session_refunded"] * 2
     stage.audit()
+
+
+def test_black_and_silence_are_shown_beside_the_complaint_and_as_flags(
+    client: FlaskClient, people: People, admin: Someone, stage: Stage
+) -> None:
+    # given a session whose picture was black for a while and whose sound was silent, and a complaint
+    call = stage.running()
+    stage.call_ended(call.session_id, "time_expired", 600_000, black_ms=312_000, silent_ms=595_000)
+    stage.run(
+        lambda tx: complaints.complain(
+            tx, call.session_id, by_id=call.fan.user_id, reason="Nothing to be seen", now=stage.now
+        )
+    )
+    # when an admin looks
+    page = client.get("/admin/complaints", headers=admin.headers()).get_data(as_text=True)
+    # then both say so, in figures
+    figures = "By packet sizes: picture black for 5:12, sound silent for 9:55 of 10:00"
+    assert page.count(figures) == 3
+    assert "picture was black" in page
+    assert "sound was silent" in page
