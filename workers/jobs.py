@@ -61,10 +61,10 @@ def run_due(db: Database, jobs: Sequence[Job], now: datetime) -> int:
 
 
 def poll_payments(tx: Session, now: datetime) -> None:
-    """Have a worker ask about the payments behind each running session and each open request."""
+    """Have a worker ask about the payments behind each running session, open request, and booking that is near."""
     for session_id in sessions.running_sessions(tx):
         outbox.actor(tx, "payments", "poll_session_payments", session_id, cause_id=session_id, now=now)
-    for request_id in payments.open_requests_paid(tx):
+    for request_id in (*payments.open_requests_paid(tx), *payments.bookings_paid(tx, now)):
         outbox.actor(tx, "payments", "poll_request_payments", request_id, cause_id=request_id, now=now)
 
 

@@ -30,7 +30,7 @@ def poll_session_payments(db: Database, gateway: PaymentGateway, session_id: str
 
 
 def poll_request_payments(db: Database, gateway: PaymentGateway, request_id: str, now: datetime) -> int:
-    """The same for an open request: nobody should accept what is going to be taken back."""
+    """The same for an open request or a booking: nobody should accept what is going to be taken back."""
     with db.reading() as tx:
         behind = payments.paid_from(tx, request_id)
     return _look_at(db, gateway, behind, request_id, now)

@@ -20,9 +20,9 @@ from models.db import Database
 from models.errors import DomainError, NotFound, PaymentRequired, Unavailable
 from models.gateways.base import PAY_WITHIN, Order, Payment, PaymentGateway
 from models.payments import BAD, PaymentAttemptRow, PurchaseRow
-from models.requests import OPEN, RequestRow
 from models.services import disputes, outside_refunds, purchases
 from models.services.disputes import BadStatus, mark_bad
+from models.services.paid_from import bookings_paid, open_requests_paid, paid_from, payments_behind
 from models.services.purchases import (
     BuyerLimits,
     Package,
@@ -34,7 +34,6 @@ from models.services.purchases import (
     packages,
     saved_customer,
 )
-from models.sessions import SessionRow
 
 __all__ = [
     "BadStatus",
@@ -46,6 +45,7 @@ __all__ = [
     "ask",
     "bad_tokens_in",
     "begin_purchase",
+    "bookings_paid",
     "charge_saved",
     "complete_purchase",
     "fail_purchase",
@@ -326,28 +326,6 @@ def order_of(tx: Session, row: PurchaseRow) -> Order:
         customer_ref=saved_customer(tx, row.user_id, row.gateway),
         save_card=row.save_card,
     )
-
-
-def payments_behind(tx: Session, session_id: str) -> tuple[str, ...]:
-    """The gateway's references of the good payments whose tokens a session holds, oldest first."""
-    request_id = tx.scalar(select(SessionRow.request_id).where(SessionRow.id == session_id))
-    return paid_from(tx, request_id) if request_id is not None else ()
-
-
-def paid_from(tx: Session, reference: str) -> tuple[str, ...]:
-    """The gateway's references of the good payments whose tokens are held for ``reference``, oldest first."""
-    good = tx.scalars(
-        select(PurchaseRow)
-        .where(PurchaseRow.id.in_(ledger.lots_behind(tx, reference)), PurchaseRow.status == "succeeded")
-        .order_by(PurchaseRow.created_at, PurchaseRow.id)
-    )
-    return tuple(row.gateway_ref for row in good if row.gateway_ref is not None)
-
-
-def open_requests_paid(tx: Session) -> tuple[str, ...]:
-    """The open requests that hold tokens, oldest first: nobody should accept what is going to be taken back."""
-    query = select(RequestRow.id).where(RequestRow.status.in_(OPEN), RequestRow.total_cost > 0)
-    return tuple(tx.scalars(query.order_by(RequestRow.created_at, RequestRow.id)))
 
 
 def bad_tokens_in(tx: Session, reference: str) -> int:
