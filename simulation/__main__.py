@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from simulation import search
 from simulation.bugs import BUGS
 from simulation.world import Result
 from simulation.worlds import CRASHES, PEOPLE, Outcome, Plan, combined, play_all, split
@@ -27,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         type=int,
         help="how many worlds at once, which share the sessions; one for each processor if not given",
     )
+    parser.add_argument("--bugs", action="store_true", help="plant every bug, one after the other: a table")
     chosen = parser.parse_args(arguments)
+    if chosen.bugs:
+        return _looked_for_all(chosen.processes or 1)
     worlds = chosen.processes or (1 if chosen.database_url else os.cpu_count() or 1)
     if not 1 <= worlds <= chosen.sessions or (chosen.database_url and worlds > 1):
         parser.error("each world needs a session and a database of its own")
@@ -45,13 +49,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _looked_for_all(processes: int) -> int:
+    print(search.HEADER)
+    findings = []
+    for finding in search.look_for_all(BUGS, processes):
+        findings.append(finding)
+        print(search.line(finding), flush=True)
+    print(search.summary(findings))
+    return int(any(finding.found is None for finding in findings))
+
+
 def _played(plans: list[Plan]) -> bool:
     began = time.perf_counter()
     outcomes = []
     for world, outcome in enumerate(play_all(plans)):
         outcomes.append(outcome)
         if outcome.result is None:
-            print(outcome.found, flush=True)
+            print("" if outcome.found is None else outcome.found.story, flush=True)
         elif len(plans) == 1:
             print(words(outcome.result))
         else:

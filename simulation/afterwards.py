@@ -118,24 +118,23 @@ class Afterwards:
 
     def _refund(self, session_id: str, by: str) -> None:
         tokens, key = self.random.choice((None, 1, 13)), f"give-{self.random.randrange(10**9)}"
-        for _ in range(self.random.choice((1, 2))):
-            self.house.call(
-                by,
-                "give_back",
-                lambda tx, now: (
-                    refunds.give(
-                        tx,
-                        session_id,
-                        by_id=by,
-                        side="creator",
-                        tokens=tokens,
-                        reason="It was not my day.",
-                        key=key,
-                        cause_id=key,
-                        now=now,
-                    ).tokens
-                ),
-            )
+
+        def give(tx: Any, now: Any) -> int:
+            return refunds.give(
+                tx,
+                session_id,
+                by_id=by,
+                side="creator",
+                tokens=tokens,
+                reason="It was not my day.",
+                key=key,
+                cause_id=key,
+                now=now,
+            ).tokens
+
+        with self.house.once("reverse"):
+            for _ in range(self.random.choice((1, 2))):
+                self.house.call(by, "give_back", give)
 
     # --- money --------------------------------------------------------------------------------------
 

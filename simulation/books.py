@@ -7,6 +7,7 @@ Its rules are docs/money.md's; it shares no code with the ledger.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import NamedTuple
 
 from simulation.eye import Eye
 from simulation.truth import require
@@ -40,6 +41,7 @@ _SHAPES: dict[str, dict[str, int]] = {
         "debt": 1,
         "fees": 1,
         "chargeback_loss": 1,
+        "promo": 1,
     },
     "purchase_refund": {"wallet": -1, "gateway": 1},
     "purchase_refund_return": {"gateway": -1, "wallet": 1},
@@ -50,6 +52,14 @@ _SHAPES: dict[str, dict[str, int]] = {
 }
 _ABOUT_HOLDS = ("hold", "release", "settle", "tip", "subscription", "reverse")
 _ONCE = ("top_up", "gift", "settle", "tip", "subscription")
+
+
+class Moved(NamedTuple):
+    """One transfer, with its tokens by account."""
+
+    kind: str
+    reference: str
+    entries: dict[str, int]
 
 
 class Hold:
@@ -82,12 +92,15 @@ class Books:
         self.purchased: set[str] = set()
         """Purchases whose tokens were credited by the commit that is looked at."""
         self.kinds: Counter[str] = Counter()
+        self.latest: list[Moved] = []
+        """The transfers of the commit that is looked at."""
         self._taken_from: set[tuple[str, str]] = set()
         """From which account of whom the commit that is looked at took tokens of a bad payment."""
 
     def look(self, touched: dict[str, set[str]]) -> None:
         """Compare what a commit touched. Raises Violation."""
         self.purchased.clear()
+        self.latest.clear()
         self.before.clear()
         self._taken_from.clear()
         accounts = self._transfers(touched.get("transfer", set())) | touched.get("account", set())
@@ -123,6 +136,7 @@ class Books:
             require(fits, f"a {kind} of {reference} moves {amount} on {account}")
             self.sums[account] += amount
         self.kinds[kind] += 1
+        self.latest.append(Moved(kind, reference, moved))
         if kind in _ONCE:
             require((kind, reference) not in self._once, f"a second {kind} for {reference}")
             self._once.add((kind, reference))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -24,7 +25,8 @@ WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
     "private_stream_requests": (("request", "id"),),
     "private_stream_sessions": (("session", "id"),),
     "bookings": (("booking", "id"),),
-    "purchases": (("purchase", "id"),),
+    "subscriptions": (("subscription", "id"),),
+    "purchase_refunds": (("refund", "id"),),
 }
 """Table → what is noted about its rows: a word and the column that names it."""
 OURS = "simulation_touched"
@@ -100,6 +102,10 @@ class Eye:
         """Some columns of some rows, by id."""
         found = self.among(f"SELECT {', '.join(names)} FROM {table} WHERE id IN (?*)", ids)
         return [dict(zip(names, row, strict=True)) for row in found]
+
+    def moment(self, at: datetime) -> Any:
+        """A time as the rows of this database have it."""
+        return at.replace(tzinfo=None).isoformat(" ", "microseconds") if self.sqlite else at
 
     def state_hash(self, metadata: MetaData) -> str:
         """SHA-256 over all rows of all tables, in the order of their keys."""

@@ -133,6 +133,14 @@ class House:
         self.trace.append((self.timeline.now_ms, f"{who} {act}", answer.code or "ok"))
         return answer
 
+    @contextmanager
+    def once(self, kind: str) -> Iterator[None]:
+        """One wish of one person, said again and again: it moves tokens once."""
+        before = self.invariants.books.kinds[kind]
+        yield
+        moved = self.invariants.books.kinds[kind] - before
+        require(moved <= 1, f"one wish, said again under the same key, made {moved} transfers ({kind})")
+
     def read(self, fn: Callable[[Session], T]) -> T | None:
         """A request that only reads; None where it is refused."""
         try:

@@ -16,6 +16,7 @@ from models.messages import events
 from simulation.books import Books
 from simulation.clock import Timeline
 from simulation.eye import Eye
+from simulation.promises import COMMISSION_PERCENT, Promises
 from simulation.truth import MINUTE_MS, Truth, Wish, expected_bill, expected_row, require
 
 SETTLE_MS = 60_000
@@ -98,6 +99,7 @@ class Invariants:
     def __init__(self, timeline: Timeline, eye: Eye, truth: Truth) -> None:
         self._timeline, self._eye, self._truth = timeline, eye, truth
         self.books = Books(eye)
+        self.promises = Promises(timeline, eye, self.books)
         self.context = Context()
         self.sessions: dict[str, dict[str, Any]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
@@ -125,6 +127,7 @@ class Invariants:
             return
         self.looks += 1
         self.books.look(touched)
+        self.promises.look(touched)
         for purchase_id in self.books.purchased:
             require(self.charged(purchase_id), f"tokens of {purchase_id} were credited, nobody was charged")
         for request in self._eye.columns(
@@ -206,8 +209,7 @@ class Invariants:
 
     def _now(self, ahead_ms: int = 0) -> Any:
         """The moment as the database has it."""
-        now = self._timeline.utc() + timedelta(milliseconds=ahead_ms)
-        return now.replace(tzinfo=None).isoformat(" ", "microseconds") if self._eye.sqlite else now
+        return self._eye.moment(self._timeline.utc() + timedelta(milliseconds=ahead_ms))
 
     def _minutes_came_back(self, request_id: str, used: int) -> None:
         """Of a subscription's reserved minutes only those that were used are gone."""
@@ -269,6 +271,8 @@ class Invariants:
         names = ("rate_per_minute", "minimum_minutes", "discount_percent", "included_minutes", "payment_mode")
         other = [name for name in names if request[name] != session[name]]
         require(not other, f"session {session['id']} has another {other} than its request")
+        percent = session["commission_percent"]
+        require(percent == COMMISSION_PERCENT, f"session {session['id']} has a commission of {percent} percent")
         require(request["status"] == "accepted", f"session {session['id']} of a request that is not accepted")
         self.began(session)
 

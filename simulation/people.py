@@ -134,22 +134,23 @@ class Fan(Human):
         there = None if self.visit is None else self.world.visits[self.visit].people["creator"]
         creator = there or self.world.somebody().person
         amount, key = self.random.choice((4, 5, 7, 20, 133)), f"tip-{self.random.randrange(10**9)}"
-        for _ in range(self.random.choice((1, 1, 2))):
-            self.house.call(
-                self.user_id,
-                "tip",
-                lambda tx, now: tips.tip(
-                    tx,
-                    fan=self.person,
-                    creator_id=creator.user_id,
-                    amount=amount,
-                    session_id=self.visit,
-                    key=key,
-                    now=now,
-                    settings=self.house.settings,
-                    cause_id=f"cause-{key}",
-                ),
+
+        def tip(tx: Any, now: Any) -> Any:
+            return tips.tip(
+                tx,
+                fan=self.person,
+                creator_id=creator.user_id,
+                amount=amount,
+                session_id=self.visit,
+                key=key,
+                now=now,
+                settings=self.house.settings,
+                cause_id=f"cause-{key}",
             )
+
+        with self.house.once("tip"):
+            for _ in range(self.random.choice((1, 1, 2))):
+                self.house.call(self.user_id, "tip", tip)
 
     def _subscribe(self) -> None:
         creator = self._favourite = self.world.somebody()
@@ -300,7 +301,11 @@ class Creator(Human):
 
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
-        self.timeline.after(self.random.randrange(600, 20_000), lambda: self._answer(request_id))
+        delay = self.random.randrange(600, 20_000)
+        if self.random.random() < 0.04:
+            # In the very last moment: some of these come too late.
+            delay = self.random.randrange(116_000, 126_000)
+        self.timeline.after(delay, lambda: self._answer(request_id))
 
     def _answer(self, request_id: str) -> None:
         if self.world.night or self.house.invariants.requests[request_id]["status"] not in ("pending", "queued"):

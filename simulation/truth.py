@@ -24,6 +24,9 @@ SURELY_SEEN = 20
 class Violation(BaseException):
     """Something is true that must never be. No handler of an Exception may hide it."""
 
+    step = 0
+    """After how many commits."""
+
 
 def require(holds: bool, sentence: str) -> None:
     """Violation unless ``holds``."""

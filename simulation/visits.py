@@ -137,7 +137,7 @@ class Visit:
                 return
         if random.random() < 0.4:
             self._later(random.randrange(8_000, 100_000), lambda: self.extend(random.choice((1, 1, 2, 5))))
-        elif random.random() < 0.5:
+        else:
             self._later(20_000, self._extend_late)
 
     def _extend_late(self) -> None:
@@ -204,9 +204,10 @@ class Visit:
         def more(tx: Any, now: Any) -> Any:
             return extending.extend(tx, self.session_id, fan_id=fan, minutes=minutes, key=key, now=now)
 
-        answer = self.house.call(fan, "extend", more)
-        if answer.lost or self.random.random() < 0.2:
-            self.house.call(fan, "extend", more)
+        with self.house.once("hold"):
+            answer = self.house.call(fan, "extend", more)
+            if answer.lost or self.random.random() < 0.2:
+                self.house.call(fan, "extend", more)
 
     # --- small things -------------------------------------------------------------------------------
 

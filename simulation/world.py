@@ -212,7 +212,9 @@ class World:
         if self.night and not self._something_runs() and not self.house.broker.in_flight:
             pause = random.randrange(8 * 3_600_000, 24 * 3_600_000)
         elif self.night and not self.visits and random.random() < 0.9:
-            pause = random.randrange(4_000, 20_000)
+            # Only bookings may have to begin, and those have their grace.
+            waits = any(self.house.invariants.open_requests.values()) or self.house.broker.in_flight
+            pause = random.randrange(4_000, 20_000) if waits else random.randrange(20_000, 90_000)
         elif random.random() < 0.01:
             # The clock is down for a while and catches up.
             pause = random.randrange(10_000, 100_000)
@@ -309,6 +311,7 @@ class World:
             back = sum(charge.refunds.values())
             require(back <= charge.amount_minor, f"{id_}: {back} of {charge.amount_minor} were given back")
             require(back == given.get(id_, 0), f"{id_}: the provider gave back {back}, we say {given.get(id_, 0)}")
+        house.invariants.promises.final(house.gateway.charges)
         self._payouts_fit()
         self._receipts_fit()
 
@@ -386,6 +389,7 @@ def play(
 
 def _annotate(violation: Violation, house: House | None) -> None:
     if house is not None:
+        violation.step = house.db.commits
         violation.add_note(tail(house))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from simulation.bugs import planted
-from simulation.truth import Violation
+from simulation.truth import Violation, require
 from simulation.world import Result, play
 
 FAST = Path("/dev/shm")  # noqa: S108
@@ -50,12 +50,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return words
 
 
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not as it must be in a world, and who saw it."""
+
+    sentence: str
+    invariant: str
+    """The function that saw it: one of the simulation's, or of the house, which then refused by itself."""
+    step: int
+    """The number of the commit."""
+    story: str
+    """The end of the trace, the sentence, and the command that plays it again."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a world came to: a result, or what was found in it, with the end of its trace."""
+    """What a world came to: a result, or what was found in it."""
 
     plan: Plan
     result: Result | None = None
-    found: str = ""
+    found: Found | None = None
 
 
 def seed_of(seed: int, world: int) -> int:
@@ -88,7 +100,7 @@ def play_one(plan: Plan) -> Outcome:
                     crash_rate=plan.crash_rate,
                 )
         except Violation as violation:
-            return Outcome(plan=plan, found=_story(violation, plan))
+            return Outcome(plan=plan, found=_found(violation, plan))
     return Outcome(plan=plan, result=result)
 
 
@@ -107,9 +119,25 @@ def combined(outcomes: list[Outcome]) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _story(violation: Violation, plan: Plan) -> str:
+def _found(violation: Violation, plan: Plan) -> Found:
     lines = list(getattr(violation, "__notes__", []))
     if violation.__cause__ is not None:
         lines.insert(0, "".join(traceback.format_exception(violation.__cause__)))
     lines += [f"seed {plan.seed}: {violation}", f"again: {plan.command}"]
-    return "\n".join(lines)
+    return Found(
+        sentence=str(violation), invariant=_who_saw(violation), step=violation.step, story="\n".join(lines)
+    )
+
+
+def _who_saw(violation: Violation) -> str:
+    """The innermost function of those that led to it, ``require`` left out; where the house raised, of its own."""
+    found = _innermost(violation)
+    if found == f"{play.__module__}.{play.__qualname__}" and violation.__cause__ is not None:
+        found = _innermost(violation.__cause__)
+    return found.removeprefix("simulation.")
+
+
+def _innermost(error: BaseException) -> str:
+    frames = traceback.walk_tb(error.__traceback__)
+    names = [f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}" for frame, _ in frames]
+    return next(name for name in reversed(names) if not name.endswith(f".{require.__name__}"))
