@@ -67,7 +67,7 @@ def purchase_line(bought: BoughtView) -> PurchaseLine:
     back = sum(one.tokens for one in bought.refunds if one.status != "refused")
     if back and not bought.unspent:
         left = "nothing left of it"
-    bad = {"disputed": "Disputed", "failed": "Payment failed"}.get(bought.status, "")
+    bad = {"disputed": "Disputed", "failed": "Payment taken back"}.get(bought.status, "")
     return PurchaseLine(
         purchase_id=bought.purchase_id,
         tokens=bought.tokens,
