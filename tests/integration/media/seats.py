@@ -204,9 +204,9 @@ class Seat:
 
     # --- media
 
-    async def publish(self, *, picture: type[Unmarked] = Unmarked) -> None:
+    async def publish(self, *, picture: type[Picture] = Unmarked, sound: type[Tone] = Tone) -> None:
         pc = self.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        pc.addTransceiver(Tone(), direction="sendonly")
+        pc.addTransceiver(sound(), direction="sendonly")
         transceiver = pc.addTransceiver(picture(), direction="sendonly")
         known = RTCRtpSender.getCapabilities("video").codecs
         transceiver.setCodecPreferences([codec for codec in known if codec.name in ("VP8", "rtx")])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import socket
 from importlib.metadata import version
 
 import aioice.ice
@@ -113,6 +115,43 @@ def test_one_transport_carries_all_lines_and_nothing_of_aiortc_sees_media() -> N
             assert leg.path() is None
         finally:
             await leg.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_in_the_kernel_is_read_to_its_end_by_the_usual_path_and_in_parts() -> None:
+    async def scenario() -> None:
+        taken: list[bytes] = []
+        leg = aiortc_seam.Leg(("127.0.0.1",), lambda state: None, lambda: None)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as creator, socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM
+        ) as stranger:
+            for sender in (creator, stranger):
+                sender.bind(("127.0.0.1", 0))
+            try:
+                leg.add_line("video", "seat0")
+                sdp, _ = await leg.offer()
+                port = int(re.findall(r"udp \d+ 127\.0\.0\.1 (\d+) typ host", sdp)[0])
+                leg._agent.checked.add(creator.getsockname())
+                leg.on_media(taken.append)
+                assert leg.drain(10), "nothing waits"
+                # Given datagrams that came while the loop did not turn
+                for number in range(5):
+                    creator.sendto(bytes([128, number]), ("127.0.0.1", port))
+                    stranger.sendto(bytes([128, 100]), ("127.0.0.1", port))
+                # When they are read, then a part when a part is asked for, and of those who checked in
+                assert not leg.drain(4)
+                assert taken == [b"\x80\x00", b"\x80\x01"]
+                assert leg.drain(1_000)
+                assert taken == [bytes([128, number]) for number in range(5)]
+                # And of a leg that is silent nothing
+                creator.sendto(b"\x80\x09", ("127.0.0.1", port))
+                leg.silence()
+                assert leg.drain(1_000)
+                assert len(taken) == 5
+            finally:
+                await leg.close()
+        assert leg.drain(1_000), "a leg that is closed has nothing waiting"
 
     asyncio.run(scenario())
 

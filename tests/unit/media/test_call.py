@@ -10,6 +10,8 @@ import pytest
 
 from media import call as call_module
 from media.call import Call
+from media.participants import Watch
+from media.plane import PublishedTrack
 from media.reports import Reporter
 from models.messages import events
 from models.messages.commands import Budget, Reason, SpentReason
@@ -175,6 +177,68 @@ def test_the_desired_state_carries_paid_time_and_reason_too(clock: Clock) -> Non
 
 def test_a_reborn_call_knows_that_no_more_could_be_held(clock: Clock) -> None:
     assert ended_with(clock, spent_reason="PAYMENT_FAILED").reasons == ["PAYMENT_FAILED"]
+
+
+def test_after_a_stall_everything_that_queued_up_is_read_before_a_frame_counts(clock: Clock) -> None:
+    played = Played(clock)
+    parts = 5
+
+    def read_a_part() -> bool:
+        nonlocal parts
+        parts -= 1
+        # Even a key frame: it had been waiting.
+        played.call.meter.video_frame(clock.ms, key=True)
+        assert not played.call.meter.may_forward(clock.ms)
+        return parts == 0
+
+    played.call._read_what_waits = read_a_part
+
+    async def scene() -> None:
+        played.connect()
+        played.frames_until(10_000)
+        before = played.call.meter.figures
+        # Given a stall of ten seconds, and a queue that is read in parts, slowly
+        clock.ms += 10_000
+        played.call.look()
+        assert (parts, played.call.meter.state) == (4, "paused")
+        for left in (3, 2, 1):
+            clock.ms += 200
+            await asyncio.sleep(0)
+            assert (parts, played.call.meter.behind) == (left, True)
+        await asyncio.sleep(0)
+        # Then it goes on only when it was read to its end
+        assert (parts, played.call.meter.behind, played.call.meter.state) == (0, False, "paused")
+        assert played.call.meter.figures.delivered_ms == before.delivered_ms
+        assert played.call.meter.figures.creator_pause_ms == 0
+        played.frames_until(clock.ms + 1_000)
+        assert played.call.meter.state == "running"
+
+    asyncio.run(scene())
+
+
+def test_a_frame_that_finds_us_late_has_the_queue_read_without_waiting_for_the_next_tick(clock: Clock) -> None:
+    played = Played(clock)
+    read: list[int] = []
+
+    def read_all() -> bool:
+        read.append(clock.ms)
+        return True
+
+    played.call._read_what_waits = read_all
+    track = PublishedTrack(track_id="trk_1", user_id="usr_creator", kind="video", codec="VP8", clock_rate=90_000)
+
+    async def scene() -> None:
+        played.connect()
+        played.call.attach(track, Watch("video", clock.ms))
+        played.frames_until(10_000)
+        clock.ms += 10_000
+        assert track.on_frame is not None
+        track.on_frame(clock.ms, True, 1_000)
+        assert read == [], "not in the middle of a packet"
+        await asyncio.sleep(0)
+        assert read == [20_000]
+
+    asyncio.run(scene())
 
 
 def _fields(budget: Budget) -> dict[str, Any]:
