@@ -16,13 +16,10 @@ Decisions that docs/money.md leaves to the code:
   but is not reported before it is known to count. A figure that was reported is never taken back.
 * **While paused nothing is forwarded** from creator to fan, so that a pause cannot be had for free.
 * **Our own stall** (two calls further apart than ``gap_ms``) is a gap by cause ``node``; deadlines of people
-  shift by it.
+  shift by it. Which frames count after it, :mod:`media.arrival` knows.
 * **After a restart** the pause stays ours until the creator's media is back, and for at most
   ``connecting_ms`` also until the fan is; then the fan's absence stops nothing. A fan who never comes back
   left in that pause.
-
-:mod:`media.arrival` knows which frames count, :mod:`media.presence` who is there, :mod:`media.pauses` whose
-pauses there have been.
 """
 
 from __future__ import annotations
@@ -77,8 +74,7 @@ class SessionMeter:
         self._live_at: int | None = None
         self._people = Presence(budget.timers, now_ms)
         self._arrival = Arrival(audio_only=audio_only)
-        self._stood_still = False
-        """And what queued up meanwhile has not been read to its end."""
+        self._stood_still = False  # and what queued up meanwhile has not been read to its end
         self._covered_until = self._gap_known_at = now_ms
         self._camera_off_at: int | None = None
         self._undo_at, self._undo_delivered = now_ms, self._delivered
@@ -137,10 +133,7 @@ class SessionMeter:
 
     @property
     def behind(self) -> bool:
-        """We were late: what is read now may have waited in the kernel, and does not count.
-
-        Empty the creator's receive queue through the usual path, then say :meth:`caught_up`.
-        """
+        """Read what waits of the creator's datagrams by the usual path, then say :meth:`caught_up`."""
         return self._arrival.behind
 
     # --- facts in -----------------------------------------------------------------------------------
