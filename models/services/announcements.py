@@ -39,6 +39,7 @@ Notification = Literal[
     "PRIVATE_TURN",
     "PRIVATE_QUEUE",
     "BOOKING_CHANGED",
+    "TIMES_CHANGED",
     "BOOKING_REMINDER",
     "BOOKING_STARTED",
     "BROADCAST_READY",

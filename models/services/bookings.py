@@ -112,6 +112,8 @@ def open_slots(
         )
     tx.add_all(rows)
     tx.flush()
+    if rows:
+        tell(tx, None, "TIMES_CHANGED", now, creatorId=creator.user_id, status="open")
     offer = offer_to(tx, creator.user_id, None, now)
     return tuple(slot_view(row, offer) for row in rows)
 
@@ -127,6 +129,7 @@ def withdraw_slot(tx: Session, slot_id: str, *, creator_id: str, now: datetime) 
         raise Conflict("It is booked. Cancel the booking.", code="SLOT_BOOKED", booking_id=tx.scalar(booked))
     if slot.status == "open":
         move(tx, SlotRow, slot_id, "open", "withdrawn")
+        _tell_viewers(tx, slot, "withdrawn", now)
 
 
 # --- booking -----------------------------------------------------------------------------------------
@@ -157,6 +160,7 @@ def book(
     _both_free(tx, fan.user_id, slot, now, settings.minute_ms)
     booking = _write(tx, fan.user_id, slot, max_total_cost, now, settings, cause_id)
     move(tx, SlotRow, slot.id, "open", "booked")
+    _tell_viewers(tx, slot, "booked", now)
     if booking.total_cost:
         key = f"hold:{booking.request_id}"
         ledger.hold(
@@ -201,6 +205,8 @@ def close_booking(tx: Session, booking: BookingRow, to: Ending, because: Because
     if slot is not None and slot.status == "booked":
         again = because == "fan" and slot.starts_at > now
         move(tx, SlotRow, slot.id, "booked", "open" if again else "withdrawn")
+        if again:
+            _tell_viewers(tx, slot, "open", now)
     if booking.total_cost:
         key = f"release:{booking.request_id}"
         ledger.release(tx, booking.request_id, key=key, cause_id=booking.cause_id, now=now)
@@ -222,6 +228,11 @@ def locked_booking(tx: Session, booking_id: str) -> BookingRow | None:
 def fan_next_start(tx: Session, fan_id: str, now: datetime) -> datetime | None:
     """When the fan's next booking starts; one that is due and has not started counts."""
     return next_start(tx, fan_id, now)
+
+
+def _tell_viewers(tx: Session, slot: SlotRow, status: str, now: datetime) -> None:
+    """Whoever looks at the creator's times sees it change; nobody learns by whom."""
+    tell(tx, None, "TIMES_CHANGED", now, creatorId=slot.creator_id, slotId=slot.id, status=status)
 
 
 # --- what it requires --------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class MoneyBack(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     refund_id: str
     purchase_id: str
+    user_id: str
     handle: str
     tokens: int
     amount_minor: int
@@ -204,6 +205,7 @@ def refunds(tx: Session, *, purchase_id: str | None = None, limit: int = MOST_FO
         MoneyBack(
             refund_id=row.id,
             purchase_id=row.purchase_id,
+            user_id=row.user_id,
             handle=handle,
             tokens=row.tokens,
             amount_minor=row.amount_minor,

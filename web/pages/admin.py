@@ -20,7 +20,7 @@ from web.auth import role_required
 from web.pages import blueprint
 from web.pages.deps import database
 
-LETTER_STATES = {"waiting": "To decide", "requeued": "Run again", "discarded": "Thrown away"}
+LETTER_STATES = {"waiting": "To decide", "requeued": "Were run again", "discarded": "Thrown away"}
 QUEUE_STATES = {
     "unknown": ("", "Unknown"),
     "no_worker": ("bad", "No worker"),

@@ -68,7 +68,9 @@ def creator(handle: str) -> str:
         booking = bookings.creator_context(tx, viewer, person.user_id)
         queue = stream is not None and queueing.is_open(tx, stream.stream_id, person.user_id)
         patronage = patrons.creator_context(tx, viewer, person.user_id)
-        terms = _terms(tx, viewer if kind == "fan" else None, offer)
+        fan = viewer if kind == "fan" else None
+        terms = _terms(tx, fan, offer)
+        own = private_streams.quote(tx, fan.user_id, person.user_id, None, now=utc_now()) if fan else None
     if request.args.get("part") == "terms":
         return render_template("partials/terms.html", terms=terms)
     if request.args.get("part") == "subscription":
@@ -102,6 +104,7 @@ def creator(handle: str) -> str:
         title=stream.title if stream and stream.status == "live" else "",
         viewers=stream.viewers if stream else 0,
         offer=offer,
+        own=own,
         terms=terms,
         minute_ms=timers().minute_ms,
         queue=queue,

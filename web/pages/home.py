@@ -32,5 +32,10 @@ def home() -> str:
         money=wording.money,
     )
     return render_template(
-        "home.html", live=live, terms=terms, example=example, commission_percent=settings().commission_percent
+        "home.html",
+        live=live,
+        terms=terms,
+        example=example,
+        commission_percent=settings().commission_percent,
+        clearing_days=settings().clearing_days,
     )

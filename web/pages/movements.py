@@ -6,6 +6,7 @@ Reads requests and bookings beside the statement; knows no HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -18,7 +19,7 @@ from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
 from models.subscriptions import SubscriptionRow, TipRow
-from web.pages.wording import plural, tokens, when
+from web.pages.wording import plural, tokens
 
 
 class Movement(NamedTuple):
@@ -32,10 +33,11 @@ class Movement(NamedTuple):
 
 
 class HeldLine(NamedTuple):
-    """What held tokens are for."""
+    """What held tokens are for; ``at`` ends the sentence with a moment in the reader's own zone."""
 
     words: str
     href: str
+    at: datetime | None = None
 
 
 class _About(NamedTuple):
@@ -84,7 +86,7 @@ def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
         .order_by(BookingRow.starts_at)
     )
     lines += [
-        HeldLine(f"Held for {plural(minutes, 'minute')} with {name}, booked for {when(at, 'day')}.", "/bookings")
+        HeldLine(f"Held for {plural(minutes, 'minute')} with {name}, booked for", "/bookings", at)
         for name, minutes, at in booked
     ]
     if call:

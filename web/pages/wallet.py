@@ -79,6 +79,7 @@ def wallet_page() -> str:
         "disputed": any(one.status in ("disputed", "failed") for one in bought),
         "earnings": Earnings(purse.earnings_pending, purse.earnings, purse.debt) if creator else None,
         "commission_percent": settings().commission_percent,
+        "clearing_days": settings().clearing_days,
     }
     if request.args.get("part") == "figures":
         return render_template("partials/wallet_figures.html", **shown)

@@ -213,6 +213,23 @@ def test_booking_holds_the_whole_price_and_tells_both(stage: Stage) -> None:
     stage.audit()
 
 
+def test_whoever_looks_at_the_times_sees_them_change_and_not_by_whom(stage: Stage) -> None:
+    creator, fan = stage.creator(), stage.fan(2_000)
+    first, second = opening(stage, creator, 120, 240)
+    booking = book(stage, fan, first)
+    cancel(stage, booking, fan)
+    stage.run(lambda tx: bookings.withdraw_slot(tx, second.slot_id, creator_id=creator.user_id, now=stage.now))
+    told = stage.told(None, "TIMES_CHANGED")
+    assert [(each.get("slotId"), each["status"]) for each in told] == [
+        (None, "open"),
+        (first.slot_id, "booked"),
+        (first.slot_id, "open"),
+        (second.slot_id, "withdrawn"),
+    ]
+    assert {each["creatorId"] for each in told} == {creator.user_id}
+    assert fan.user_id not in str(told)
+
+
 def test_of_many_who_book_the_same_time_one_gets_it(stage: Stage) -> None:
     creator = stage.creator()
     (slot,) = opening(stage, creator, 60)

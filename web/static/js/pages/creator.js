@@ -126,6 +126,8 @@ function showOffer() {
     const place = root.querySelector(`[data-offer="${name}"]`);
     if (place) place.textContent = text;
   };
+  // Said at the price that the page came with; the dialog has the fan's own at any time.
+  if (root.querySelector('[data-offer="rate"]')?.textContent !== plural(page.ratePerMinute, "token")) root.querySelector('[data-offer="own"]')?.remove();
   put("rate", plural(page.ratePerMinute, "token"));
   put("rate-money", money(page.ratePerMinute));
   put("minimum", `${plural(page.minMinutes, "minute")}, ${plural(page.minMinutes * page.ratePerMinute, "token")}`);

@@ -147,9 +147,9 @@ async function open() {
   await refresh();
 }
 
-/** The next whole hour, as the form's proposal. */
+/** The next whole hour that is far enough ahead to be opened, as the form's proposal. */
 function propose() {
-  const next = new Date(Date.now() + 3_600_000);
+  const next = new Date(Date.now() + 3_600_000 + 2 * GAP_MINUTES * minuteMs);
   next.setMinutes(0, 0, 0);
   field("date").value = dateValue(next);
   field("date").min = dateValue(new Date());
