@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ chaos: install-test ## Real processes under load, kill -9 of each and of both se
 
 simulate: install-test ## The whole money path on one virtual clock, with crashes (SEED=, SESSIONS=, BUG=)
 	@$(PYTHON) -m simulation --seed $${SEED:-1} --sessions $${SESSIONS:-1000} $${BUG:+--bug $$BUG}
+
+bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
+	@$(PYTHON) -m simulation --bugs
 
 bench: bench-forwarding bench-cut bench-ledger ## Every benchmark
 
