@@ -23,6 +23,8 @@ from tests.fakes.clock_clip import PACKETS_A_SECOND, RATE, Clip
 
 NETWORK_SECONDS = 0.03
 
+Send = Callable[[str | bytes], None]
+
 
 @dataclass
 class Publisher:
@@ -92,7 +94,7 @@ class FakeEgress:
         self.began = self.began or self.clock()
         reader = threading.Thread(target=self._listen, args=(connection,), daemon=True)
         reader.start()
-        seats = [_Seat(publisher, 2 * index + 1) for index, publisher in enumerate(self.publishers)]
+        seats = [Seat(publisher, 2 * index + 1) for index, publisher in enumerate(self.publishers)]
         try:
             while not self._stop.is_set():
                 elapsed = self.clock() - self.began
@@ -100,7 +102,7 @@ class FakeEgress:
                     connection.send(egress.encode(egress.RoomClosed(reason="STREAM_ENDED")).decode())
                     return
                 for seat in seats:
-                    seat.play(connection, elapsed, self.began)
+                    seat.play(connection.send, elapsed, self.began)
                 self._stop.wait(0.004)
         except ConnectionClosed:
             return
@@ -113,8 +115,8 @@ class FakeEgress:
             return
 
 
-class _Seat:
-    """One publisher, as one connection hears of them."""
+class Seat:
+    """One publisher, as one reader hears of them."""
 
     def __init__(self, publisher: Publisher, source_id: int) -> None:
         self._publisher = publisher
@@ -124,42 +126,42 @@ class _Seat:
         self._off = False
         self._next_picture = self._next_sound = 0
 
-    def play(self, connection: ServerConnection, elapsed: float, began: float) -> None:
+    def play(self, send: Send, elapsed: float, began: float) -> None:
         """Send what is due."""
         publisher = self._publisher
         here = publisher.joins <= elapsed < publisher.leaves
         if here != self._here:
             self._here = here
-            (self._join if here else self._leave)(connection, elapsed)
+            (self._join if here else self._leave)(send, elapsed)
         if not here:
             return
         off = any(since <= elapsed < until for since, until in publisher.off)
         if off != self._off:
             self._off = off
             state = egress.SourceStateChanged(source_id=self._picture_id, state="off" if off else "on")
-            connection.send(egress.encode(state).decode())
+            send(egress.encode(state).decode())
         due = elapsed - NETWORK_SECONDS
         silent = any(since <= elapsed < until for since, until in publisher.stalls)
         while self._next_picture / RATE <= due:
-            self._picture(connection, began, silent or off)
+            self._picture(send, began, silent or off)
         while self._next_sound / PACKETS_A_SECOND <= due:
             if publisher.sound and not silent:
                 sounds = publisher.clip.sounds
                 captured = round((began + self._next_sound / PACKETS_A_SECOND) * 1e6)
                 packet = sounds[self._next_sound % len(sounds)]
-                connection.send(egress.pack(egress.EncodedFrame(self._sound_id, captured, True, False, packet)))
+                send(egress.pack(egress.EncodedFrame(self._sound_id, captured, True, False, packet)))
             self._next_sound += 1
 
-    def _picture(self, connection: ServerConnection, began: float, silent: bool) -> None:
+    def _picture(self, send: Send, began: float, silent: bool) -> None:
         moment = self._next_picture / RATE
         clip = self._publisher.clip_at(moment)
         data, key = clip.pictures[self._next_picture % len(clip.pictures)]
         if not silent:
             captured = round((began + moment) * 1e6)
-            connection.send(egress.pack(egress.EncodedFrame(self._picture_id, captured, key, False, data)))
+            send(egress.pack(egress.EncodedFrame(self._picture_id, captured, key, False, data)))
         self._next_picture += 1
 
-    def _join(self, connection: ServerConnection, elapsed: float) -> None:
+    def _join(self, send: Send, elapsed: float) -> None:
         publisher = self._publisher
         self._next_picture, self._next_sound = int(elapsed * RATE), int(elapsed * PACKETS_A_SECOND)
         for source_id, kind, codec in (
@@ -173,8 +175,8 @@ class _Seat:
                 kind=kind,
                 codec=codec,
             )
-            connection.send(egress.encode(source).decode())
+            send(egress.encode(source).decode())
 
-    def _leave(self, connection: ServerConnection, _elapsed: float) -> None:
+    def _leave(self, send: Send, _elapsed: float) -> None:
         for source_id in (self._picture_id, *([self._sound_id] if self._publisher.sound else [])):
-            connection.send(egress.encode(egress.SourceEnded(source_id=source_id)).decode())
+            send(egress.encode(egress.SourceEnded(source_id=source_id)).decode())

@@ -27,7 +27,7 @@ from workers.transcode.ladder import Ladder
 from workers.transcode.packager import Packager
 from workers.transcode.posters import Posters
 from workers.transcode.program import Behind, Program, SteadyClock
-from workers.transcode.source import Room
+from workers.transcode.source import Egress, Room
 
 OK, LOST, FENCED = 0, 1, 3
 """Exit statuses: over or handed on; start another; another writes already."""
@@ -72,7 +72,9 @@ class Child:
     def __init__(self, job: Job, key: bytes) -> None:
         self._job = job
         self._clock = SteadyClock()
-        self._room = Room(
+        self._room = Room()
+        self._egress = Egress(
+            self._room,
             f"{job.egress_url}{egress.PATH}{job.room_id}",
             lambda: egress_tickets.sign(job.room_id, key, time.time()),
             self._clock.now,
@@ -103,7 +105,7 @@ class Child:
         pump = threading.Thread(target=self._pump, args=(ladder,), name="packager", daemon=True)
         posters = Posters(directory, self._packager.state)
         threading.Thread(target=self._listen, name="control", daemon=True).start()
-        self._room.start()
+        self._egress.start()
         try:
             begun = self._program.begin(self._over)
             if begun is not None:
@@ -113,7 +115,7 @@ class Child:
         except Behind:
             log.event("transcode_behind", broadcast_id=self._job.broadcast_id)
             self._failure = Behind()
-        self._room.stop()
+        self._egress.stop()
         ladder.end_input()
         if pump.ident is not None:
             pump.join()

@@ -86,9 +86,13 @@ class Ladder:
         """One tick's picture (planar 4:2:0) and sound; False if the encoders are behind and it was not taken."""
         if self._pictures.full() or self._sounds.full():
             return False
+        self.put(picture, sound)
+        return True
+
+    def put(self, picture: Buffers, sound: bytes) -> None:
+        """The same, waiting until it is taken: for who has no clock to keep up with."""
         self._pictures.put(picture)
         self._sounds.put((sound,))
-        return True
 
     def end_input(self) -> None:
         """Let the encoders finish what they have; their outputs end by themselves."""

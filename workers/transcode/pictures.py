@@ -14,6 +14,8 @@ from models.ladder import FRAMES_PER_SECOND
 
 FREEZE_SECONDS = 3.0
 """How long the last picture stands when no other comes."""
+ENDED_FREEZE_SECONDS = 0.3
+"""The same, after its owner stopped publishing: as long as the same camera may take to come back otherwise."""
 HALF_TICK = 0.5 / FRAMES_PER_SECOND
 SLACK_SECONDS = 0.005
 """How far a picture may be shown from its own tick so that none is shown twice and the next one never."""
@@ -28,6 +30,19 @@ class PictureTrack:
         self._coming: deque[tuple[float, VideoFrame]] = deque(maxlen=HELD_PICTURES)
         self._shown: tuple[float, VideoFrame] | None = None
         self._off = False
+        self._ended = False
+        self.over = False
+        """Nothing will be shown of it again, unless it is taken up."""
+
+    def end(self) -> None:
+        """Nothing follows; what waits is still shown."""
+        with self._lock:
+            self._ended = True
+
+    def take_up(self) -> None:
+        """The same person's pictures come again."""
+        with self._lock:
+            self._ended = self.over = self._off = False
 
     def add(self, captured_at: float, frame: VideoFrame) -> None:
         """The next picture; ``captured_at`` is Unix seconds."""
@@ -55,6 +70,7 @@ class PictureTrack:
         """
         with self._lock:
             if self._off:
+                self.over = self._ended
                 return None
             until = moment + HALF_TICK
             due = 0
@@ -66,6 +82,8 @@ class PictureTrack:
                 due = 1
             for _ in range(due):
                 self._shown = self._coming.popleft()
-            if self._shown is None or moment - self._shown[0] > FREEZE_SECONDS:
+            freeze = ENDED_FREEZE_SECONDS if self._ended else FREEZE_SECONDS
+            if self._shown is None or moment - self._shown[0] > freeze:
+                self.over = self._ended and not self._coming
                 return None
             return self._shown[1]

@@ -49,6 +49,16 @@ class Drawer(Protocol):
         """Take it or leave it."""
 
 
+class Clock(Protocol):
+    """What the programme plays by."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+
+    def wait(self, until: float) -> None:
+        """Return at ``until``, or at once when that is past."""
+
+
 class SteadyClock:
     """Unix time that never jumps: the wall clock at the start, and from there the monotonic one."""
 
@@ -58,6 +68,12 @@ class SteadyClock:
     def now(self) -> float:
         """Unix seconds."""
         return time.monotonic() + self._offset
+
+    def wait(self, until: float) -> None:
+        """Return at ``until``, or at once when that is past."""
+        early = until - self.now()
+        if early > 0:
+            time.sleep(early)
 
 
 class Timeline:
@@ -97,7 +113,7 @@ class Timeline:
 class Program:
     """Plays one room into the encoders."""
 
-    def __init__(self, room: Room, clock: SteadyClock) -> None:
+    def __init__(self, room: Room, clock: Clock) -> None:
         self._room = room
         self._clock = clock
         self._composer = Composer()
@@ -125,7 +141,7 @@ class Program:
                 self._begins = begins
                 self._timeline.begin(begins)
                 return begins
-            time.sleep(POLL_SECONDS)
+            self._clock.wait(self._clock.now() + POLL_SECONDS)
         return None
 
     def run(self, encoders: Encoders, posters: Drawer, over: Callable[[], bool]) -> None:
@@ -135,7 +151,9 @@ class Program:
         poster_at = FRAMES_PER_SECOND
         while last is None or tick < last:
             moment = self._begins + tick / FRAMES_PER_SECOND
-            self._wait(moment + DELAY_SECONDS)
+            self._clock.wait(moment + DELAY_SECONDS)
+            if self._clock.now() > moment + DELAY_SECONDS + FAR_BEHIND_SECONDS:
+                raise Behind
             if last is None and over():
                 last = tick + round(DELAY_SECONDS * FRAMES_PER_SECOND)
             frames = [frame for track in self._room.pictures() if (frame := track.look(moment)) is not None]
@@ -148,13 +166,6 @@ class Program:
                 poster_at = tick + EVERY_SECONDS * FRAMES_PER_SECOND
                 posters.offer(picture, moment)
             tick += 1
-
-    def _wait(self, until: float) -> None:
-        early = until - self._clock.now()
-        if early > 0:
-            time.sleep(early)
-        elif early < -FAR_BEHIND_SECONDS:
-            raise Behind
 
     def _sound(self, tick: int) -> bytes:
         start = position(round(self._begins * 1e6)) + AAC_PRIMING_SAMPLES + tick * TICK_SAMPLES

@@ -41,6 +41,12 @@ class SoundTrack:
         self._floor: int | None = None
         self._reading = False
         self._end = 0
+        self._passed = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether all that was written has been read."""
+        return self._passed >= self._end
 
     def write(self, capture_us: int, samples: Samples) -> None:
         """Place a packet that was captured at ``capture_us``; what is too late or far too early is left out."""
@@ -74,6 +80,7 @@ class SoundTrack:
         """
         with self._lock:
             self._reading = True
+            self._passed = start + count
             if self._floor is None or start + count <= self._floor:
                 return None
             heard = None

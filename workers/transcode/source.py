@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import cast
 
 import av
-import msgspec
 import numpy as np
 from av.codec.context import Flags
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -29,6 +28,8 @@ CLOCKS_AGREE_SECONDS = 0.3
 """A node's capture times are taken as they are unless even the fastest frame seems to miss by more."""
 FIT_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 0.3
+REFUSED_FOR_GOOD = (401, 403)
+"""A ticket that is not good now, or a private room: no later attempt fares better."""
 OPUS_DELAY_US = 6_500
 """An Opus encoder looks 312 samples ahead (RFC 7845, 4.2): what comes out of a packet was captured before it."""
 _DECODERS = {"VP8": "vp8", "H264": "h264", "OPUS": "libopus"}
@@ -100,22 +101,107 @@ class _Sound:
 
 
 class Room:
-    """Who publishes in a room now. ``start`` it; it connects again until the room closes or refuses."""
+    """Who publishes now. One thread tells it what the node says; another looks."""
 
-    def __init__(self, url: str, ticket: Callable[[], str], now: Now) -> None:
-        self._url = url
-        self._ticket = ticket
-        self._now = now
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pictures: dict[int, _Picture] = {}
         self._sounds: dict[int, _Sound] = {}
+        self._left_pictures: list[_Picture] = []
+        self._left_sounds: list[_Sound] = []
         self._seats: dict[str, int] = {}
-        self._asked_at: dict[int, float] = {}
-        self._stop = threading.Event()
-        self._connection: ClientConnection | None = None
+        self._fit = ClockFit()
         self.over = threading.Event()
         """Set when no frame will follow, ever."""
         self.over_reason = ""
+
+    def pictures(self) -> list[PictureTrack]:
+        """Everybody's pictures; who came first is first, also after a new camera or connection."""
+        with self._lock:
+            self._left_pictures = [one for one in self._left_pictures if not one.track.over]
+            everybody = [*self._left_pictures, *self._pictures.values()]
+            return [one.track for one in sorted(everybody, key=lambda one: self._seats[one.user_id])]
+
+    def sounds(self) -> list[SoundTrack]:
+        """Everybody's sound."""
+        with self._lock:
+            self._left_sounds = [one for one in self._left_sounds if not one.track.over]
+            return [one.track for one in (*self._left_sounds, *self._sounds.values())]
+
+    def reconnected(self) -> None:
+        """What was heard belongs to a connection that is gone: its pictures stand until they are too old, or
+        until the same people's come through the new one, which numbers its sources anew."""
+        with self._lock:
+            self._left_pictures = [*self._pictures.values()]
+            self._left_sounds = [*self._sounds.values()]
+            self._pictures, self._sounds = {}, {}
+            self._fit = ClockFit()
+
+    def told(self, message: egress.ServerMessage) -> None:
+        """What the node says of its sources."""
+        if isinstance(message, egress.Source):
+            self._add(message)
+        elif isinstance(message, egress.SourceStateChanged):
+            picture = self._pictures.get(message.source_id)
+            if picture is not None:
+                picture.track.switch(off=message.state == "off")
+        elif isinstance(message, egress.SourceEnded):
+            self._remove(message.source_id)
+        else:
+            self.end(message.reason)
+
+    def take(self, frame: egress.EncodedFrame, now: float) -> bool:
+        """A frame that arrived at ``now``; False when its source must send a key frame first."""
+        captured_at = self._fit.fit(frame.capture_us / 1e6, now)
+        sound = self._sounds.get(frame.source_id)
+        if sound is not None:
+            sound.take(frame, captured_at)
+            return True
+        picture = self._pictures.get(frame.source_id)
+        return picture is None or picture.take(frame, captured_at)
+
+    def end(self, reason: str) -> None:
+        """The room is closed, or closed to us."""
+        self.over_reason = reason
+        self.over.set()
+
+    def _remove(self, source_id: int) -> None:
+        """What came of it and waits for its moment is still shown and heard."""
+        with self._lock:
+            picture, sound = self._pictures.pop(source_id, None), self._sounds.pop(source_id, None)
+            if picture is not None:
+                picture.track.end()
+                self._left_pictures.append(picture)
+            if sound is not None:
+                self._left_sounds.append(sound)
+
+    def _add(self, source: egress.Source) -> None:
+        with self._lock:
+            self._seats.setdefault(source.user_id, len(self._seats))
+            if source.kind == "video":
+                self._pictures[source.source_id] = picture = _Picture(source)
+                for old in [one for one in self._left_pictures if one.user_id == source.user_id][:1]:
+                    picture.track = old.track
+                    picture.track.take_up()
+                    self._left_pictures.remove(old)
+            else:
+                self._sounds[source.source_id] = sound = _Sound(source)
+                for old_sound in [one for one in self._left_sounds if one.user_id == source.user_id][:1]:
+                    sound.track = old_sound.track
+                    self._left_sounds.remove(old_sound)
+
+
+class Egress:
+    """The connection to the node. ``start`` it; it connects again until the room is over."""
+
+    def __init__(self, room: Room, url: str, ticket: Callable[[], str], now: Now) -> None:
+        self._room = room
+        self._url = url
+        self._ticket = ticket
+        self._now = now
+        self._asked_at: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._connection: ClientConnection | None = None
         self._thread = threading.Thread(target=self._run, name="egress", daemon=True)
 
     def start(self) -> None:
@@ -128,36 +214,25 @@ class Room:
         connection = self._connection
         if connection is not None:
             connection.close()
-
-    def pictures(self) -> list[PictureTrack]:
-        """Everybody's pictures; who came first is first, also after a new camera or connection."""
-        with self._lock:
-            ordered = sorted(self._pictures.items(), key=lambda item: (self._seats[item[1].user_id], item[0]))
-            return [picture.track for _, picture in ordered]
-
-    def sounds(self) -> list[SoundTrack]:
-        """Everybody's sound."""
-        with self._lock:
-            return [sound.track for sound in self._sounds.values()]
+        self._thread.join(OPEN_SECONDS)
 
     def _run(self) -> None:
         pause = FIRST_RETRY_SECONDS
-        while not self._stop.is_set() and not self.over.is_set():
+        while not self._stop.is_set() and not self._room.over.is_set():
             try:
                 self._read()
                 pause = FIRST_RETRY_SECONDS
             except InvalidStatus as error:
                 status = error.response.status_code
-                if status in (401, 403):
-                    self._end("FORBIDDEN")
                 log.event("egress_refused", status=status)
+                if status in REFUSED_FOR_GOOD:
+                    self._room.end("FORBIDDEN")
             except (OSError, WebSocketException) as error:
                 log.event("egress_unreachable", error=type(error).__name__)
             except Exception:
                 log.failure("egress_failed")
-            if not self.over.is_set():
-                self._stop.wait(pause)
-                pause = min(pause * 2, LONGEST_RETRY_SECONDS)
+            self._stop.wait(0 if self._room.over.is_set() else pause)
+            pause = min(pause * 2, LONGEST_RETRY_SECONDS)
 
     def _read(self) -> None:
         """One connection, to its end. Raises OSError or WebSocketException when there is none."""
@@ -171,58 +246,24 @@ class Room:
             proxy=None,
         ) as connection:
             self._connection = connection
-            fit = ClockFit()
-            with self._lock:
-                self._pictures, self._sounds = {}, {}
+            self._room.reconnected()
             log.event("egress_connected")
             try:
                 for message in connection:
-                    if isinstance(message, bytes):
-                        self._frame(connection, fit, egress.unpack(message))
-                    else:
-                        self._told(message)
-            except (ConnectionClosed, ValueError, msgspec.DecodeError) as error:
+                    self._message(connection, message)
+            except (ConnectionClosed, ValueError) as error:
                 log.event("egress_lost", error=type(error).__name__)
             finally:
                 self._connection = None
 
-    def _told(self, text: str) -> None:
-        message = egress.decode_server(text)
-        if isinstance(message, egress.Source):
-            self._add(message)
-        elif isinstance(message, egress.SourceStateChanged):
-            picture = self._pictures.get(message.source_id)
-            if picture is not None:
-                picture.track.switch(off=message.state == "off")
-        elif isinstance(message, egress.SourceEnded):
-            with self._lock:
-                self._pictures.pop(message.source_id, None)
-                self._sounds.pop(message.source_id, None)
-        else:
-            self._end(message.reason)
-
-    def _add(self, source: egress.Source) -> None:
-        with self._lock:
-            self._seats.setdefault(source.user_id, len(self._seats))
-            if source.kind == "video":
-                self._pictures[source.source_id] = _Picture(source)
-            else:
-                self._sounds[source.source_id] = _Sound(source)
-
-    def _frame(self, connection: ClientConnection, fit: ClockFit, frame: egress.EncodedFrame) -> None:
-        now = self._now()
-        captured_at = fit.fit(frame.capture_us / 1e6, now)
-        sound = self._sounds.get(frame.source_id)
-        if sound is not None:
-            sound.take(frame, captured_at)
+    def _message(self, connection: ClientConnection, message: str | bytes) -> None:
+        """Raises ValueError (msgspec's errors are some) for what is not the protocol."""
+        if isinstance(message, str):
+            self._room.told(egress.decode_server(message))
             return
-        picture = self._pictures.get(frame.source_id)
-        if picture is None or picture.take(frame, captured_at):
+        now, frame = self._now(), egress.unpack(message)
+        if self._room.take(frame, now):
             return
         if now - self._asked_at.get(frame.source_id, 0.0) >= ASK_AGAIN_SECONDS:
             self._asked_at[frame.source_id] = now
             connection.send(egress.encode(egress.KeyFrameWanted(source_id=frame.source_id)).decode())
-
-    def _end(self, reason: str) -> None:
-        self.over_reason = reason
-        self.over.set()
