@@ -1,4 +1,4 @@
-"""The table of broadcasts: a room's picture and sound as HLS and DASH, for spectators without limit."""
+"""Tables of broadcasts: a room's picture and sound as HLS and DASH, for spectators without limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.db import UtcDateTime, one_of
+from models.db import Base, UtcDateTime, one_of
 from models.machine import Machine, allowed
 
 
@@ -48,3 +48,15 @@ class BroadcastRow(Machine):
     """Who holds the lease, or held the last one."""
     epoch: Mapped[int]
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class SpectatorBarRow(Base):
+    """Somebody who may not watch a broadcast any more."""
+
+    __tablename__ = "spectator_bars"
+
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id"), primary_key=True)
+    viewer_id: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    """``shared``: more players used the address than a person has; ``blocked``; ``moderation``."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

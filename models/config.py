@@ -55,6 +55,9 @@ SETTING_NAMES = (
     "TRANSCODE_WORKER_ID",
     "TRANSCODE_PRESET",
     "LOW_LATENCY_HLS",
+    "SPECTATOR_SECONDS",
+    "CDN_BASE_URL",
+    "CDN_EDGE_CHECKS",
     "LOG_LEVEL",
 )
 
@@ -66,6 +69,8 @@ PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
 STRIPE_API_BASE = "https://api.stripe.com"
 LEAST_CLEARING_DAYS = 2
 """Complaints are open for 48 hours, and find what they are about still pending."""
+PLAIN_CDN_SECONDS = 120
+"""A CDN that checks nothing goes on serving whoever was barred until the address has expired."""
 TRANSCODE_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
 """What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
@@ -138,6 +143,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     transcode_preset: str
     """x264's."""
     low_latency_hls: bool
+    spectator_seconds: int
+    """How long a spectator's signed address is good; pages renew theirs before."""
+    cdn_base_url: str
+    """Where a CDN serves ``/live`` from; empty: we do."""
+    cdn_edge_checks: bool
+    """The CDN checks signature and barred viewers as our nginx does; without, addresses must be short-lived."""
 
     @property
     def origin(self) -> str:
@@ -202,6 +213,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         transcode_worker_id=read.text("TRANSCODE_WORKER_ID", socket.gethostname()),
         transcode_preset=read.text("TRANSCODE_PRESET", "superfast"),
         low_latency_hls=read.boolean("LOW_LATENCY_HLS"),
+        spectator_seconds=read.integer(
+            "SPECTATOR_SECONDS", PLAIN_CDN_SECONDS if read.text("CDN_BASE_URL", "") else 3_600, 30, 86_400
+        ),
+        cdn_base_url=read.text("CDN_BASE_URL", "").rstrip("/"),
+        cdn_edge_checks=read.boolean("CDN_EDGE_CHECKS"),
     )
     wrong = [*read.wrong, *(reason for rule in _RULES for reason in rule(settings))]
     if wrong:
@@ -263,10 +279,16 @@ def _gateway_rule(settings: Settings) -> list[str]:
     return wrong
 
 
-def _transcode_rule(settings: Settings) -> list[str]:
-    if settings.transcode_preset in TRANSCODE_PRESETS:
-        return []
-    return [f"TRANSCODE_PRESET must be one of {', '.join(TRANSCODE_PRESETS)}"]
+def _spectator_rule(settings: Settings) -> list[str]:
+    wrong = []
+    if settings.transcode_preset not in TRANSCODE_PRESETS:
+        wrong.append(f"TRANSCODE_PRESET must be one of {', '.join(TRANSCODE_PRESETS)}")
+    cdn = urlsplit(settings.cdn_base_url)
+    if settings.cdn_base_url and (cdn.scheme not in ("http", "https") or not cdn.netloc):
+        wrong.append("CDN_BASE_URL must be an http(s) address, or empty for none")
+    if settings.cdn_base_url and not settings.cdn_edge_checks and settings.spectator_seconds > PLAIN_CDN_SECONDS:
+        wrong.append(f"SPECTATOR_SECONDS must be at most {PLAIN_CDN_SECONDS} for a CDN without CDN_EDGE_CHECKS=1")
+    return wrong
 
 
 def _minute_rule(settings: Settings) -> list[str]:
@@ -295,7 +317,7 @@ _RULES: tuple[Callable[[Settings], list[str]], ...] = (
     _secret_rule,
     _address_rule,
     _gateway_rule,
-    _transcode_rule,
+    _spectator_rule,
     _minute_rule,
     _demo_rule,
 )

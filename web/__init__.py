@@ -19,7 +19,7 @@ from models.db import Database
 from models.gateways import gateway_for
 from models.receipt_keys import signing_key
 from models.timing import timers_for
-from web import assets, auth, cli, crowd, events, failures, security, signaling, sockets
+from web import assets, auth, cli, crowd, events, failures, live, security, signaling, sockets
 from web.api import (
     admin,
     bookings,
@@ -29,6 +29,7 @@ from web.api import (
     payments,
     receipts,
     rtc,
+    spectating,
     spending,
     streaming,
     subscriptions,
@@ -48,6 +49,7 @@ APIS = (
     payments.api,
     streaming.api,
     rtc.api,
+    spectating.api,
     subscriptions.api,
     tips.api,
     spending.api,
@@ -116,6 +118,7 @@ def _register_views(app: Flask) -> None:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(openapi.blueprint)
     app.register_blueprint(receipts.blueprint)
+    app.register_blueprint(live.blueprint)
     for blueprint in _SOCKETS:
         app.register_blueprint(blueprint)
     pages = import_module("web.pages")

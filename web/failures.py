@@ -19,7 +19,7 @@ from web.api.errors import code_of_status, problem, problem_of, status_of
 from web.context import cause_id
 from web.pages.errors import error_page
 
-_PROGRAM_PATHS = ("/api/", "/healthz", "/readyz", "/metrics")
+_PROGRAM_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/live/")
 
 
 def init_app(app: Flask) -> None:

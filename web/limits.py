@@ -42,6 +42,8 @@ EVENTS = Limit("events", 120, 60, "address")
 PRIVATE_REQUEST = Limit("private-request", 60, 60, "caller")
 PRIVATE_EXTEND = Limit("private-extend", 60, 60, "caller")
 GRANTS = Limit("grants", 60, 60, "caller")
+SPECTATE = Limit("spectate", 600, 60, "address")
+"""A whole house behind one address, each renewing twice a minute."""
 ADMIN_ACTS = Limit("admin-acts", 120, 60, "caller")
 TOP_UP = Limit("top-up", 20, 60, "caller")
 TIP = Limit("tip", 30, 60, "caller")

@@ -44,16 +44,22 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(lambda response: _headers(response, settings, policy))
 
 
+CACHEABLE = ("static", "live.signed")
+"""What says itself how long it may be kept."""
+
+
 def content_security_policy(settings: Settings) -> str:
     """The CSP of every answer: nothing from elsewhere, nothing inline."""
     parts = urlsplit(settings.public_url)
     socket_origin = f"{'wss' if settings.secure else 'ws'}://{parts.netloc}"
+    cdn = urlsplit(settings.cdn_base_url)
+    media = f" {cdn.scheme}://{cdn.netloc}" if settings.cdn_base_url else ""
     return "; ".join(
         (
             "default-src 'self'",
-            f"connect-src 'self' {socket_origin}",
-            "media-src 'self' blob:",
-            "img-src 'self' data: blob:",
+            f"connect-src 'self' {socket_origin}{media}",
+            f"media-src 'self' blob:{media}",
+            f"img-src 'self' data: blob:{media}",
             "object-src 'none'",
             "frame-ancestors 'none'",
             "base-uri 'none'",
@@ -135,6 +141,6 @@ def _headers(response: Response, settings: Settings, policy: str) -> Response:
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if settings.secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.endpoint != "static":
+    if request.endpoint not in CACHEABLE:
         headers["Cache-Control"] = "no-store"
     return response

@@ -42,8 +42,20 @@ def upgrade() -> None:
         sqlite_where=sa.text("status <> 'ended'"),
         postgresql_where=sa.text("status <> 'ended'"),
     )
+    op.create_table(
+        "spectator_bars",
+        sa.Column("broadcast_id", sa.String(), nullable=False),
+        sa.Column("viewer_id", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["broadcast_id"], ["broadcasts.id"], name=op.f("fk_spectator_bars_broadcast_id")
+        ),
+        sa.PrimaryKeyConstraint("broadcast_id", "viewer_id", name=op.f("pk_spectator_bars")),
+    )
 
 
 def downgrade() -> None:
     """Back to no broadcasts."""
+    op.drop_table("spectator_bars")
     op.drop_table("broadcasts")

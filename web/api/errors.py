@@ -43,6 +43,8 @@ CODES: dict[str, Code] = {
     "BARRED": Code(403, "This user was cut out of this room, until it closes."),
     "NOT_A_FAN": Code(403, "Only fans ask for private streams, tip and subscribe."),
     "OWN_STREAM": Code(403, "Nobody asks, tips or subscribes to themselves."),
+    "ADDRESS_EXPIRED": Code(403, "A spectator's signed address has run out; ask for the next one."),
+    "PREMIUM_ONLY": Code(403, "This quality is for subscribers."),
     "BLOCKED": Code(403, "The creator takes neither requests nor tokens from this fan."),
     "ACCOUNT_LOCKED": Code(403, "An admin has locked this account's sign-in."),
     "OWN_ACCOUNT": Code(403, "No admin locks themselves out or takes their own admin role."),

@@ -1,0 +1,102 @@
+"""Spectators: who may watch a broadcast, in which tier, and who may no more.
+
+There is no row for a spectator, since there is no limit to them: a viewer is a pseudonym of a person, or of a
+nameless visitor, for one broadcast. Only who is refused has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import log, spectator_addresses
+from models.broadcasts import BroadcastRow, SpectatorBarRow
+from models.db import insert_into
+from models.errors import Conflict, Forbidden, NotFound, Unavailable
+from models.ladder import Tier
+from models.people import BlockRow
+from models.services import broadcasts
+from models.services.accounts import Person
+from models.services.offers import is_subscriber
+from models.streams import RoomBarRow, RoomRow
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may watch."""
+
+    room_id: str
+    broadcast_id: str
+    viewer_id: str
+    tier: Tier
+    ready: bool
+
+
+def seat(tx: Session, room_id: str, *, person: Person | None, subject: str, key: bytes, now: datetime) -> Seat:
+    """What this person, or nameless visitor, may watch of the room now; ``subject`` names either for good.
+
+    Raises NotFound ROOM_NOT_FOUND; Forbidden BARRED, BLOCKED; Conflict STREAM_NOT_LIVE when nothing is
+    broadcast; Unavailable when no worker has a place for it.
+    """
+    room = tx.get(RoomRow, room_id)
+    if room is None or room.kind == "private":
+        raise NotFound("There is no such room.", code="ROOM_NOT_FOUND")
+    if person is not None:
+        _require_welcome(tx, room, person.user_id)
+    broadcast = broadcasts.watchable(tx, room_id, now)
+    if broadcast is None:
+        raise Conflict("Nothing is broadcast from this room now.", code="STREAM_NOT_LIVE")
+    if not broadcast.available:
+        raise Unavailable("No transcode worker has a place for this room.", code="UNAVAILABLE")
+    viewer = spectator_addresses.viewer_id(broadcast.broadcast_id, subject, key)
+    if tx.get(SpectatorBarRow, (broadcast.broadcast_id, viewer)) is not None:
+        raise Forbidden("You may not watch this stream any more.", code="BARRED")
+    return Seat(
+        room_id=room_id,
+        broadcast_id=broadcast.broadcast_id,
+        viewer_id=viewer,
+        tier=tier_of(tx, person, broadcast.creator_id, now),
+        ready=broadcast.status == "live",
+    )
+
+
+def tier_of(tx: Session, person: Person | None, creator_id: str, now: datetime) -> Tier:
+    """Premium for the creator, subscribers and admins."""
+    if person is None:
+        return "free"
+    if person.user_id == creator_id or "admin" in person.roles:
+        return "premium"
+    return "premium" if is_subscriber(tx, person.user_id, creator_id, now) else "free"
+
+
+def bar(tx: Session, broadcast_id: str, viewer_id: str, reason: str, now: datetime) -> bool:
+    """This viewer watches this broadcast no more; False if that was so before. Their addresses end at once."""
+    made = tx.execute(
+        insert_into(tx, SpectatorBarRow)
+        .values(broadcast_id=broadcast_id, viewer_id=viewer_id, reason=reason, created_at=now)
+        .on_conflict_do_nothing()
+        .returning(SpectatorBarRow.viewer_id)
+    ).first()
+    if made is not None:
+        log.event("spectator_barred", broadcast_id=broadcast_id, reason=reason)
+    return made is not None
+
+
+def barred(tx: Session) -> Sequence[tuple[str, str]]:
+    """All (broadcast, viewer) that are barred from what has not ended."""
+    found = tx.execute(
+        select(SpectatorBarRow.broadcast_id, SpectatorBarRow.viewer_id)
+        .join(BroadcastRow, BroadcastRow.id == SpectatorBarRow.broadcast_id)
+        .where(BroadcastRow.status != "ended")
+    )
+    return [(row.broadcast_id, row.viewer_id) for row in found]
+
+
+def _require_welcome(tx: Session, room: RoomRow, user_id: str) -> None:
+    if tx.get(RoomBarRow, (room.id, user_id)) is not None:
+        raise Forbidden("You were removed from this room.", code="BARRED")
+    if tx.get(BlockRow, (room.creator_id, user_id)) is not None:
+        raise Forbidden("This creator has blocked you.", code="BLOCKED")

@@ -1,0 +1,133 @@
+"""``/live``: playlists, manifests, segments and pictures of broadcasts, by signed address.
+
+What nginx serves in production (deploy/nginx) and this app where there is none in front: the same paths, the
+same checks, the same headers. Reads files and no database, but for the redirect from the plain address.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from flask import Blueprint, Response, send_from_directory, session
+from werkzeug.exceptions import NotFound as NoSuchFile
+
+from models import ids, spectator_addresses
+from models.clock import utc_now
+from models.errors import Forbidden, NotFound
+from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
+from models.services import spectating
+from models.services.accounts import Person
+from models.services.spectating import Seat
+from models.spectator_addresses import Spectator
+from web import limits
+from web.auth import current_person
+from web.context import greenroom
+
+blueprint = Blueprint("live", __name__, url_prefix="/live")
+
+MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
+BARRED_DIRECTORY = "barred"
+"""Below HLS_DIR: an empty file for each barred viewer, which nginx can see, too."""
+VISITOR = "visitor"
+_PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
+_MEDIA = re.compile(
+    r"(?P<rung>[0-9a-z]{1,8})/"
+    r"(?:index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(?:\.p[0-9]{1,3})?\.m4s)"
+)
+_KINDS = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".mp4": "video/mp4",
+    ".m4s": "video/iso.segment",
+    ".jpg": "image/jpeg",
+    ".vtt": "text/vtt",
+}
+# A playlist is another one two seconds later; a segment never changes.
+_FRESH, _FOR_GOOD = "public, max-age=1", "public, max-age=3600, immutable"
+
+
+def subject(person: Person | None) -> str:
+    """Who watches: a person, or a visitor whose browser is given a name for this."""
+    if person is not None:
+        return person.user_id
+    if VISITOR not in session:
+        session[VISITOR] = ids.new_id(VISITOR)
+    return str(session[VISITOR])
+
+
+def seat_for(room_id: str, person: Person | None, now: datetime) -> Seat:
+    """What whoever asks may watch of this room; raises what ``spectating.seat`` does."""
+    house = greenroom()
+    key = house.settings.key(spectator_addresses.KEY_PURPOSE)
+    with house.database.reading() as tx:
+        return spectating.seat(tx, room_id, person=person, subject=subject(person), key=key, now=now)
+
+
+class Address(NamedTuple):
+    """A signed prefix, absolute where a CDN serves it, and until when it is good."""
+
+    prefix: str
+    expires_at: datetime
+
+
+def address_of(seat: Seat, now: datetime) -> Address:
+    """The address of this seat from now on."""
+    settings = greenroom().settings
+    expires_at = now + timedelta(seconds=settings.spectator_seconds)
+    whom = Spectator(seat.room_id, seat.broadcast_id, seat.viewer_id, seat.tier, int(expires_at.timestamp()))
+    path = spectator_addresses.prefix(whom, settings.key(spectator_addresses.KEY_PURPOSE))
+    return Address(settings.cdn_base_url + path, expires_at)
+
+
+@blueprint.get(f"/<room_id>/{MASTER}", defaults={"name": MASTER})
+@blueprint.get(f"/<room_id>/{MANIFEST}", defaults={"name": MANIFEST})
+def plain(room_id: str, name: str) -> Response:
+    """The plain address: on to the viewer's own signed one."""
+    limits.enforce((limits.SPECTATE, limits.client_address()))
+    now = utc_now()
+    seat = seat_for(room_id, current_person(), now)
+    answer = Response(status=302, headers={"Location": f"{address_of(seat, now).prefix}/{name}"})
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@blueprint.get("/<room_id>/<broadcast_id>/<signed>/<path:name>")
+def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
+    """A file of a broadcast. Raises Forbidden for an address that is not good, NotFound for no such file."""
+    settings = greenroom().settings
+    key = settings.key(spectator_addresses.KEY_PURPOSE)
+    whom = spectator_addresses.verify(room_id, broadcast_id, signed, key, utc_now().timestamp())
+    if (settings.hls_dir / BARRED_DIRECTORY / f"{broadcast_id}.{whom.viewer_id}").exists():
+        raise Forbidden("You may not watch this stream any more.", code="BARRED")
+    return _file(settings.hls_dir / broadcast_id, _permitted(name, whom.tier))
+
+
+def _permitted(name: str, tier: Tier) -> str:
+    """The file behind ``name`` for ``tier``."""
+    if name == MASTER:
+        return master_name(tier)
+    if name == MANIFEST:
+        return manifest_name(tier)
+    if _PICTURE.fullmatch(name):
+        return name
+    media = _MEDIA.fullmatch(name)
+    if media is None:
+        raise NotFound("There is no such file.")
+    if media["rung"] != AUDIO and media["rung"] not in {rung.name for rung in rungs_of(tier)}:
+        raise Forbidden("This quality is for subscribers.", code="PREMIUM_ONLY")
+    return name
+
+
+def _file(directory: Path, name: str) -> Response:
+    suffix = Path(name).suffix
+    try:
+        answer = send_from_directory(directory, name, mimetype=_KINDS[suffix], conditional=True, max_age=None)
+    except NoSuchFile:
+        raise NotFound("There is no such file.") from None
+    answer.headers["Cache-Control"] = _FOR_GOOD if suffix in (".mp4", ".m4s") or "storyboard_" in name else _FRESH
+    answer.headers["Access-Control-Allow-Origin"] = "*"
+    answer.headers["Timing-Allow-Origin"] = "*"
+    return answer
