@@ -85,6 +85,7 @@ class Tapped:
 
     def want_key_frame(self) -> None:
         """Ask the publisher; its throttle makes many requests one."""
+        self._asked_us = self._tap.now_us()
         self.track.request_keyframe(time.monotonic_ns() // 1_000_000)
 
     def _read_report(self) -> None:
@@ -105,7 +106,6 @@ class Tapped:
             for reader in self._tap.readers:
                 wanted |= reader.frame(kind, encoded, now_us // 1000)
         if wanted and now_us - self._asked_us >= RETRY_US:
-            self._asked_us = now_us
             self.want_key_frame()
 
     def _failed(self) -> None:

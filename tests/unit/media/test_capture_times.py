@@ -143,9 +143,23 @@ def test_reports_that_are_a_little_off_are_averaged() -> None:
         off_us = sender.random.randrange(-20_000, 20_000)
         info = SenderInfo(1, ntp(sender.now_us + off_us), sender.timestamp("video", sender.now_us))
         sender.tracks["video"].report(info, sender.now_us + 20_000)
-        late = sender.run(1, reports=True)
+        sender.report("audio")
+        late = sender.run(1, reports=False)
         differences.append(abs(late["video"] - late["audio"]))
     assert max(differences[10:]) < 12_000
+
+
+def test_tracks_that_report_two_clocks_each_keep_their_own_smallest_delay() -> None:
+    sender = Sender()
+    for _ in range(20):
+        sender.run(1, reports=False)
+        sender.report("audio")
+        sender.ahead_us += 3_600 * SECOND
+        sender.report("video")
+        sender.ahead_us -= 3_600 * SECOND
+    late = [sender.run(0.05, reports=False) for _ in range(20)]
+    assert max(found["audio"] for found in late) - min(found["audio"] for found in late) < 500
+    assert max(found["video"] for found in late) - min(found["video"] for found in late) < 500
 
 
 def test_a_floor_rises_when_nothing_comes_near_it_any_more() -> None:

@@ -84,8 +84,10 @@ def stream(codec: str, sizes: list[tuple[bool, int]], first: int) -> tuple[list[
             frames.append(vp8_frame(key, body))
             payloads = vp8_packets(frames[-1], number)
         else:
-            picture = bytes((IDR if key else SLICE,)) + body
-            units = [bytes((SPS, 1)), bytes((PPS, 2)), picture] if key else [picture]
+            # Two slices: a picture that lost its first one still looks like a picture.
+            kind, half = bytes((IDR if key else SLICE,)), (size + 1) // 2
+            slices = [kind + piece for piece in (b"\x80" + body[:half], b"\x40" + body[half:])]
+            units = [bytes((SPS, 1)), bytes((PPS, 2)), *slices] if key else slices
             frames.append(START_CODE + START_CODE.join(units))
             payloads = h264_packets(units)
         for place, payload in enumerate(payloads):
@@ -199,6 +201,19 @@ def test_a_vp8_descriptor_without_data_is_no_payload(payload: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "payloads",
+    [
+        [b"\x00" + vp8_frame(True, b"looks like a beginning")],
+        [b"\x10" + vp8_frame(True, b"x"), b"\x10" + vp8_frame(True, b"a beginning within")],
+        [b"\x10" + vp8_frame(True, b"x"), b"\x90"],
+    ],
+)
+def test_a_vp8_frame_begins_once_and_at_its_beginning(payloads: list[bytes]) -> None:
+    packets = [Packet(at, 0, at == len(payloads) - 1, payload) for at, payload in enumerate(payloads)]
+    assert feed(machine("VP8"), packets) == []
+
+
+@pytest.mark.parametrize(
     "frame",
     [
         vp8_frame(True, b"x" * 30)[:-1],  # the first partition is longer than what there is
@@ -297,7 +312,8 @@ def test_what_packetization_mode_1_has_not_spoils_its_access_unit_only(payload: 
 def test_a_fragmented_unit_without_its_end_is_not_whole() -> None:
     packets = [
         Packet(0, 0, False, bytes.fromhex("78 0002 6742 0002 68ce")),
-        Packet(1, 0, True, bytes.fromhex("7c 85 aa")),
+        Packet(1, 0, False, bytes.fromhex("65 8001")),
+        Packet(2, 0, True, bytes.fromhex("7c 85 aa")),
     ]
     assert feed(machine("H264"), packets) == []
 
