@@ -52,6 +52,8 @@ class FakeEgress:
     publishers: list[Publisher]
     closes: float = 1e9
     status: int = 101
+    cuts: tuple[float, ...] = ()
+    """When the node loses all its connections, without a word."""
     clock: Callable[[], float] = time.time
     began: float = 0.0
     key_frames_wanted: list[int] = field(default_factory=list)
@@ -92,12 +94,16 @@ class FakeEgress:
     def _serve(self, connection: ServerConnection) -> None:
         self.connections += 1
         self.began = self.began or self.clock()
+        opened = self.clock() - self.began
         reader = threading.Thread(target=self._listen, args=(connection,), daemon=True)
         reader.start()
         seats = [Seat(publisher, 2 * index + 1) for index, publisher in enumerate(self.publishers)]
         try:
             while not self._stop.is_set():
                 elapsed = self.clock() - self.began
+                if any(opened < cut <= elapsed for cut in self.cuts):
+                    connection.socket.close()
+                    return
                 if elapsed >= self.closes:
                     connection.send(egress.encode(egress.RoomClosed(reason="STREAM_ENDED")).decode())
                     return

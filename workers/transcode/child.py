@@ -94,6 +94,9 @@ class Child:
         )
         try:
             self._packager.resume()
+            if self._packager.state.ended:
+                _say(Said(type="ended", reason="ENDED"))
+                return OK
             return self._transcode(directory)
         except Fenced:
             log.event("transcode_fenced", broadcast_id=self._job.broadcast_id, epoch=self._job.epoch)
@@ -106,6 +109,7 @@ class Child:
         posters = Posters(directory, self._packager.state)
         threading.Thread(target=self._listen, name="control", daemon=True).start()
         self._egress.start()
+        begun = None
         try:
             begun = self._program.begin(self._over)
             if begun is not None:
@@ -121,7 +125,8 @@ class Child:
             pump.join()
         status = ladder.stop()
         posters.stop()
-        return self._finish(status)
+        # An encoder that was given nothing says so with a status; that is no failure.
+        return self._finish(status if begun is not None else 0)
 
     def _over(self) -> bool:
         """Whether to make no more pictures."""

@@ -58,8 +58,7 @@ class Packager:
         self._trim()
         self.directory.save(self.state)
         self.directory.sweep(self.state)
-        if any(rendition.segments for rendition in self.state.renditions.values()):
-            self._publish_all()
+        self._publish_all()
 
     def begin(self, captured_at: float) -> None:
         """Media time 0 of this epoch was captured at ``captured_at``, Unix seconds."""
@@ -134,10 +133,11 @@ class Packager:
         self.directory.write(f"{name}/index.m3u8", text.encode())
 
     def _publish_all(self) -> None:
-        for name in RENDITIONS:
-            if self.state.renditions[name].segments:
-                self._publish(name)
-        self._publish_masters()
+        written = [name for name in RENDITIONS if self.state.renditions[name].segments]
+        for name in written:
+            self._publish(name)
+        if written:
+            self._publish_masters()
 
     def _publish_masters(self) -> None:
         now = time.time()

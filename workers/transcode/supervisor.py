@@ -25,8 +25,9 @@ from models import log
 from models.clock import utc_now
 from models.db import Database
 from models.errors import Unavailable
-from models.services import broadcasts
+from models.services import broadcasts, spectating
 from models.services.broadcasts import Lease
+from models.spectator_addresses import BARRED, barred_name
 from workers.transcode.child import FENCED, OK, Job, Said
 
 ROUND_SECONDS = 0.1
@@ -172,6 +173,7 @@ class Supervisor:
             self._renew_at = now + RENEW_SECONDS
             self._renew()
             self._take_over(now)
+            self._shut_out()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep()
@@ -189,7 +191,7 @@ class Supervisor:
 
     def _begin(self) -> None:
         """A new life of this worker: what the former one left running ends, what it had leased is free."""
-        self._root.mkdir(parents=True, exist_ok=True)
+        (self._root / BARRED).mkdir(parents=True, exist_ok=True)
         for directory in self._directories():
             _end_orphan(directory, self._worker_id)
         self._db.run(lambda tx: broadcasts.forget_leases(tx, self._worker_id, utc_now()))
@@ -305,6 +307,17 @@ class Supervisor:
                 self._due.pop(name, None)
                 self._delay.pop(name, None)
                 log.event("broadcast_removed", broadcast_id=name)
+
+    def _shut_out(self) -> None:
+        """Let whoever serves the files see who is barred: a file for each, and none for what has ended."""
+        barred = self._root / BARRED
+        with self._db.reading() as tx:
+            wanted = {barred_name(broadcast_id, viewer_id) for broadcast_id, viewer_id in spectating.barred(tx)}
+        there = set(os.listdir(barred))
+        for name in wanted - there:
+            (barred / name).touch()
+        for name in there - wanted:
+            (barred / name).unlink(missing_ok=True)
 
     def _directories(self) -> Iterable[Path]:
         return [path for path in self._root.iterdir() if path.is_dir() and path.name.startswith("brd_")]
