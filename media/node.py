@@ -147,11 +147,20 @@ class Node:
         room = self.rooms.get(grant.room_id)
         if room is None:
             raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
-        if grant.role == "spectator":
-            raise Refused("This room cannot be watched without a seat.", code="UNAVAILABLE")
         participant = room.join(grant, wire)
         self._used_grants[grant.jti] = grant.expires_at
         return room, participant
+
+    def watch(self, grant: Grant) -> None:
+        """Let the grant's user watch without a seat; the grant is used up. Raises Refused."""
+        room = self.rooms.get(grant.room_id)
+        if room is None:
+            raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
+        if grant.user_id in room.barred:
+            raise Refused("You may not enter this room.", code="FORBIDDEN")
+        if not grant.stream_url:
+            raise Refused("This room cannot be watched without a seat.", code="UNAVAILABLE")
+        self._used_grants[grant.jti] = grant.expires_at
 
     # --- egress -------------------------------------------------------------------------------------
 

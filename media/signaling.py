@@ -24,6 +24,7 @@ from media.rooms import Refused, Room
 from models import log
 from models.clock import monotonic_ms
 from models.errors import DomainError, Forbidden
+from models.grants import Grant
 from models.messages import egress as egress_messages
 from models.messages import signaling as say
 from models.messages.signaling import JOIN_TIMEOUT_SECONDS, MAX_FRAME_BYTES, ServerMessage
@@ -36,7 +37,7 @@ MESSAGES = (120, 30.0)
 # Descriptions cost milliseconds each.
 DESCRIPTIONS = (10, 0.5)
 CLOSE_SECONDS = 2.0
-POLICY_VIOLATION = 1008
+NORMAL_CLOSURE, POLICY_VIOLATION = 1000, 1008
 
 _EGRESS_STATUS = {
     "FORBIDDEN": HTTPStatus.FORBIDDEN,
@@ -201,9 +202,21 @@ class Connection:
         if self._seat is not None:
             raise Refused("This connection has joined already.", code="ALREADY_JOINED")
         grant = self._node.check_grant(message.grant or self._bearer(), message.room_id, message.user_id)
-        if message.is_spectator:
-            raise Refused("This room cannot be watched without a seat.", code="UNAVAILABLE")
-        self._seat = self._node.join(grant, self)
+        if message.is_spectator or grant.role == "spectator":
+            self._watch(grant)
+            return
+        try:
+            self._seat = self._node.join(grant, self)
+        except Refused as refusal:
+            if refusal.code != "ROOM_FULL" or not grant.stream_url:
+                raise
+            self._watch(grant)
+
+    def _watch(self, grant: Grant) -> None:
+        """Say where the room is to be seen without a seat; that is all a spectator needs of us."""
+        self._node.watch(grant)
+        self.send(say.SpectatorUrl(stream_url=grant.stream_url))
+        self.close(NORMAL_CLOSURE)
 
     def _bearer(self) -> str:
         return bearer(self._socket.request)

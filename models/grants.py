@@ -33,6 +33,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     publish: bool
     issued_at: float
     expires_at: float
+    stream_url: str = ""
+    """Where this user may watch the room without a seat; empty: nowhere."""
 
 
 _decode_payload = msgspec.json.Decoder(Grant).decode

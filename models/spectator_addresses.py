@@ -17,6 +17,8 @@ from models.ladder import TIERS, Tier
 
 KEY_PURPOSE = "spectators"
 """``settings.key(KEY_PURPOSE)`` is the key."""
+BARRED = "barred"
+"""Directory below HLS_DIR: an empty file for each viewer who is barred, for the app and nginx to look for."""
 _MAC_BYTES = 16
 _VIEWER_CHARACTERS = 20
 _LONGEST = 120
@@ -59,6 +61,11 @@ def verify(room_id: str, broadcast_id: str, signed: str, key: bytes, now: float)
     if now >= int(expires):
         raise Forbidden("This address has expired.", code="ADDRESS_EXPIRED")
     return Spectator(room_id, broadcast_id, viewer, tier, int(expires))
+
+
+def barred_name(broadcast_id: str, viewer: str) -> str:
+    """Name of the file that shuts this viewer out."""
+    return f"{broadcast_id}.{viewer}"
 
 
 def _mac(text: str, key: bytes) -> str:

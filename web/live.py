@@ -21,7 +21,7 @@ from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
 from models.services import spectating
 from models.services.accounts import Person
 from models.services.spectating import Seat
-from models.spectator_addresses import Spectator
+from models.spectator_addresses import BARRED, Spectator, barred_name
 from web import limits
 from web.auth import current_person
 from web.context import greenroom
@@ -29,8 +29,6 @@ from web.context import greenroom
 blueprint = Blueprint("live", __name__, url_prefix="/live")
 
 MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
-BARRED_DIRECTORY = "barred"
-"""Below HLS_DIR: an empty file for each barred viewer, which nginx can see, too."""
 VISITOR = "visitor"
 _PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
 _MEDIA = re.compile(
@@ -100,7 +98,7 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     settings = greenroom().settings
     key = settings.key(spectator_addresses.KEY_PURPOSE)
     whom = spectator_addresses.verify(room_id, broadcast_id, signed, key, utc_now().timestamp())
-    if (settings.hls_dir / BARRED_DIRECTORY / f"{broadcast_id}.{whom.viewer_id}").exists():
+    if (settings.hls_dir / BARRED / barred_name(broadcast_id, whom.viewer_id)).exists():
         raise Forbidden("You may not watch this stream any more.", code="BARRED")
     return _file(settings.hls_dir / broadcast_id, _permitted(name, whom.tier))
 

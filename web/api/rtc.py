@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urljoin
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -14,14 +15,15 @@ from sqlalchemy.orm import Session
 from models import grants, log
 from models.clock import rfc3339, utc_now
 from models.config import IceServer
-from models.errors import Forbidden, NotFound, Unconfirmed
+from models.errors import DomainError, Forbidden, NotFound, Unconfirmed
 from models.grants import Grant
 from models.ids import new_id
 from models.messages.commands import Reason
 from models.services import operations, rooms, termination
 from models.services.accounts import Caller
+from models.services.rooms import Admission
 from models.services.termination import Ticket
-from web import limits
+from web import limits, live
 from web.api.schema import Access, Api, Call
 
 api = Api("rtc")
@@ -76,7 +78,8 @@ class Success(msgspec.Struct, frozen=True):
 
 
 @api.own("POST", "/api/rtc/grants", access=PARTY, body=GrantBody, answer=GrantAnswer, limits=(limits.GRANTS,),
-         errors=("FORBIDDEN", "BLOCKED", "BARRED", "ROOM_NOT_FOUND"))  # fmt: skip
+         errors=("FORBIDDEN", "BLOCKED", "BARRED", "ROOM_NOT_FOUND", "STREAM_NOT_LIVE",
+                 "UNAVAILABLE"))  # fmt: skip
 def grant(call: Call[GrantBody]) -> GrantAnswer:
     """Ask for a permission to join one room once."""
     body, caller, settings = call.body, call.caller, call.house.settings
@@ -102,6 +105,7 @@ def grant(call: Call[GrantBody]) -> GrantAnswer:
         publish=admission.publish,
         issued_at=issued_at,
         expires_at=issued_at + grants.LIFETIME_SECONDS,
+        stream_url=_stream_url(call, admission),
     )
     return GrantAnswer(
         grant=grants.sign(permission, settings.key("grants")),
@@ -110,6 +114,19 @@ def grant(call: Call[GrantBody]) -> GrantAnswer:
         signaling_url="ws" + settings.origin.removeprefix("http") + SIGNALING_PATH,
         ice_servers=settings.ice_servers,
     )
+
+
+def _stream_url(call: Call[GrantBody], admission: Admission) -> str:
+    """Where to watch without a seat. Who asked for nothing else is told why there is none; others may sit."""
+    if admission.publish or call.caller is None:
+        return ""
+    try:
+        seat = live.seat_for(admission.room_id, call.caller.person, call.now)
+    except DomainError:
+        if admission.role == "spectator":
+            raise
+        return ""
+    return urljoin(call.house.settings.public_url, f"{live.address_of(seat, call.now).prefix}/{live.MASTER}")
 
 
 def _expiry(call: Call[GrantBody]) -> str:

@@ -54,6 +54,7 @@ def signed_grant(
         publish=publish,
         issued_at=now,
         expires_at=now + 60,
+        stream_url=other.get("stream_url", ""),
     )
     return grants.sign(grant, media_settings().key("grants"))
 
@@ -160,7 +161,7 @@ class Seat:
 
     async def join(self, room_id: str, user_id: str, grant: str, **other: Any) -> None:
         await self.send(type="JOIN_ROOM", roomId=room_id, userId=user_id, grant=grant, **other)
-        await self.hears("JOINED", "ERROR")
+        await self.hears("JOINED", "ERROR", "SPECTATOR_URL")
 
     def of(self, kind: str) -> list[JSON]:
         return [message for message in self.messages if message["type"] == kind]

@@ -8,6 +8,7 @@ import itertools
 import os
 import time
 
+import msgspec
 import pytest
 from media_clients import until
 from seats import CREATOR, FAN, Marked, Seat, Stage, fields, live_spec, plays, private_spec, signed_grant
@@ -237,6 +238,39 @@ async def test_a_grant_opens_one_door_once(stage: Stage) -> None:
     spectator = await stage.connect()
     await spectator.join(room_id, FAN, signed_grant(room_id, FAN), isSpectator=True)
     assert spectator.errors == ["UNAVAILABLE"]
+
+
+@plays
+async def test_a_spectator_is_told_where_to_watch_and_takes_no_seat(stage: Stage) -> None:
+    room_id, url = stage.open(live_spec()), "https://stream.example/live/x/master.m3u8"
+    for role in ("spectator", "participant"):
+        spectator = await stage.connect()
+        await spectator.join(room_id, FAN, signed_grant(room_id, FAN, role=role, stream_url=url), isSpectator=True)
+        assert spectator.of("SPECTATOR_URL") == [{"type": "SPECTATOR_URL", "streamUrl": url}]
+        assert await spectator.closed() == 1000
+    # also when it forgets to say so
+    silent = await stage.connect()
+    await silent.join(room_id, FAN, signed_grant(room_id, FAN, role="spectator", stream_url=url))
+    assert silent.of("SPECTATOR_URL")
+    assert not stage.node.rooms[room_id].participants
+
+
+@plays
+async def test_who_was_cut_is_not_told_where_to_watch(stage: Stage) -> None:
+    room_id = stage.open(msgspec.structs.replace(live_spec(), barred=(FAN,)))
+    spectator = await stage.connect()
+    await spectator.join(room_id, FAN, signed_grant(room_id, FAN, role="spectator", stream_url="https://x/"))
+    assert spectator.errors == ["FORBIDDEN"]
+
+
+@plays
+async def test_where_every_seat_is_taken_one_becomes_a_spectator(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    for n in range(19):
+        assert not (await stage.join(room_id, f"usr_{n}", publish=False)).errors
+    late = await stage.connect()
+    await late.join(room_id, FAN, signed_grant(room_id, FAN, publish=False, stream_url="https://x/"))
+    assert late.of("SPECTATOR_URL")
 
 
 @plays

@@ -17,6 +17,7 @@ from models.config import Settings, SettingsError, load_settings
 from models.db import Database
 from models.services import broadcasts, spectating, streams
 from models.services.streams import StreamView
+from models.spectator_addresses import BARRED
 from models.streams import RoomRow
 from web import live
 
@@ -174,7 +175,7 @@ def test_who_is_barred_gets_nothing_more_and_no_new_address(
     room = on_air.stream.room_id
     assert refusal(client, f"/live/{room}/master.m3u8", fan.headers()) == (403, "BARRED")
     # and as soon as the origin knows, the old address is worth nothing either
-    barred = settings.hls_dir / live.BARRED_DIRECTORY
+    barred = settings.hls_dir / BARRED
     barred.mkdir()
     (barred / f"{on_air.broadcast_id}.{viewer}").touch()
     assert refusal(client, f"{prefix}/480p/s00001_1.m4s") == (403, "BARRED")
