@@ -3,8 +3,9 @@
 Eight client processes call the real ``ledger.hold`` and ``ledger.settle``, each in a transaction of its own,
 for eight fans each, all paying the same creator, on a PostgreSQL with fsync and synchronous_commit on. The
 floor, in the same run and in turn with ours: pgbench with eight clients calls one server-side function a
-movement that writes the same rows, without a client's logic, refusals, idempotency and triggers: transfers,
-entries, accounts, holds, lots, lot_uses, in tables with the same columns, indexes, CHECKs and foreign keys.
+movement, which writes the same rows to tables with the same columns, indexes, CHECKs and foreign keys, the
+idempotency key and the slots included, and has no client's logic, no refusals and no triggers
+(``bench.ledger_floor``, which also says what the second floor is). Server and clients share the processors.
 The last line is ours divided by the floor, by the medians of the rounds.
 """
 
@@ -55,23 +56,24 @@ def main() -> int:
         migrations.upgrade(url)
         creator, fans = _people(url)
         _make_floor(url, creator, fans)
-        ours, floor, holds, settles = [], [], [], []
+        ours, floor, one_row, holds, settles = [], [], [], [], []
         with _clients(url, creator, fans) as pipes:
             _round(pipes, 1.0)
             _pgbench(server, 1)
             for number in range(options.rounds):
                 floor.append(_pgbench(server, max(1, round(options.seconds))))
+                one_row.append(_pgbench(server, max(1, round(options.seconds)), one_row=True))
                 rate, hold_times, settle_times = _round(pipes, options.seconds)
                 ours.append(rate)
                 holds += hold_times
                 settles += settle_times
-                figures = f"floor {floor[-1]:8.0f}/s   ours {rate:8.0f}/s   {rate / floor[-1]:.2f}"
-                print(f"round {number + 1}: {figures}")
+                floors = f"floor {floor[-1]:6.0f}/s   one row {one_row[-1]:6.0f}/s"
+                print(f"round {number + 1}: {floors}   ours {rate:6.0f}/s   {rate / floor[-1]:.2f}", flush=True)
         _check(url)
     print(f"PostgreSQL durable, {CLIENTS} clients, one creator, {os.cpu_count()} cores")
     for name, times in (("hold", holds), ("settle", settles)):
         print(f"{name:7} p50 {_percentile(times, 50):6.2f} ms   p99 {_percentile(times, 99):6.2f} ms")
-    print(f"floor:  {statistics.median(floor):.0f} transfers/s")
+    print(f"floor:  {statistics.median(floor):.0f} transfers/s (one row: {statistics.median(one_row):.0f})")
     print(f"ours:   {statistics.median(ours):.0f} transfers/s")
     print(f"ratio: {statistics.median(ours) / statistics.median(floor):.2f}")
     return 0
@@ -232,10 +234,11 @@ def _make_floor(url: str, creator: str, fans: Sequence[str]) -> None:
     database.close()
 
 
-def _pgbench(server: PostgresServer, seconds: int) -> float:
+def _pgbench(server: PostgresServer, seconds: int, *, one_row: bool = False) -> float:
     """Movements a second of pgbench's clients: two a run of the script."""
     script = server.directory / "floor.sql"
-    script.write_text(SCRIPT.format(fans=FANS_A_CLIENT, price=PRICE, earnings=EARNINGS, commission=COMMISSION))
+    values = {"fans": FANS_A_CLIENT, "price": PRICE, "earnings": EARNINGS, "commission": COMMISSION}
+    script.write_text(SCRIPT.format(**values, one_row=str(one_row).lower()))
     program = sorted(INSTALLATIONS.glob("*/bin/pgbench"))[-1]
     command = [
         str(program), "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(seconds),

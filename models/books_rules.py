@@ -25,7 +25,7 @@ from __future__ import annotations
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.engine import Connection
 
-from models.books_reads import FUNCTIONS
+from models.books_calls import FUNCTIONS
 from models.db import Base
 
 STRIPED = ("earnings_pending", "fees", "gateway", "payouts", "promo")
@@ -96,7 +96,8 @@ BEGIN
       PERFORM post_to_slot(shared[number], shares[number]) WHERE shared[number] <> ALL (done);
     END LOOP;
   END IF;
-  INSERT INTO entries (transfer_id, account_id, amount) SELECT NEW.id, unnest(own || shared), unnest(sums || shares);
+  INSERT INTO entries (transfer_id, account_id, amount)
+    SELECT NEW.id, unnest(own || shared), unnest(sums || shares);
   RETURN NULL;
 END $$
 """

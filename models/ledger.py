@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from models import lots
+from models import ids, lots
 from models.audit import AuditReport, audit
 from models.books import MANY, MAX_TOKENS, AccountRow, EntryRow, SlotRow, TransferRow
 from models.books_rules import PERSONAL
@@ -83,6 +83,9 @@ __all__ = [
     "write_off",
 ]
 
+_NOT_PLAIN = (None,) * 7
+"""Instead of what a settlement is plainly written with: only read."""
+
 
 def balance(tx: Session, account: str) -> int:
     """The cached balance in tokens; 0 for an account that nothing has moved through yet.
@@ -114,19 +117,21 @@ def hold(
     Raises PaymentRequired (``required``, ``balance``), Forbidden SPENDING_FROZEN or SPENDING_CAP, Conflict
     HOLD_CLOSED when the reference's hold was settled, Invalid for no amount of tokens.
     """
-    found = _may_spend(tx, fan_id, amount, "hold", key, reference, now)
+    about, at = About(key, reference, cause_id, now, ids.new_id(ids.TRANSFER)), moment(tx, now)
+    found = _may_spend(tx, fan_id, amount, "hold", about, (amount, about.transfer_id, cause_id, at))
     if isinstance(found, Transfer):
         return found
+    entries = {account_id("wallet", fan_id): -amount, account_id("held", fan_id): amount}
+    if found.done:
+        return transfer_of(tx, "hold", entries, about)[0]
     if found.hold_fan is None:
-        values = (reference, fan_id, amount, moment(tx, now))
-        writes = [Write(NEW_HOLD, values)]
+        writes = [Write(NEW_HOLD, (reference, fan_id, amount, at))]
     elif found.hold_status == "settled" or found.hold_fan != fan_id:
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
     else:
         writes = [Write(MORE_HELD, (amount, reference, found.held))]
     writes += lots.draw(found.lots, reference, amount)
-    entries = {account_id("wallet", fan_id): -amount, account_id("held", fan_id): amount}
-    return _write(tx, "hold", entries, writes, About(key, reference, cause_id, now))
+    return _write(tx, "hold", entries, writes, about)
 
 
 def release(
@@ -136,7 +141,8 @@ def release(
 
     Raises NotFound without a hold, Conflict HOLD_CLOSED when it is closed, Invalid when less is held.
     """
-    found = _open_hold(tx, reference, "release", key)
+    about = About(key, reference, cause_id, now)
+    found = _open_hold(tx, "release", about)
     if isinstance(found, Transfer):
         return found
     amount = found.held if amount is None else amount
@@ -147,7 +153,7 @@ def release(
     writes = [Write(LESS_HELD, (amount, status, closed_at, reference, found.held))]
     writes += lots.give_back(found.lots, reference, amount)
     entries = {account_id("held", found.fan_id): -amount, account_id("wallet", found.fan_id): amount}
-    transfer = _write(tx, "release", entries, writes, About(key, reference, cause_id, now))
+    transfer = _write(tx, "release", entries, writes, about)
     if found.has_bad_lots:
         recover(tx, found.fan_id, cause_id, now)
     return transfer
@@ -171,22 +177,26 @@ def settle(
     first; what comes back of a bad payment goes on to its gateway. Raises NotFound, Invalid when more is
     charged than held.
     """
-    found = _open_hold(tx, reference, "settle", key)
+    about, paid = About(key, reference, cause_id, now, ids.new_id(ids.TRANSFER)), earnings + commission
+    at, clears_at = moment(tx, now), moment(tx, now + timedelta(days=clearing_days))
+    plain = (creator_id, earnings, commission, about.transfer_id, cause_id, at, clears_at)
+    is_plain = min(earnings, commission) > 0 and paid <= MAX_TOKENS
+    found = _open_hold(tx, "settle", about, plain if is_plain else _NOT_PLAIN)
     if isinstance(found, Transfer):
         return found
-    paid = earnings + commission
     if min(earnings, commission) < 0 or paid > found.held:
         raise Invalid("No more can be charged than is held.")
-    clears_at = moment(tx, now + timedelta(days=clearing_days))
-    values = (creator_id, earnings, commission, earnings, moment(tx, now), clears_at, reference, found.held)
-    writes = [Write(SETTLED, values), *lots.spend(found.lots, reference, paid)]
     entries = {
         account_id("held", found.fan_id): -found.held,
         account_id("wallet", found.fan_id): found.held - paid,
         account_id("earnings_pending", creator_id): earnings,
         account_id("fees"): commission,
     }
-    transfer = _write(tx, "settle", entries, writes, About(key, reference, cause_id, now))
+    if found.done:
+        return transfer_of(tx, "settle", entries, about)[0]
+    values = (creator_id, earnings, commission, earnings, at, clears_at, reference, found.held)
+    writes = [Write(SETTLED, values), *lots.spend(found.lots, reference, paid)]
+    transfer = _write(tx, "settle", entries, writes, about)
     if found.has_bad_lots:
         recover(tx, found.fan_id, cause_id, now)
     return transfer
@@ -211,7 +221,8 @@ def pay(
     The commission is rounded down. It leaves a settled hold, so that disputes, refunds and clearing treat it
     like a settlement. Raises what ``hold`` raises.
     """
-    found = _may_spend(tx, fan_id, amount, kind, key, reference, now)
+    about = About(key, reference, cause_id, now)
+    found = _may_spend(tx, fan_id, amount, kind, about)
     if isinstance(found, Transfer):
         return found
     if found.hold_fan is not None:
@@ -226,7 +237,7 @@ def pay(
         account_id("earnings_pending", creator_id): earnings,
         account_id("fees"): commission,
     }
-    return _write(tx, kind, entries, writes, About(key, reference, cause_id, now))
+    return _write(tx, kind, entries, writes, about)
 
 
 def top_up(
@@ -297,6 +308,8 @@ def _write(tx: Session, kind: str, entries: Mapping[str, int], writes: Sequence[
 class _Spender(NamedTuple):
     """What ``hold`` and ``pay`` decide by, once nothing is in the way."""
 
+    done: bool
+    """PostgreSQL has written it already (``models.books_calls``)."""
     hold_fan: str | None
     hold_status: str | None
     held: int
@@ -306,6 +319,7 @@ class _Spender(NamedTuple):
 class _Held(NamedTuple):
     """What ``release`` and ``settle`` decide by."""
 
+    done: bool
     fan_id: str
     held: int
     has_bad_lots: bool
@@ -313,19 +327,19 @@ class _Held(NamedTuple):
 
 
 def _may_spend(
-    tx: Session, fan_id: str, amount: int, kind: str, key: str, reference: str, now: datetime
+    tx: Session, fan_id: str, amount: int, kind: str, about: About, plain: tuple[Any, ...] = (None,) * 4
 ) -> _Spender | Transfer:
     """Lock the wallet and see that nothing forbids to spend; the first transfer, if ``key`` was used before."""
     check_amount(amount)
     tx.flush()
-    rows = read(tx, SPENDER, (reference, key, account_id("wallet", fan_id)))
-    available, frozen_at, cap = rows[0][:3] if rows else (0, *_person(tx, fan_id))
-    if rows and rows[0][6] is not None:
-        return same(as_read(*rows[0][6:11]), kind, reference)
-    _check_allowed(tx, fan_id, amount, frozen_at, cap, now)
+    rows = read(tx, SPENDER, (about.reference, about.key, account_id("wallet", fan_id)), plain)
+    done, available, frozen_at, cap = rows[0][:4] if rows else (False, 0, *_person(tx, fan_id))
+    if rows and rows[0][7] is not None:
+        return same(as_read(*rows[0][7:12]), kind, about.reference)
+    _check_allowed(tx, fan_id, amount, frozen_at, cap, about.now)
     if available < amount:
         raise PaymentRequired("There are not enough tokens.", required=amount, balance=available)
-    return _Spender(*rows[0][3:6], [Lot(*row[11:]) for row in rows])
+    return _Spender(bool(done), rows[0][4], rows[0][5], rows[0][6], [Lot(*row[12:]) for row in rows])
 
 
 def _check_allowed(
@@ -347,15 +361,15 @@ def _person(tx: Session, fan_id: str) -> tuple[datetime | None, int | None]:
     return found[0], found[1]
 
 
-def _open_hold(tx: Session, reference: str, kind: str, key: str) -> _Held | Transfer:
+def _open_hold(tx: Session, kind: str, about: About, plain: tuple[Any, ...] = _NOT_PLAIN) -> _Held | Transfer:
     """Lock the wallet behind an open hold and read it; the first transfer, if ``key`` was used before."""
     tx.flush()
-    rows = read(tx, HELD, (key, reference))
+    rows = read(tx, HELD, (about.key, about.reference), plain)
     if not rows:
         raise NotFound("Nothing is held for that.")
-    fan_id, status, held, has_bad_lots = rows[0][:4]
-    if rows[0][4] is not None:
-        return same(as_read(*rows[0][4:9]), kind, reference)
+    done, fan_id, status, held, has_bad_lots = rows[0][:5]
+    if rows[0][5] is not None:
+        return same(as_read(*rows[0][5:10]), kind, about.reference)
     if status != "open":
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
-    return _Held(fan_id, held, bool(has_bad_lots), [Lot(*row[9:]) for row in rows])
+    return _Held(bool(done), fan_id, held, bool(has_bad_lots), [Lot(*row[10:]) for row in rows])

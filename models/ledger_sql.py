@@ -1,7 +1,8 @@
 """The statements of the movements; ``?`` is a value. What is written, both databases speak in the same words.
 
 An UPDATE says which state of its row it expects (compare and set); ``models.statements`` executes them. What
-is read first, PostgreSQL has as functions (``models.books_reads``), which lock the fan's wallet.
+is read first, PostgreSQL has as functions (``models.books_calls``), which lock the fan's wallet and write the
+plainest movements at once: the first column says whether that was done.
 """
 
 from __future__ import annotations
@@ -33,9 +34,20 @@ NEW_LOT = (
     "INSERT INTO token_lots (id, owner_id, source, origin, tokens, free, reversed, withdrawn, bites, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?)"
 )
+FREE = "UPDATE token_lots SET free = free + ? WHERE id = ? AND free = ? AND (bad_at IS NOT NULL) = ?"
+NEW_USE = "INSERT INTO lot_uses (reference, lot_id, held, spent, recovered) VALUES (?, ?, ?, ?, 0)"
+USE = "UPDATE lot_uses SET held = held + ?, spent = spent + ? WHERE reference = ? AND lot_id = ? AND held = ?"
+USE_ALL = (
+    "UPDATE lot_uses SET held = 0, spent = spent + held WHERE reference = ? AND lot_id = ? AND held = ?"
+    " AND EXISTS (SELECT 1 FROM token_lots l WHERE l.id = lot_id AND (l.bad_at IS NOT NULL) = ?)"
+)
+NEW_TRANSFER = (
+    "INSERT INTO transfers (id, kind, idempotency_key, reference, reverses, lot_id, cause_id, moves, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 SPENDER = Query(
     sqlite=(
-        "SELECT a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
+        "SELECT 0, a.balance, p.spending_frozen_at, p.daily_cap_tokens, h.fan_id, h.status, h.amount,"
         " t.id, t.kind, t.reference, t.created_at, t.moves, l.id, l.bad_at IS NOT NULL, l.free, u.held"
         " FROM accounts a JOIN people p ON p.id = a.owner_id"
         " LEFT JOIN holds h ON h.reference = ? LEFT JOIN transfers t ON t.idempotency_key = ?"
@@ -43,11 +55,11 @@ SPENDER = Query(
         " LEFT JOIN lot_uses u ON u.reference = h.reference AND u.lot_id = l.id"
         " WHERE a.id = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id"
     ),
-    postgresql="SELECT * FROM to_spend(%s, %s, %s)",
+    postgresql="SELECT * FROM to_spend(%s, %s, %s, %s, %s, %s, %s)",
 )
 HELD = Query(
     sqlite=(
-        "SELECT h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
+        "SELECT 0, h.fan_id, h.status, h.amount, EXISTS (SELECT 1 FROM token_lots b WHERE b.owner_id = h.fan_id"
         " AND b.bad_at IS NOT NULL), t.id, t.kind, t.reference, t.created_at, t.moves, l.id,"
         " l.bad_at IS NOT NULL, l.free, u.held"
         " FROM holds h JOIN accounts a ON a.id = 'wallet:' || h.fan_id"
@@ -55,5 +67,5 @@ HELD = Query(
         " LEFT JOIN token_lots l ON l.id = u.lot_id"
         " WHERE h.reference = ? ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id"
     ),
-    postgresql="SELECT * FROM to_settle(%s, %s)",
+    postgresql="SELECT * FROM to_settle(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
 )

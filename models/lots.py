@@ -17,15 +17,11 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from models.books import LotRow, LotUseRow
+from models.ledger_sql import FREE as _FREE
+from models.ledger_sql import NEW_USE as _NEW_USE
+from models.ledger_sql import USE as _USE
+from models.ledger_sql import USE_ALL as _USE_ALL
 from models.statements import Write
-
-_FREE = "UPDATE token_lots SET free = free + ? WHERE id = ? AND free = ? AND (bad_at IS NOT NULL) = ?"
-_USE = "UPDATE lot_uses SET held = held + ?, spent = spent + ? WHERE reference = ? AND lot_id = ? AND held = ?"
-_USE_ALL = (
-    "UPDATE lot_uses SET held = 0, spent = spent + held WHERE reference = ? AND lot_id = ? AND held = ?"
-    " AND EXISTS (SELECT 1 FROM token_lots l WHERE l.id = lot_id AND (l.bad_at IS NOT NULL) = ?)"
-)
-_NEW_USE = "INSERT INTO lot_uses (reference, lot_id, held, spent, recovered) VALUES (?, ?, ?, ?, 0)"
 
 
 class Lot(NamedTuple):

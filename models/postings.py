@@ -21,6 +21,7 @@ from models.books_rules import PERSONAL, STRIPED
 from models.clock import rfc3339
 from models.db import insert_into
 from models.errors import Conflict, Invalid
+from models.ledger_sql import NEW_TRANSFER
 from models.statements import Write, from_database, moment, write
 
 # The order in which accounts are locked: what many people's transfers share comes last.
@@ -37,10 +38,6 @@ _ORDER = (
     "fees",
 )
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
-_INSERT = (
-    "INSERT INTO transfers (id, kind, idempotency_key, reference, reverses, lot_id, cause_id, moves, created_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -67,6 +64,8 @@ class About(NamedTuple):
     reference: str
     cause_id: str
     now: datetime
+    transfer_id: str | None = None
+    """Its own, where that is known before."""
 
 
 def account_id(kind: str, owner: str | None = None) -> str:
@@ -130,7 +129,7 @@ def transfer(
     if sum(amount for _, amount in moves):
         raise ValueError(f"a transfer must sum to zero: {moves}")
     made = Transfer(
-        transfer_id=ids.new_id(ids.TRANSFER),
+        transfer_id=about.transfer_id or ids.new_id(ids.TRANSFER),
         kind=kind,
         reference=about.reference,
         at=rfc3339(about.now),
@@ -147,7 +146,7 @@ def transfer(
         msgspec.json.encode(moves).decode(),
         moment(tx, about.now),
     )
-    return made, Write(_INSERT, values)
+    return made, Write(NEW_TRANSFER, values)
 
 
 def post(

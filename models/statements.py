@@ -35,11 +35,12 @@ class Query(NamedTuple):
     postgresql: str
 
 
-def read(tx: Session, wanted: Query, values: tuple[Any, ...]) -> Sequence[Any]:
-    """The rows."""
+def read(tx: Session, wanted: Query, values: tuple[Any, ...], more: tuple[Any, ...] = ()) -> Sequence[Any]:
+    """The rows. ``more`` are values that PostgreSQL alone is given."""
     connection = tx.connection()
-    sql = wanted.sqlite if connection.dialect.name == "sqlite" else wanted.postgresql
-    return _execute(connection, sql, values).fetchall()  # type: ignore[no-any-return]
+    if connection.dialect.name == "sqlite":
+        return _execute(connection, wanted.sqlite, values).fetchall()  # type: ignore[no-any-return]
+    return _execute(connection, wanted.postgresql, values + more).fetchall()  # type: ignore[no-any-return]
 
 
 def write(tx: Session, writes: Sequence[Write]) -> None:
@@ -87,7 +88,7 @@ def _execute(connection: Connection, sql: str, values: tuple[Any, ...]) -> Any:
 
 @cache
 def _as_one(statements: tuple[str, ...]) -> str:
-    """``WITH w0 AS (UPDATE … RETURNING 1), … SELECT`` whether each UPDATE changed its row; an INSERT has or fails."""
+    """``WITH w0 AS (UPDATE … RETURNING 1), … SELECT`` whether each UPDATE found its row; an INSERT has to."""
     names = {f"w{number}": sql.replace("?", "%s") for number, sql in enumerate(statements)}
     updates = [name for name, sql in names.items() if sql.startswith("UPDATE")]
     parts = (f"{name} AS ({sql}{' RETURNING 1' if name in updates else ''})" for name, sql in names.items())

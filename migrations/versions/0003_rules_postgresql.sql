@@ -95,29 +95,46 @@ BEGIN
       PERFORM post_to_slot(shared[number], shares[number]) WHERE shared[number] <> ALL (done);
     END LOOP;
   END IF;
-  INSERT INTO entries (transfer_id, account_id, amount) SELECT NEW.id, unnest(own || shared), unnest(sums || shares);
+  INSERT INTO entries (transfer_id, account_id, amount)
+    SELECT NEW.id, unnest(own || shared), unnest(sums || shares);
   RETURN NULL;
 END $$
 -- next
-CREATE OR REPLACE FUNCTION to_spend(wanted text, key text, wallet text)
-RETURNS TABLE (available bigint, is_frozen_at timestamptz, cap integer,
-  its_fan text, its_status text, is_held bigint,
-  first_id text, first_kind text, first_reference text, first_at timestamptz, first_moves jsonb,
-  lot text, is_bad boolean, is_free bigint, is_used bigint) LANGUAGE plpgsql ROWS 1 AS $$
+CREATE OR REPLACE FUNCTION to_spend(wanted text, key text, wallet text,
+  wish bigint, transfer text, cause text, at timestamptz)
+RETURNS TABLE (done boolean, available bigint, is_frozen_at timestamptz, cap integer,
+  its_fan text, its_status text, is_held bigint, first_id text, first_kind text, first_reference text, first_at timestamptz, first_moves jsonb, lot text, is_bad boolean, is_free bigint, is_used bigint) LANGUAGE plpgsql ROWS 1 AS $$
 #variable_conflict use_column
-DECLARE who text;
+DECLARE
+  who text;
+  plain_moves jsonb;
 BEGIN
+  done := false;
   SELECT balance, owner_id INTO available, who FROM accounts WHERE id = wallet FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN;
   END IF;
   SELECT spending_frozen_at, daily_cap_tokens INTO is_frozen_at, cap FROM people WHERE id = who;
   SELECT fan_id, status, amount INTO its_fan, its_status, is_held FROM holds WHERE reference = wanted;
-  SELECT id, kind, reference, created_at, moves INTO first_id, first_kind, first_reference, first_at, first_moves
-    FROM transfers WHERE idempotency_key = key;
+  SELECT id, kind, reference, created_at, moves INTO
+    first_id, first_kind, first_reference, first_at, first_moves FROM transfers WHERE idempotency_key = key;
   FOR lot, is_bad, is_free IN SELECT id, bad_at IS NOT NULL, free FROM token_lots
     WHERE owner_id = who AND free > 0 ORDER BY bad_at IS NOT NULL, created_at, id
   LOOP
+    IF wish <= is_free AND wish <= available AND NOT is_bad AND its_fan IS NULL AND first_id IS NULL
+      AND is_frozen_at IS NULL AND cap IS NULL
+    THEN
+      INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back, pending, promo, created_at) VALUES (wanted, who, 'open', wish, 0, 0, 0, 0, 0, 0, 0, at);
+      UPDATE token_lots SET free = free + -wish WHERE id = lot AND free = is_free AND (bad_at IS NOT NULL) = false; IF NOT FOUND THEN PERFORM refuse_stale(); END IF;
+      INSERT INTO lot_uses (reference, lot_id, held, spent, recovered) VALUES (wanted, lot, wish, 0, 0);
+      plain_moves := jsonb_build_array(jsonb_build_array('wallet:' || who, -wish),
+        jsonb_build_array('held:' || who, wish));
+      INSERT INTO transfers (id, kind, idempotency_key, reference, reverses, lot_id, cause_id, moves, created_at) VALUES (transfer, 'hold', key, wanted, NULL, NULL, cause, plain_moves, at);
+      done := true;
+      RETURN NEXT;
+      RETURN;
+    END IF;
+    wish := NULL;
     IF its_fan IS NOT NULL THEN
       SELECT held INTO is_used FROM lot_uses WHERE reference = wanted AND lot_id = lot;
     END IF;
@@ -128,12 +145,16 @@ BEGIN
   END IF;
 END $$
 -- next
-CREATE OR REPLACE FUNCTION to_settle(key text, wanted text)
-RETURNS TABLE (its_fan text, its_status text, is_held bigint, has_bad_lots boolean,
-  first_id text, first_kind text, first_reference text, first_at timestamptz, first_moves jsonb,
-  lot text, is_bad boolean, is_free bigint, is_used bigint) LANGUAGE plpgsql ROWS 1 AS $$
+CREATE OR REPLACE FUNCTION to_settle(key text, wanted text,
+  payee text, earned bigint, fee bigint, transfer text, cause text, at timestamptz, clears timestamptz)
+RETURNS TABLE (done boolean, its_fan text, its_status text, is_held bigint, has_bad_lots boolean,
+  first_id text, first_kind text, first_reference text, first_at timestamptz, first_moves jsonb, lot text, is_bad boolean, is_free bigint, is_used bigint) LANGUAGE plpgsql ROWS 1 AS $$
 #variable_conflict use_column
+DECLARE
+  back bigint;
+  plain_moves jsonb;
 BEGIN
+  done := false;
   SELECT fan_id INTO its_fan FROM holds WHERE reference = wanted;
   PERFORM 1 FROM accounts WHERE id = 'wallet:' || its_fan FOR NO KEY UPDATE;
   IF NOT FOUND THEN
@@ -141,12 +162,31 @@ BEGIN
   END IF;
   SELECT status, amount INTO its_status, is_held FROM holds WHERE reference = wanted;
   has_bad_lots := EXISTS (SELECT FROM token_lots WHERE owner_id = its_fan AND bad_at IS NOT NULL);
-  SELECT id, kind, reference, created_at, moves INTO first_id, first_kind, first_reference, first_at, first_moves
-    FROM transfers WHERE idempotency_key = key;
+  SELECT id, kind, reference, created_at, moves INTO
+    first_id, first_kind, first_reference, first_at, first_moves FROM transfers WHERE idempotency_key = key;
+  back := is_held - earned - fee;
   FOR lot, is_bad, is_free, is_used IN SELECT l.id, l.bad_at IS NOT NULL, l.free, u.held
     FROM lot_uses u JOIN token_lots l ON l.id = u.lot_id
     WHERE u.reference = wanted ORDER BY l.bad_at IS NOT NULL, l.created_at, l.id
   LOOP
+    IF earned > 0 AND fee > 0 AND back >= 0 AND is_used = is_held AND its_status = 'open' AND first_id IS NULL
+      AND NOT has_bad_lots
+    THEN
+      UPDATE holds SET status = 'settled', amount = 0, creator_id = payee, earnings = earned, commission = fee, pending = earned, closed_at = at, clears_at = clears WHERE reference = wanted AND amount = is_held AND status = 'open'; IF NOT FOUND THEN PERFORM refuse_stale(); END IF;
+      plain_moves := jsonb_build_array(jsonb_build_array('held:' || its_fan, -is_held),
+        jsonb_build_array('earnings_pending:' || payee, earned), jsonb_build_array('fees', fee));
+      IF back > 0 THEN
+        UPDATE lot_uses SET held = held + -is_held, spent = spent + earned + fee WHERE reference = wanted AND lot_id = lot AND held = is_held; IF NOT FOUND THEN PERFORM refuse_stale(); END IF;
+        UPDATE token_lots SET free = free + back WHERE id = lot AND free = is_free AND (bad_at IS NOT NULL) = false; IF NOT FOUND THEN PERFORM refuse_stale(); END IF;
+        plain_moves := jsonb_build_array(jsonb_build_array('wallet:' || its_fan, back)) || plain_moves;
+      ELSE
+        UPDATE lot_uses SET held = 0, spent = spent + held WHERE reference = wanted AND lot_id = lot AND held = is_held AND EXISTS (SELECT 1 FROM token_lots l WHERE l.id = lot_id AND (l.bad_at IS NOT NULL) = false); IF NOT FOUND THEN PERFORM refuse_stale(); END IF;
+      END IF;
+      INSERT INTO transfers (id, kind, idempotency_key, reference, reverses, lot_id, cause_id, moves, created_at) VALUES (transfer, 'settle', key, wanted, NULL, NULL, cause, plain_moves, at);
+      done := true;
+      RETURN NEXT;
+      RETURN;
+    END IF;
     RETURN NEXT;
   END LOOP;
   IF lot IS NULL THEN
