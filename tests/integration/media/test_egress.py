@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus
 from media import egress as egress_module
 from models.clock import utc_now
 from models.messages import egress
-from models.messages.commands import CloseRoom, TerminateCall
+from models.messages.commands import CloseRoom, RoomSpec, TerminateCall
 
 
 def tracks_of(stage: Stage, room_id: str) -> list[Any]:
@@ -217,7 +217,7 @@ async def test_private_rooms_and_rooms_that_are_not_there_cannot_be_read(stage: 
 
 @plays
 async def test_a_room_has_two_readers_at_most(stage: Stage) -> None:
-    room_id = stage.open(live_spec())
+    room_id = stage.open(RoomSpec(room_id="battle-btl_one", creator_id=CREATOR))
     readers = [await read_room(stage, room_id) for _ in range(egress_module.MOST_READERS)]
     assert await status_of(stage, room_id) == 503
     await readers[0].close()

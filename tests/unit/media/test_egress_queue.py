@@ -238,8 +238,11 @@ async def test_the_end_takes_back_what_was_not_written(house: House) -> None:
 
 @scene
 async def test_a_stop_says_nothing_and_closes_with_1012(house: House) -> None:
+    source = track()
+    house.tap.published(source, "Ada", None)
     house.put(AUDIO)
     house.tap.suspend()
+    assert source.tap is None
     await house.settle()
     assert (house.socket.frames, house.socket.messages, house.socket.code) == ([], [], 1012)
 
