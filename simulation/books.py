@@ -42,7 +42,6 @@ _SHAPES: dict[str, dict[str, int]] = {
         "fees": 1,
         "chargeback_loss": 1,
         "promo": 1,
-        "promo": 1,
     },
     "purchase_refund": {"wallet": -1, "gateway": 1},
     "purchase_refund_return": {"gateway": -1, "wallet": 1},
