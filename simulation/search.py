@@ -35,7 +35,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look_for(bug: str, worlds: Iterable[tuple[int, int, int]] = WORLDS) -> Finding:
-    """Plant one bug and play until it is found."""
+    """Plant one bug and play until it is found. Raises RuntimeError where the plant itself fails."""
     began, commits = time.process_time(), 0
     for seed, sessions, people in worlds:
         plan = Plan(seed=seed, sessions=sessions, people=people, bug=bug)
@@ -43,6 +43,8 @@ def look_for(bug: str, worlds: Iterable[tuple[int, int, int]] = WORLDS) -> Findi
         found = outcome.found
         commits += found.step if found else outcome.result.steps if outcome.result else 0
         if found is not None:
+            if found.invariant.startswith("bugs."):
+                raise RuntimeError(f"{bug} can no longer be planted: {found.sentence}")
             break
     return Finding(bug=bug, cpu_seconds=time.process_time() - began, commits=commits, found=found, plan=plan)
 

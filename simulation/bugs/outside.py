@@ -37,12 +37,12 @@ def _credit(tx: Any, name: str, event_id: str, now: Any) -> None:
 def credit_before_the_charge(patches: Patches) -> None:
     def make(begin: Any) -> Any:
         def trusting(tx: Any, *args: Any, **more: Any) -> Any:
-            order, purchase = begin(tx, *args, **more)
+            order, purchase, *rest = begin(tx, *args, **more)
             if purchase.status == "created":
                 purchases.complete_purchase(
                     tx, order.purchase_id, gateway_ref=f"pay_{order.purchase_id}", now=order.created_at
                 )
-            return order, purchase
+            return order, purchase, *rest
 
         return trusting
 
