@@ -145,6 +145,42 @@ async def test_who_reads_before_anybody_publishes_is_told_of_what_comes_and_goes
 
 
 @plays
+async def test_a_camera_that_goes_silent_is_stalled_and_comes_back_whole(stage: Stage) -> None:
+    _, creator, reader = await live(stage)
+    sender = next(t.sender for t in creator.publishing.getTransceivers() if t.kind == "video")
+    camera, source_id = sender.track, reader.source("video").source_id
+
+    def states() -> list[str]:
+        return [said.state for said in reader.of(egress.SourceStateChanged) if said.source_id == source_id]
+
+    sender.replaceTrack(None)
+    await until(lambda: states()[-1:] == ["stalled"], "nothing comes")
+    sender.replaceTrack(camera)
+    await until(lambda: states()[-1:] == ["on"], "it is back")
+    await reader.reads("video", 10)
+    pictures = reader.frames_of("video")
+    assert len(decode("VP8", pictures)) == len(pictures)
+    await reader.close()
+
+
+@plays
+async def test_every_publisher_of_a_room_is_a_source_with_a_clock_of_its_own(stage: Stage) -> None:
+    room_id = stage.open(RoomSpec(room_id="battle-btl_one", creator_id=CREATOR, parties=(CREATOR, FAN)))
+    reader = await read_room(stage, room_id)
+    for user_id in (CREATOR, FAN):
+        await (await stage.join(room_id, user_id)).publish()
+    await until(lambda: len(reader.of(egress.Source)) == 4, "two of each")
+    for source in reader.of(egress.Source):
+        await until(lambda: sum(f.source_id == source.source_id for f in reader.frames) > 20, "frames")  # noqa: B023
+        frames = [frame for frame in reader.frames if frame.source_id == source.source_id]
+        assert len(decode(source.codec, frames)) == len(frames)
+    assert {(s.user_id, s.kind) for s in reader.of(egress.Source)} == {
+        (user_id, kind) for user_id in (CREATOR, FAN) for kind in ("audio", "video")
+    }
+    await reader.close()
+
+
+@plays
 async def test_a_key_frame_comes_when_it_is_wanted(stage: Stage) -> None:
     _, _, reader = await live(stage)
     source_id = reader.source("video").source_id
