@@ -18,8 +18,11 @@ Samples = npt.NDArray[np.int16]
 RING_SAMPLES = 2 * SAMPLES_PER_SECOND
 STEADY_SAMPLES = SAMPLES_PER_SECOND // 1000
 """Within this of where it should be, a packet follows the one before without a seam."""
-SEAM_SAMPLES = SAMPLES_PER_SECOND // 40
-"""Further away than this something was lost or a clock was set: the packet goes where it belongs."""
+SEAM_SAMPLES = SAMPLES_PER_SECOND // 125
+"""Further away than this (8 ms; a packet is 10 or more) something was lost or a clock was set: the packet goes
+where it belongs."""
+STRETCH = 96
+"""One part in so many: the most that a packet is made longer or shorter, as fast as a node moves its offset."""
 
 
 def position(capture_us: int) -> int:
@@ -31,7 +34,7 @@ class SoundTrack:
     """One publisher's sound. One thread writes, another reads.
 
     A publisher's clock drifts against ours: a packet that would leave its place by more than a millisecond
-    is made a sample longer or shorter, which nobody hears, instead of a gap now and then, which everybody does.
+    is made a little longer or shorter, which nobody hears, instead of a gap now and then, which everybody does.
     """
 
     def __init__(self) -> None:
@@ -67,10 +70,10 @@ class SoundTrack:
     def _seam(self, wanted: int, samples: Samples) -> tuple[Samples, int]:
         if self._next is None or abs(wanted - self._next) > SEAM_SAMPLES:
             return samples, wanted
-        if wanted - self._next > STEADY_SAMPLES:
-            samples = np.concatenate((samples, samples[-1:]))
-        elif self._next - wanted > STEADY_SAMPLES:
-            samples = samples[:-1]
+        away = wanted - self._next
+        if abs(away) > STEADY_SAMPLES:
+            most = max(1, len(samples) // STRETCH)
+            samples = stretch(samples, len(samples) + max(-most, min(most, away // 4)))
         return samples, self._next
 
     def read(self, start: int, count: int) -> Samples | None:
@@ -110,6 +113,13 @@ class SoundTrack:
         if count > 0:
             self._put(floor - count, np.zeros((count, 2), np.int16))
         self._floor = max(self._floor, floor)
+
+
+def stretch(samples: Samples, count: int) -> Samples:
+    """The same sound in ``count`` samples."""
+    at = np.linspace(0, len(samples) - 1, count)
+    between = np.arange(len(samples))
+    return np.stack([np.interp(at, between, samples[:, side]) for side in (0, 1)], axis=1).astype(np.int16)
 
 
 def mix(tracks: list[Samples], count: int) -> bytes:
