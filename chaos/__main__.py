@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
 from chaos import people, verdict
@@ -40,30 +41,27 @@ def main() -> int:
     on_sqlite = os.environ.get("CHAOS_DATABASE", "postgresql") == "sqlite"
     print(f"seed: {seed}, {seconds:.0f} s of kills (SEED=… SECONDS=… to choose)")
     clip = media_file(ROOT / "var")
-    with tempfile.TemporaryDirectory(prefix="greenroom-chaos-") as name:
+    with tempfile.TemporaryDirectory(prefix="greenroom-chaos-") as name, ExitStack() as last:
         directory = Path(name)
         directory.chmod(0o755)
-        postgres = None if on_sqlite else PostgresServer(directory / "postgres")
         broker = RabbitNode(directory / "rabbitmq", free_port(PORT_OFFSETS))
-        house = None
+        postgres = house = None
         found: list[str] = []
         try:
             url = f"sqlite:///{directory / 'greenroom.db'}"
-            if postgres is not None:
+            if not on_sqlite:
+                postgres = PostgresServer(directory / "postgres")
                 postgres.start()
+                last.callback(postgres.stop)
                 url = postgres.create("greenroom")
+            last.callback(broker.discard)
             house = House(environment(url), var=directory, names=NAMES, broker=broker, say=_say)
+            last.callback(house.stop)
             house.start()
             found = run(house, postgres, url, clip, seconds, seed)
         except Exception as error:
             traceback.print_exc()
             found = [f"{type(error).__name__}: {error}"]
-        finally:
-            if house is not None:
-                house.stop()
-            broker.discard()
-            if postgres is not None:
-                postgres.stop()
         if found and house is not None:
             for child in house.children.values():
                 print(f"\n{child.name}:\n{child.last_lines(30)}")

@@ -7,6 +7,7 @@ called directly. One object is one node; ``make run`` owns one under ``var/``, e
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -112,16 +113,18 @@ class RabbitNode:
         """Shut the node down, then its epmd; whatever does not go is killed."""
         process = self._process
         if process is not None and process.poll() is None:
-            subprocess.run(
-                [PROGRAMS / "rabbitmqctl", "shutdown", "--timeout", str(STOP_SECONDS)],
-                env=self._environment(),
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=STOP_SECONDS + 15,
-                check=False,
-            )
+            # One that does not even answer is killed below.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [PROGRAMS / "rabbitmqctl", "shutdown", "--timeout", str(STOP_SECONDS)],
+                    env=self._environment(),
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=STOP_SECONDS + 15,
+                    check=False,
+                )
             try:
                 process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
