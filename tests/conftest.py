@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +17,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
+from sqlalchemy.util import LRUCache
 
+import models.db
 from models.db import Database
 from ops.house import House
 from ops.ports import free_port
@@ -32,6 +38,30 @@ _numbers = itertools.count()
 
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci")
+
+# Each test has a database of its own, and an engine compiles every statement anew: that was most of a test's
+# time. All engines of one kind speak the same dialect here, and know each other's compiled statements.
+_statements: LRUCache[object, object] = LRUCache(10_000)
+for _dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
+    _dialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+    _dialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+
+
+def _engine(url: str, **options: object) -> Engine:
+    engine = create_engine(url, **options)
+    engine._compiled_cache = _statements
+    return engine
+
+
+def _pragmas(connection: sqlite3.Connection, record: object) -> None:
+    """As in the product, but no test outlives a power cut: as with the PostgreSQL server below, no fsync."""
+    _product_pragmas(connection, record)
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+_product_pragmas = models.db._sqlite_pragmas
+models.db.create_engine = _engine  # type: ignore[attr-defined]
+models.db._sqlite_pragmas = _pragmas
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +89,12 @@ def pytest_report_header() -> str:
 def seed() -> int:
     """The seed of everything random in a test."""
     return SEED
+
+
+@pytest.fixture
+def durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite as in the product, fsync and all."""
+    monkeypatch.setattr(models.db, "_sqlite_pragmas", _product_pragmas)
 
 
 @pytest.fixture(scope="session")

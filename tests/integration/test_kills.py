@@ -24,8 +24,9 @@ from ops.ports import free_port
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 from tests.conftest import MakeHouse
 
-MINUTE_SECONDS = 5
-MINUTES = 2
+# Long enough for the pauses of a call to reach over the restart of any part on a slow machine.
+MINUTE_SECONDS = 12
+MINUTES = 1
 VICTIMS = ("web", "worker", "clock", "media", "rabbitmq")
 # A frame that was on its way when the node was killed, decoded late, and the clip's own jitter.
 STRAY_FRAMES = 15
@@ -63,7 +64,7 @@ async def a_call(house: House, clip: Path, victim: str) -> tuple[dict[str, Any],
         await asyncio.wait_for(sides[1].running.wait(), PATIENCE_SECONDS)
         kill(house, victim)
 
-        reasons = await asyncio.wait_for(asyncio.gather(*staying), PATIENCE_SECONDS)
+        reasons = await asyncio.wait_for(asyncio.gather(*staying), 2 * PATIENCE_SECONDS)
         assert set(reasons) <= {"TIME_EXPIRED", "GONE"}
         receipt = await fan.receipt(accepted["sessionId"], seconds=PATIENCE_SECONDS)
         assert receipt == await creator.receipt(accepted["sessionId"])
@@ -84,7 +85,7 @@ def kill(house: House, victim: str) -> None:
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_kill_in_the_middle_of_a_call_costs_nobody_a_token(house: House, victim: str) -> None:
-    # Given a call of two minutes, and when the victim dies in it
+    # Given a call of a minute, and when the victim dies in it
     clip = media_file(ROOT / "var")
     receipt, frames, spent = asyncio.run(a_call(house, clip, victim))
 

@@ -15,7 +15,7 @@ from ops.postgres import PostgresServer
 def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], postgres: PostgresServer) -> None:
     # given a house in demo mode, on PostgreSQL
     house = make_house(
-        minute_seconds=5,
+        minute_seconds=10,
         demo=True,
         names=("media", "worker", "clock", "web", "demo"),
         DATABASE_URL=postgres.create("mock_fan"),
@@ -32,7 +32,7 @@ def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], post
             # and stays, for a stream without its creator would end before a slow machine's mock fan is up
             await creator.join(stream["roomId"], publish=clip)
             # then a request comes by itself, marked
-            asked = await creator.told("PRIVATE_REQUESTED", seconds=60)
+            asked = await creator.told("PRIVATE_REQUESTED", seconds=120)
             listed = await creator.call("GET", "/api/streaming/private-requests")
             [request] = listed["requests"]
             assert request["requestId"] == asked.message["requestId"]
@@ -42,7 +42,7 @@ def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], post
                 "POST", "/api/streaming/private-accept", {"requestId": request["requestId"]}
             )
             seat = await creator.join(accepted["roomId"], publish=clip)
-            ended = await asyncio.wait_for(seat.ended, 40)
+            ended = await asyncio.wait_for(seat.ended, 120)
             assert (ended.reason, ended.code) == ("TIME_EXPIRED", 4001)
             assert seat.seen.frames > 10
             assert (seat.seen.width, seat.seen.height) == (1280, 720)

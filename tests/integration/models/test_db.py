@@ -141,7 +141,7 @@ def test_a_deadlock_is_tried_again(database: Database) -> None:
     assert len(tries) == 2 if database.is_sqlite else len(tries) >= 3
 
 
-def test_sqlite_keeps_what_it_confirmed(sqlite_url: str) -> None:
+def test_sqlite_keeps_what_it_confirmed(sqlite_url: str, durable: None) -> None:
     database = Database(sqlite_url)
     with database.reading() as tx:
         pragmas = {
