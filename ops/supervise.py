@@ -27,7 +27,7 @@ def main() -> int:
     # A broker of the operator's own is used as it is; ours is private to this directory.
     broker = None if "AMQP_URL" in os.environ else RabbitNode(var / "rabbitmq", int(environment["RABBITMQ_PORT"]))
     demo = environment["DEMO"] == "1"
-    names = ("media", "worker", "clock", "web", *(("demo",) if demo else ()))
+    names = ("media", "worker", "transcode", "clock", "web", *(("demo",) if demo else ()))
     house = House(environment, var=var, names=names, broker=broker, say=_say)
     ended = threading.Event()
 

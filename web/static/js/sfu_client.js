@@ -248,6 +248,8 @@ export class SFUClient {
         if (message.type === TYPES.JOINED) resolve(message);
         else if (message.type === TYPES.TERMINATE_CALL) this.#receive(message);
         else if (message.type === TYPES.ERROR) reject(new SignalingError(message.code, message.message));
+        // Every seat is taken, and the room has spectators.
+        else if (message.type === TYPES.SPECTATOR_URL) reject(new SignalingError("ROOM_FULL", message.streamUrl));
       };
       socket.onClose = () => reject(new SignalingError("LOST"));
       this.#sendJoin(socket, grant, false);

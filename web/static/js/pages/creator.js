@@ -62,7 +62,7 @@ function streamIs(stream) {
   show(status);
   if (status === "live") {
     if (watches && (before !== "live" || !sameRoom || !player.roomId)) player.watch(page.roomId);
-    else if (!watches) player.over(page.kind === "owner" ? "owner" : "signin");
+    else if (!watches) lookOn(before !== "live" || !sameRoom);
     if (before !== "live") {
       stopWaitingFor(page.handle); // they are here: nothing is left to tell
       announce(`${page.displayName} is live.`);
@@ -74,6 +74,12 @@ function streamIs(stream) {
     if (status !== "private" || !page.queue) dialog?.close();
     if (before === "live") announce(status === "private" ? `${page.displayName} is in a private stream.` : `The stream of ${page.displayName} has ended.`);
   }
+}
+
+/** Who has no seat sees the broadcast; its creator sees the studio. @param {boolean} anew another stream than before */
+function lookOn(anew) {
+  if (page.kind === "owner") player.over("owner");
+  else if (anew || !player.roomId) player.spectate(page.roomId);
 }
 
 /** Ask the server how things stand. */
@@ -199,6 +205,7 @@ player.onSeated = () => {
 wireTellButtons(root);
 wireAsking();
 if (page.state === "live" && watches) player.watch(page.roomId);
+else if (page.state === "live") lookOn(true);
 for (const type of ["STREAM_STARTED", "STREAM_ENDED", "STREAM_WENT_PRIVATE", "STREAM_WENT_PUBLIC", "RESYNC"]) {
   events.on(type, () => refresh());
 }

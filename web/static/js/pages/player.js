@@ -1,10 +1,12 @@
 // @ts-check
 /**
- * The public stream's picture on a creator's page: takes a seat to watch, says over the picture what is the matter.
- * Knows nothing of money or requests.
+ * The public stream's picture on a creator's page: a seat in the room, or the broadcast where there is none; says
+ * over the picture what is the matter. Knows nothing of money or requests.
  */
 import { SFUClient } from "../sfu_client.js";
+import { SpectatorPlayer } from "../spectator_player.js";
 import { icon } from "../ui.js";
+import { SpectatorBar } from "./spectator_bar.js";
 
 const FULL_RETRY_MS = 10_000;
 
@@ -25,6 +27,9 @@ export class Player {
     this.client = null;
     this.roomId = "";
     this.timer = 0;
+    this.spectator = new SpectatorPlayer(this.video);
+    this.spectatorBar = new SpectatorBar(tile, this.spectator);
+    this.wireSpectator();
     this.soundButton.addEventListener("click", () => this.setSound(this.video.muted));
     tile.querySelector("#full")?.addEventListener("click", () => this.toggleFullScreen());
     for (const button of tile.querySelectorAll("[data-retry]")) button.addEventListener("click", () => this.watch(this.roomId));
@@ -68,12 +73,39 @@ export class Player {
     }
   }
 
+  /** Watch the broadcast, without a seat. @param {string} roomId */
+  spectate(roomId) {
+    this.stop();
+    this.roomId = roomId;
+    this.over("joining");
+    this.spectatorBar.show();
+    void this.spectator.play(roomId);
+  }
+
+  /** @private */
+  wireSpectator() {
+    this.spectator.onState = (state) => {
+      if (state === "playing") {
+        this.over("");
+        this.setSound(!this.video.muted);
+      } else this.over(state === "stalled" ? "stalled" : "joining");
+    };
+    this.spectator.onSilent = () => {
+      this.setSound(false);
+      this.video.play().catch(() => this.over("lost"));
+    };
+    this.spectator.onEnded = () => this.onGone("STREAM_ENDED");
+    this.spectator.onRefused = (error) => this.lost(error.message);
+  }
+
   /** Leave the seat; the page shows no picture until `watch` is called again. */
   stop() {
     window.clearTimeout(this.timer);
     const client = this.client;
     this.client = null;
     client?.leave();
+    this.spectator.stop();
+    this.spectatorBar.hide();
     this.video.srcObject = null;
   }
 
@@ -123,7 +155,8 @@ export class Player {
     if (client !== this.client) return;
     this.client = null;
     this.video.srcObject = null;
-    if (error.code === "ROOM_FULL") this.again("full", FULL_RETRY_MS);
+    if (error.code === "ROOM_FULL" && error.message.includes("/live/")) this.spectate(this.roomId);
+    else if (error.code === "ROOM_FULL") this.again("full", FULL_RETRY_MS);
     else if (error.code === "ROOM_NOT_FOUND") this.onGone("STREAM_ENDED");
     else this.lost(error.message);
   }

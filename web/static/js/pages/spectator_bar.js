@@ -1,0 +1,89 @@
+// @ts-check
+/**
+ * What a spectator can do below the picture: quality, back to live, picture in picture; keys as players have them.
+ */
+import { make } from "../ui.js";
+
+/** @typedef {import("../spectator_player.js").SpectatorPlayer} SpectatorPlayer */
+
+const LOOK_MS = 1_000;
+const PREMIUM_HEIGHT = 720;
+
+export class SpectatorBar {
+  /** @param {HTMLElement} tile @param {SpectatorPlayer} player */
+  constructor(tile, player) {
+    this.tile = tile;
+    this.player = player;
+    this.part = /** @type {HTMLElement | null} */ (tile.querySelector("[data-spectator]"));
+    this.select = /** @type {HTMLSelectElement | null} */ (tile.querySelector("#quality"));
+    this.liveButton = /** @type {HTMLButtonElement | null} */ (tile.querySelector("[data-go-live]"));
+    this.latency = tile.querySelector("[data-latency]");
+    this.pip = /** @type {HTMLButtonElement | null} */ (tile.querySelector("[data-pip]"));
+    this.timer = 0;
+    player.onQualities = () => this.list();
+    this.select?.addEventListener("change", () => player.choose(Number(this.select?.value)));
+    this.liveButton?.addEventListener("click", () => player.goLive());
+    this.pip?.addEventListener("click", () => this.toggleWindow());
+    tile.addEventListener("keydown", (event) => this.pressed(event));
+  }
+
+  /** The broadcast is what is shown. */
+  show() {
+    if (this.part) this.part.hidden = false;
+    if (this.pip) this.pip.hidden = !document.pictureInPictureEnabled;
+    this.tile.tabIndex = 0;
+    this.list();
+    this.timer = window.setInterval(() => this.look(), LOOK_MS);
+  }
+
+  /** It is not. */
+  hide() {
+    if (this.part) this.part.hidden = true;
+    this.tile.removeAttribute("tabindex");
+    window.clearInterval(this.timer);
+  }
+
+  /** @private The qualities there are. */
+  list() {
+    if (!this.select) return;
+    const chosen = this.player.quality;
+    const shown = this.player.height;
+    const options = [make("option", { value: "-1" }, shown && chosen === -1 ? `Auto (${shown}p)` : "Auto")];
+    for (const { index, height } of this.player.qualities) options.push(make("option", { value: String(index) }, `${height}p`));
+    if (this.player.tier === "free") options.push(make("option", { value: "", disabled: true }, `${PREMIUM_HEIGHT}p for subscribers`));
+    this.select.replaceChildren(...options);
+    this.select.value = String(chosen);
+  }
+
+  /** @private How far behind the camera this is. */
+  look() {
+    const seconds = this.player.latency;
+    const behind = this.player.behind;
+    if (this.latency) this.latency.textContent = behind ? "Go to live" : seconds === null ? "Live" : `Live, ${Math.round(seconds)} s behind`;
+    if (this.liveButton) this.liveButton.disabled = !behind;
+  }
+
+  /** @private */
+  async toggleWindow() {
+    try {
+      if (document.pictureInPictureElement) await document.exitPictureInPicture();
+      else await this.player.video.requestPictureInPicture();
+    } catch (error) {
+      console.warn("no picture in picture", error);
+    }
+  }
+
+  /** @private @param {KeyboardEvent} event */
+  pressed(event) {
+    if (!this.player.active || event.target !== this.tile || event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    const press = (/** @type {string} */ what) => /** @type {HTMLElement | null} */ (this.tile.querySelector(what))?.click();
+    if (key === "m") press("#sound");
+    else if (key === "f") press("#full");
+    else if (key === "p") press("[data-pip]");
+    else if (key === "l") this.player.goLive();
+    else if (key === " " || key === "k") this.player.video.paused ? this.player.goLive() : this.player.video.pause();
+    else return;
+    event.preventDefault();
+  }
+}

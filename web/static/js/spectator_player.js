@@ -1,0 +1,284 @@
+// @ts-check
+/**
+ * SpectatorPlayer: a public room's broadcast in a video element, by hls.js or by the browser itself.
+ *
+ * Asks for a signed address, renews it while it plays, comes back from stalls and restarts by itself, and says
+ * when the broadcast is over. Knows nothing of pages, money or requests.
+ */
+import { ApiError, api } from "./api.js";
+
+/** @typedef {"loading" | "playing" | "stalled"} SpectatorState */
+/** @typedef {{streamUrl: string, broadcastId: string, tier: "free" | "premium", ready: boolean, lowLatency: boolean, expiresAt: string}} Address */
+/** @typedef {{index: number, height: number}} Quality index -1: chosen by itself */
+
+const HLS = new URL("../vendor/hls/hls.mjs", import.meta.url).href;
+const HLS_WORKER = new URL("../vendor/hls/hls.worker.js", import.meta.url).href;
+const NOT_READY_MS = 1_000;
+const STALLED_MS = 1_500;
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 8_000;
+/** More than this behind the live edge, and there is something to go back to. */
+const BEHIND_SECONDS = 8;
+/** /live/room/broadcast/signature/… */
+const SIGNED = /^(.*\/live\/[^/]+\/[^/]+\/)[^/]+\//;
+
+export class SpectatorPlayer {
+  /** @type {(state: SpectatorState) => void} */
+  onState = () => {};
+  /** The playlists have ended: the stream is over, or private. @type {() => void} */
+  onEnded = () => {};
+  /** There is no way to watch now. @type {(error: ApiError) => void} */
+  onRefused = () => {};
+  /** The qualities to choose from changed. @type {() => void} */
+  onQualities = () => {};
+  /** The browser wants a press before there is sound. @type {() => void} */
+  onSilent = () => {};
+
+  /** @type {any} */
+  #hls = null;
+  /** @type {Address | null} */
+  #address = null;
+  #roomId = "";
+  #generation = 0;
+  #renewTimer = 0;
+  #retryTimer = 0;
+  #stallTimer = 0;
+  #retryMs = FIRST_RETRY_MS;
+
+  /** @param {HTMLVideoElement} video */
+  constructor(video) {
+    this.video = video;
+    video.addEventListener("playing", () => this.#isPlaying());
+    for (const type of ["waiting", "stalled"]) video.addEventListener(type, () => this.#mayStall());
+    video.addEventListener("ended", () => this.#over());
+  }
+
+  /** Whether it has been told to play. */
+  get active() {
+    return this.#roomId !== "";
+  }
+
+  /** @returns {Quality[]} best first; empty where the browser chooses */
+  get qualities() {
+    const levels = this.#hls?.levels ?? [];
+    const found = levels.map((/** @type {any} */ level, /** @type {number} */ index) => ({ index, height: level.height }));
+    return found.sort((/** @type {Quality} */ a, /** @type {Quality} */ b) => b.height - a.height);
+  }
+
+  /** The chosen quality's index; -1: by itself. */
+  get quality() {
+    return this.#hls && !this.#hls.autoLevelEnabled ? this.#hls.manualLevel : -1;
+  }
+
+  /** The height that is shown now, in lines; 0 when unknown. */
+  get height() {
+    return this.#hls?.levels?.[this.#hls.currentLevel]?.height ?? this.video.videoHeight ?? 0;
+  }
+
+  /** The viewer's tier, once there is an address. */
+  get tier() {
+    return this.#address?.tier ?? null;
+  }
+
+  /** Seconds behind the camera, as far as it can be told; null before. */
+  get latency() {
+    const at = this.#hls?.playingDate?.getTime();
+    return at ? Math.max(0, (Date.now() - at) / 1000) : null;
+  }
+
+  /** Whether what is shown is so old that going to live would skip something. */
+  get behind() {
+    const edge = this.#hls ? this.#hls.liveSyncPosition : this.#nativeEdge();
+    return edge !== null && edge - this.video.currentTime > BEHIND_SECONDS;
+  }
+
+  /** @param {number} index of `qualities`, or -1 */
+  choose(index) {
+    if (this.#hls) this.#hls.nextLevel = index;
+  }
+
+  /** Skip to the newest that can be played. */
+  goLive() {
+    const edge = this.#hls ? this.#hls.liveSyncPosition : this.#nativeEdge();
+    if (edge !== null) this.video.currentTime = edge;
+    this.video.play().catch(() => this.onSilent());
+  }
+
+  /**
+   * Play the room's broadcast as soon as it has something to show.
+   * @param {string} roomId
+   */
+  async play(roomId) {
+    this.stop();
+    this.#roomId = roomId;
+    this.onState("loading");
+    await this.#begin(this.#generation);
+  }
+
+  /** Show nothing more, and ask for nothing more. */
+  stop() {
+    this.#generation += 1;
+    this.#roomId = "";
+    this.#address = null;
+    for (const timer of [this.#renewTimer, this.#retryTimer, this.#stallTimer]) window.clearTimeout(timer);
+    this.#hls?.destroy();
+    this.#hls = null;
+    if (this.video.src) {
+      this.video.removeAttribute("src");
+      this.video.load();
+    }
+  }
+
+  /** Ask again now: what the viewer may watch has changed. */
+  async renew() {
+    const generation = this.#generation;
+    try {
+      const address = await this.#ask();
+      if (generation !== this.#generation) return;
+      const before = this.#address;
+      this.#address = address;
+      this.#renewLater();
+      // Another broadcast, or another tier with other qualities: from the top, at the live edge.
+      if (before && (before.broadcastId !== address.broadcastId || before.tier !== address.tier)) await this.#load(generation);
+    } catch (error) {
+      if (generation === this.#generation) this.#failed(error);
+    }
+  }
+
+  /** @param {number} generation */
+  async #begin(generation) {
+    try {
+      const address = await this.#ask();
+      if (generation !== this.#generation) return;
+      this.#address = address;
+      if (!address.ready) {
+        this.#retryTimer = window.setTimeout(() => void this.#begin(generation), NOT_READY_MS);
+        return;
+      }
+      this.#renewLater();
+      await this.#load(generation);
+    } catch (error) {
+      if (generation === this.#generation) this.#failed(error);
+    }
+  }
+
+  /** @returns {Promise<Address>} */
+  #ask() {
+    return api.post("/api/streaming/spectate", { roomId: this.#roomId });
+  }
+
+  /** @param {number} generation */
+  async #load(generation) {
+    const { default: Hls } = await import(HLS);
+    if (generation !== this.#generation || !this.#address) return;
+    this.#hls?.destroy();
+    this.#hls = null;
+    if (!Hls.isSupported()) {
+      this.video.src = this.#address.streamUrl;
+      this.#start();
+      return;
+    }
+    const hls = new Hls({
+      workerPath: HLS_WORKER,
+      lowLatencyMode: this.#address.lowLatency,
+      liveSyncDuration: this.#address.lowLatency ? undefined : 3,
+      liveMaxLatencyDuration: this.#address.lowLatency ? undefined : 10,
+      maxLiveSyncPlaybackRate: 1.05,
+      backBufferLength: 10,
+      capLevelToPlayerSize: true,
+      xhrSetup: (/** @type {XMLHttpRequest} */ xhr, /** @type {string} */ url) => {
+        const fresh = this.#fresh(url);
+        if (fresh !== url) xhr.open("GET", fresh, true);
+      },
+    });
+    this.#hls = hls;
+    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+      this.onQualities();
+      this.#start();
+    });
+    hls.on(Hls.Events.LEVEL_SWITCHED, () => this.onQualities());
+    hls.on(Hls.Events.FRAG_BUFFERED, () => {
+      this.#retryMs = FIRST_RETRY_MS;
+    });
+    hls.on(Hls.Events.ERROR, (/** @type {string} */ _name, /** @type {any} */ data) => {
+      if (hls === this.#hls && data.fatal) this.#fatal(Hls, data);
+    });
+    hls.loadSource(this.#address.streamUrl);
+    hls.attachMedia(this.video);
+  }
+
+  #start() {
+    this.video.play().catch((error) => {
+      if (error.name === "NotAllowedError") this.onSilent();
+    });
+  }
+
+  /** The same file by the newest address. @param {string} url */
+  #fresh(url) {
+    const newest = SIGNED.exec(this.#address?.streamUrl ?? "");
+    const asked = SIGNED.exec(url);
+    if (!newest || !asked || new URL(newest[1], location.href).href !== new URL(asked[1], location.href).href) return url;
+    return new URL(newest[0], location.href).href + url.slice(asked[0].length);
+  }
+
+  #renewLater() {
+    window.clearTimeout(this.#renewTimer);
+    const left = new Date(this.#address?.expiresAt ?? 0).getTime() - Date.now();
+    // The browser's clock may be wrong; half of any sane life is early enough.
+    this.#renewTimer = window.setTimeout(() => void this.renew(), Math.min(Math.max(left / 2, 10_000), 600_000));
+  }
+
+  /** @param {any} Hls @param {any} data */
+  #fatal(Hls, data) {
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
+      this.#hls.recoverMediaError();
+      return;
+    }
+    this.onState("stalled");
+    this.#retry();
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    if (error instanceof ApiError && ["STREAM_NOT_LIVE", "ROOM_NOT_FOUND"].includes(error.code)) this.#over();
+    else if (error instanceof ApiError && ["BLOCKED", "BARRED"].includes(error.code)) this.#refused(error);
+    else {
+      if (error instanceof ApiError && error.code === "UNAVAILABLE") this.onRefused(error);
+      this.#retry();
+    }
+  }
+
+  #retry() {
+    const generation = this.#generation;
+    window.clearTimeout(this.#retryTimer);
+    this.#retryTimer = window.setTimeout(() => void this.#begin(generation), this.#retryMs * (1 + Math.random() / 2));
+    this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
+  }
+
+  /** @param {ApiError} error */
+  #refused(error) {
+    this.stop();
+    this.onRefused(error);
+  }
+
+  #over() {
+    if (!this.active) return;
+    this.stop();
+    this.onEnded();
+  }
+
+  #isPlaying() {
+    window.clearTimeout(this.#stallTimer);
+    if (this.active) this.onState("playing");
+  }
+
+  #mayStall() {
+    window.clearTimeout(this.#stallTimer);
+    if (this.active) this.#stallTimer = window.setTimeout(() => this.onState("stalled"), STALLED_MS);
+  }
+
+  #nativeEdge() {
+    const ranges = this.video.seekable;
+    return ranges.length ? ranges.end(ranges.length - 1) - 3 : null;
+  }
+}
