@@ -17,6 +17,7 @@ from seats import CREATOR, FAN, Stage, fields, live_spec, plays, private_spec, r
 from websockets.exceptions import InvalidStatus
 
 from media import egress as egress_module
+from media.capture_times import ntp_us, signed
 from models.clock import utc_now
 from models.messages import egress
 from models.messages.commands import CloseRoom, RoomSpec, TerminateCall
@@ -98,6 +99,22 @@ async def test_capture_times_are_in_the_node_s_clock(stage: Stage) -> None:
     before = utc_now().timestamp() * 1e6
     await reader.reads("video", 5)
     assert before - 10e6 < reader.frames_of("video")[-1].capture_us < utc_now().timestamp() * 1e6 + 1e6
+
+
+@plays
+async def test_a_sender_s_reports_place_its_tracks_in_time(stage: Stage) -> None:
+    room_id, _, reader = await live(stage)
+    tracks = tracks_of(stage, room_id)
+    await until(lambda: all(track.report is not None for track in tracks), "reports came")
+    for track in tracks:
+        info, _ = track.report
+        assert abs(ntp_us(info.ntp) / 1e6 - utc_now().timestamp()) < 60, "one machine, one clock"
+        assert abs(signed(track.timestamp - info.timestamp)) < 60 * track.clock_rate
+    await reader.reads("audio", 5)
+    clocks = {tapped.clock for tapped in stage.node.rooms[room_id].egress._sources.values()}  # type: ignore[union-attr]
+    assert len(clocks) == 1, "sound and picture of one participant"
+    assert clocks.pop().floor.value is not None, "and it knows how far it is from ours"
+    await reader.close()
 
 
 @plays
