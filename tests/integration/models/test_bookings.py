@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 from stage import Stage
+from together import outcomes
 
 from models import ids
 from models.agenda import agenda_for
@@ -234,23 +235,8 @@ def test_of_many_who_book_the_same_time_one_gets_it(stage: Stage) -> None:
     creator = stage.creator()
     (slot,) = opening(stage, creator, 60)
     fans = [stage.fan() for _ in range(5)]
-    gate = threading.Barrier(len(fans))
-    said: list[str] = []
-
-    def wish(fan: Person) -> None:
-        gate.wait()
-        try:
-            book(stage, fan, slot)
-            said.append("booked")
-        except DomainError as refusal:
-            said.append(refusal.code)
-
-    threads = [threading.Thread(target=wish, args=(fan,)) for fan in fans]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(said) == ["SLOT_TAKEN"] * 4 + ["booked"]
+    said = outcomes(*(lambda fan=fan: book(stage, fan, slot) for fan in fans))  # type: ignore[misc]
+    assert sorted(said) == ["SLOT_TAKEN"] * 4 + ["done"]
     assert sum(stage.balances(fan)["held"] for fan in fans) == 1_000
     stage.audit()
 
@@ -258,23 +244,8 @@ def test_of_many_who_book_the_same_time_one_gets_it(stage: Stage) -> None:
 def test_one_fan_books_two_overlapping_times_at_once_and_gets_one(stage: Stage) -> None:
     fan = stage.fan(5_000)
     pair = [opening(stage, stage.creator(), 60)[0] for _ in range(2)]
-    gate = threading.Barrier(2)
-    said: list[str] = []
-
-    def wish(slot: SlotView) -> None:
-        gate.wait()
-        try:
-            book(stage, fan, slot)
-            said.append("booked")
-        except DomainError as refusal:
-            said.append(refusal.code)
-
-    threads = [threading.Thread(target=wish, args=(slot,)) for slot in pair]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(said) == ["FAN_BOOKED", "booked"]
+    said = outcomes(*(lambda slot=slot: book(stage, fan, slot) for slot in pair))  # type: ignore[misc]
+    assert sorted(said) == ["FAN_BOOKED", "done"]
     stage.audit()
 
 

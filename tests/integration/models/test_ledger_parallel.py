@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
 import pytest
 from book import Book
+from together import outcomes
 
 from models import ledger
 from models.db import Database
-from models.errors import DomainError
 
 ROUNDS = 6
 
@@ -22,37 +21,12 @@ def book(database: Database, now: datetime) -> Book:
     return Book(database, now)
 
 
-def at_once(*calls: Callable[[], object]) -> list[str]:
-    """All in threads of their own, released together: ``done``, or the code of the refusal."""
-    start, said = threading.Barrier(len(calls)), [""] * len(calls)
-    failures: list[BaseException] = []
-
-    def run(number: int, call: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            call()
-            said[number] = "done"
-        except DomainError as refusal:
-            said[number] = refusal.code
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=job) for job in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return said
-
-
 def test_two_settlements_of_one_hold(book: Book, make_person: Callable[..., str], creator: str) -> None:
     for number in range(ROUNDS):
         reference = f"req_{number}"
         book.hold(make_person("fan", tokens=500), 500, reference, f"hold-{number}")
         settle = partial(book.settle, creator, 240, 60, reference)
-        said = at_once(*(partial(settle, f"{key}-{number}") for key in "abc"))
+        said = outcomes(*(partial(settle, f"{key}-{number}") for key in "abc"))
         assert sorted(said) == ["HOLD_CLOSED", "HOLD_CLOSED", "done"]
     assert book.balances(creator) == {"earnings_pending": 240 * ROUNDS}
     book.check()
@@ -66,7 +40,7 @@ def test_a_dispute_while_tokens_are_held_settled_and_released(
         fan = make_person("fan", tokens=900)
         for part in ("settled", "released"):
             book.hold(fan, 300, f"{part}_{number}", f"hold-{part}-{number}")
-        said = at_once(
+        said = outcomes(
             partial(book.hold, fan, 300, f"late_{number}", f"hold-late-{number}"),
             partial(book.settle, creator, 240, 60, f"settled_{number}", f"settle-{number}"),
             partial(book.release, f"released_{number}", f"release-{number}"),
@@ -98,7 +72,7 @@ def test_clearing_while_a_refund_and_a_dispute_take_the_same_earnings(
         for number in range(0, ROUNDS, 2)
     ]
     dispute = [lambda fan=fan: book.mark_bad(book.lot_ids(fan)[0]) for fan in fans[1::2]]  # type: ignore[misc]
-    said = at_once(*clear, *refund, *dispute)
+    said = outcomes(*clear, *refund, *dispute)
     # then
     assert set(said) == {"done"}
     book.check()
@@ -120,7 +94,7 @@ def test_many_tips_while_others_take_from_the_same_creator(
         for _ in range(10):
             book.clear(31)
 
-    said = at_once(*(lambda fan=fan: tips(fan) for fan in fans), clearing)  # type: ignore[misc]
+    said = outcomes(*(lambda fan=fan: tips(fan) for fan in fans), clearing)  # type: ignore[misc]
     assert set(said) == {"done"}
     book.clear(31)
     assert book.balances(creator) == {"earnings": 8 * 10 * 8}
@@ -130,7 +104,7 @@ def test_many_tips_while_others_take_from_the_same_creator(
 
 def test_one_purchase_withdrawn_spent_and_put_back_at_once(book: Book, fan: str, creator: str) -> None:
     lot = book.lot_ids(fan)[0]
-    said = at_once(
+    said = outcomes(
         lambda: book.withdraw(lot, 600, "w1"),
         lambda: book.withdraw(lot, 600, "w2"),
         lambda: book.pay(fan, creator, 600),
@@ -145,8 +119,8 @@ def test_one_payout_of_two_and_one_return_of_two(book: Book, fan: str, creator: 
     book.pay(fan, creator, 1_000)
     book.clear()
     paid: list[ledger.Transfer] = []
-    said = at_once(*(lambda key=key: paid.append(book.payout(creator, 500, key)) for key in ("p1", "p2")))  # type: ignore[misc]
+    said = outcomes(*(lambda key=key: paid.append(book.payout(creator, 500, key)) for key in ("p1", "p2")))  # type: ignore[misc]
     assert sorted(said) == ["INSUFFICIENT_TOKENS", "done"]
-    at_once(*[lambda: book.payout_return(paid[0])] * 3)
+    outcomes(*[lambda: book.payout_return(paid[0])] * 3)
     assert book.balances(creator) == {"earnings": 800}
     book.check()

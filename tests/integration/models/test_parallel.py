@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
+
+from together import together
 
 from models import idempotency, inbox, ledger, rate_limits
 from models.audit import books_problems
 from models.db import Database
 from models.errors import DomainError
 
-T = TypeVar("T")
 AT_ONCE = 50
-
-
-def all_at_once(calls: list[Callable[[], T]]) -> list[T | DomainError]:
-    """Call each in a thread of its own, all released together; what they gave or how they refused."""
-    start = threading.Barrier(len(calls))
-    results: list[T | DomainError | BaseException | None] = [None] * len(calls)
-
-    def run(number: int, call: Callable[[], T]) -> None:
-        start.wait()
-        try:
-            results[number] = call()
-        except BaseException as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=run, args=job) for job in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, DomainError):
-            raise result
-    return results  # type: ignore[return-value]
 
 
 def test_fifty_holds_on_one_balance(database: Database, make_person: Callable[..., str], now: datetime) -> None:
@@ -51,7 +27,7 @@ def test_fifty_holds_on_one_balance(database: Database, make_person: Callable[..
         )
 
     # when
-    results = all_at_once([lambda number=number: hold(number) for number in range(AT_ONCE)])  # type: ignore[misc]
+    results = together(*[lambda number=number: hold(number) for number in range(AT_ONCE)])  # type: ignore[misc]
     # then
     assert sum(isinstance(result, ledger.Transfer) for result in results) == 1_000 // 130
     assert {result.code for result in results if isinstance(result, DomainError)} == {"INSUFFICIENT_TOKENS"}
@@ -67,7 +43,7 @@ def test_one_hold_asked_for_fifty_times(database: Database, fan: str, now: datet
             lambda tx: ledger.hold(tx, fan, 130, key="hold", reference="req", cause_id="test", now=now)
         )
 
-    results = all_at_once([hold] * AT_ONCE)
+    results = together(*[hold] * AT_ONCE)
     assert len({result.transfer_id for result in results if isinstance(result, ledger.Transfer)}) == 1
     assert len(results) == AT_ONCE
     with database.reading() as tx:
@@ -105,7 +81,7 @@ def test_release_and_settle_race_for_each_hold(
             lambda tx: ledger.release(tx, f"req_{fan}", key=f"release-{fan}", cause_id="test", now=now)
         )
 
-    results = all_at_once([lambda fan=fan, act=act: act(fan) for fan in fans for act in (settle, release)])  # type: ignore[misc]
+    results = together(*[lambda fan=fan, act=act: act(fan) for fan in fans for act in (settle, release)])  # type: ignore[misc]
 
     done = [result for result in results if isinstance(result, ledger.Transfer)]
     settled = sum(transfer.kind == "settle" for transfer in done)
@@ -118,7 +94,7 @@ def test_release_and_settle_race_for_each_hold(
 
 
 def test_a_message_has_one_first_time(database: Database, now: datetime) -> None:
-    results = all_at_once([lambda: database.run(lambda tx: inbox.first_time(tx, "msg_1", now))] * 20)
+    results = together(*[lambda: database.run(lambda tx: inbox.first_time(tx, "msg_1", now))] * 20)
     assert results.count(True) == 1
 
 
@@ -136,7 +112,7 @@ def test_an_idempotency_key_has_one_owner(database: Database, now: datetime) -> 
 
         return database.run(once)  # type: ignore[no-any-return]
 
-    assert all_at_once([call] * 20) == [b"first"] * 20
+    assert together(*[call] * 20) == [b"first"] * 20
     assert len(worked) == 1
 
 
@@ -145,4 +121,4 @@ def test_a_rate_limit_lets_exactly_its_number_through(database: Database, now: d
         database.run(lambda tx: rate_limits.hit(tx, "key", limit=7, window_seconds=60, now=now))
         return True
 
-    assert all_at_once([hit] * 20).count(True) == 7
+    assert together(*[hit] * 20).count(True) == 7

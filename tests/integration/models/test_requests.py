@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from stage import Stage, settings
+from together import together
 
 from models.db import Database
 from models.errors import (
@@ -475,26 +475,6 @@ def test_a_rule_does_nothing_for_a_request_that_is_gone(stage: Stage) -> None:
 
 
 # --- at the same instant -----------------------------------------------------------------------------
-
-
-def together(*wishes: Callable[[], Any]) -> list[Any]:
-    """Start all at once, each in a thread; what each returned, or the refusal it met."""
-    gate, results = threading.Barrier(len(wishes)), [None] * len(wishes)
-
-    def play(index: int, wish: Callable[[], Any]) -> None:
-        gate.wait(30)
-        try:
-            results[index] = wish()
-        except DomainError as refusal:
-            results[index] = refusal
-
-    threads = [threading.Thread(target=play, args=pair) for pair in enumerate(wishes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    return results
 
 
 def test_of_fifty_requests_on_one_balance_as_many_are_held_as_it_pays_for(stage: Stage) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from stage import MINUTE, Call, Stage
+from together import together
 
 from models.books import HoldRow
 from models.clock import rfc3339
 from models.db import Database
-from models.errors import Conflict, NotFound
+from models.errors import Conflict, DomainError, NotFound
 from models.flags import FlagRow
 from models.messages import events
 from models.messages.commands import CloseRoom, OpenRoom, SyncRooms
@@ -765,25 +765,9 @@ def test_a_frozen_account_is_told_so(stage: Stage) -> None:
 # --- at the same instant -----------------------------------------------------------------------------
 
 
-def together(*wishes: Callable[[], Any]) -> None:
-    gate, broken = threading.Barrier(len(wishes)), []
-
-    def play(wish: Callable[[], Any]) -> None:
-        gate.wait(30)
-        try:
-            wish()
-        except Conflict:
-            pass
-        except BaseException as error:
-            broken.append(error)
-
-    threads = [threading.Thread(target=play, args=(wish,)) for wish in wishes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert broken == []
+def at_worst_conflicts(*wishes: Callable[[], Any]) -> None:
+    refusals = [each for each in together(*wishes) if isinstance(each, DomainError)]
+    assert all(isinstance(each, Conflict) for each in refusals), refusals
 
 
 def test_however_many_ends_come_at_once_one_settles(stage: Stage) -> None:
@@ -791,7 +775,7 @@ def test_however_many_ends_come_at_once_one_settles(stage: Stage) -> None:
     stage.end(call.session_id, call.fan)
     stage.carry()
     late = stage.now + timedelta(seconds=60)
-    together(
+    at_worst_conflicts(
         lambda: stage.call_ended(call.session_id, "closed", 322_000),
         lambda: stage.call_ended(call.session_id, "closed", 322_000),
         lambda: stage.run(lambda tx: sessions.settle_overdue(tx, late)),
@@ -807,14 +791,14 @@ def test_however_many_ends_come_at_once_one_settles(stage: Stage) -> None:
 
 def test_reports_that_overtake_one_another_leave_the_newest(stage: Stage) -> None:
     call = stage.running()
-    together(*[lambda n=n: stage.delivered(call.session_id, n, n * 1_000) for n in range(2, 12)])
+    at_worst_conflicts(*[lambda n=n: stage.delivered(call.session_id, n, n * 1_000) for n in range(2, 12)])
     row = stage.session(call.session_id)
     assert (row.delivered_ms, row.last_sequence, row.status) == (11_000, 11, "live")
 
 
 def test_a_node_restart_and_an_end_in_the_same_instant(stage: Stage) -> None:
     call = stage.running()
-    together(
+    at_worst_conflicts(
         lambda: stage.call_ended(call.session_id, "fan_left", 60_000),
         lambda: stage.event(
             events.NodeReady, boot="boot_2", signaling_url="ws://127.0.0.1:8090/signaling", rooms=()

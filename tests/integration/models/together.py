@@ -1,0 +1,42 @@
+"""Wishes of the same instant: each in a thread of its own, all released together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from models.errors import DomainError
+
+SECONDS = 60
+
+
+def together(*wishes: Callable[[], Any]) -> list[Any]:
+    """What each returned, or the refusal it met, in their order; any other error is raised."""
+    gate = threading.Barrier(len(wishes))
+    results: list[Any] = [None] * len(wishes)
+    broken: list[BaseException] = []
+
+    def play(number: int, wish: Callable[[], Any]) -> None:
+        gate.wait(SECONDS)
+        try:
+            results[number] = wish()
+        except DomainError as refusal:
+            results[number] = refusal
+        except BaseException as error:
+            broken.append(error)
+
+    threads = [threading.Thread(target=play, args=each) for each in enumerate(wishes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    if broken:
+        raise broken[0]
+    return results
+
+
+def outcomes(*wishes: Callable[[], Any]) -> list[str]:
+    """The same in words: ``done``, or the code of the refusal."""
+    return [each.code if isinstance(each, DomainError) else "done" for each in together(*wishes)]
