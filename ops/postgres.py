@@ -12,6 +12,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from ops.ports import free_port
 
 INSTALLATIONS = Path("/usr/lib/postgresql")
@@ -30,7 +33,7 @@ class PostgresServer:
         cut interrupts is not. For tests, which make and drop databases by the hundred."""
         self.directory = directory.resolve()
         self.port = port or free_port()
-        self._options = "" if durable else " -c fsync=off -c full_page_writes=off"
+        self._options = "" if durable else " -c fsync=off -c full_page_writes=off -c autovacuum=off"
         self._user = _unprivileged_user() if os.getuid() == 0 else None
 
     def start(self) -> None:
@@ -59,16 +62,22 @@ class PostgresServer:
 
     def clone(self, template: str, name: str) -> str:
         """Create a database as a copy of another that nobody is connected to, and give its URL."""
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "greenroom", "-T", template, name)
+        # Files are copied: cheaper than through the log where nothing waits for the disk.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        self._ask(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
 
     def drop(self, name: str) -> None:
         """Drop a database, its connections notwithstanding."""
-        self._run("dropdb", "-f", "-h", "127.0.0.1", "-p", str(self.port), "-U", "greenroom", name)
+        self._ask(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def url(self, name: str) -> str:
         """What DATABASE_URL has to be."""
         return f"postgresql://greenroom@127.0.0.1:{self.port}/{name}"
+
+    def _ask(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
 
     def _make_cluster(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

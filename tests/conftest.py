@@ -33,6 +33,13 @@ from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
+# Modules that start the whole house, those that take longest first, and how many others lie between two of them.
+LONGEST = ("test_ways_to_pay", "test_kills", "test_chaos", "test_queue_and_bookings", "test_private_call")
+REAL_TIME = (
+    "test_kills", "test_chaos", "test_hostile_clients", "test_mock_fan", "test_supervise", "test_repair_live",
+    "test_broadcasting",
+)  # fmt: skip
+BETWEEN = 4
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
 
@@ -69,11 +76,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What fails fastest first; the browser last, whose driver keeps an event loop in the main thread.
+    """What fails fastest first, but for modules that mostly wait for real time: those lie spread among the others,
+    so that none is left alone at the end and few run side by side.
 
     The long proofs run with ``make prove``; each has a short seed among the ordinary tests.
     """
-    items.sort(key=lambda item: KINDS.index(item.path.relative_to(ROOT / "tests").parts[0]))
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in sorted(items, key=lambda item: KINDS.index(item.path.relative_to(ROOT / "tests").parts[0])):
+        by_file.setdefault(item.path, []).append(item)
+    waiting = [path for path in by_file if path.parent.name == "e2e" or path.stem in REAL_TIME]
+    waiting.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
+    others = [path for path in by_file if path not in waiting]
+    quick = sum(path.is_relative_to(ROOT / "tests/unit") for path in others)
+    for number, path in enumerate(waiting):
+        others.insert(quick + number * BETWEEN, path)
+    items[:] = [item for path in others for item in by_file[path]]
     if config.getoption("--prove"):
         return
     long_proofs = [item for item in items if item.get_closest_marker("prove")]

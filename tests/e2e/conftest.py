@@ -27,9 +27,12 @@ expect.set_options(timeout=PATIENCE_MS)
 SignIn = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, headless, whose camera is a moving test picture and whose microphone beeps."""
+    """Debian's Chromium, headless, whose camera is a moving test picture and whose microphone beeps.
+
+    One for each module: its driver keeps an event loop in the main thread, which other modules have to have free.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         yield browser
