@@ -1,0 +1,50 @@
+"""A RabbitMQ that no longer answers is ended all the same: nothing that was started is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from ops import rabbitmq
+from ops.ports import free_port
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(600)
+def test_a_broker_that_does_not_answer_its_shutdown_is_killed(
+    servers_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a node that stands still
+    node = rabbitmq.RabbitNode(servers_directory / "stubborn", free_port(rabbitmq.PORT_OFFSETS))
+    node.start()
+    try:
+        before = _of(node.directory)
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(rabbitmq, "STOP_SECONDS", 5)
+        # when
+        node.stop()
+        # then
+        assert before
+        assert not _of(node.directory)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", node.port), timeout=5)
+    finally:
+        node.discard()
+
+
+def _of(directory: Path) -> list[int]:
+    """The node's own process, told by the directory that its command line names."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if b"beam" in command and str(directory).encode() in command:
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
