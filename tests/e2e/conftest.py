@@ -12,7 +12,8 @@ from ops.supervise import DEMO_PASSWORD
 
 FLAGS = [
     "--no-sandbox",
-    "--use-fake-device-for-media-stream",
+    # Ten pictures a second: two videos and their codecs leave a small machine room for the house.
+    "--use-fake-device-for-media-stream=fps=10",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
     "--disable-background-networking",

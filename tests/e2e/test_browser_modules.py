@@ -16,7 +16,7 @@ from tests.e2e.small_node import SmallNode
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [flag for flag in ONE_CAMERA if "fake-device" not in flag]
-FLAGS.append("--use-fake-device-for-media-stream=device-count=3")
+FLAGS.append("--use-fake-device-for-media-stream=device-count=3,fps=10")
 # What a browser does at the end of a call, in the order in which it does it.
 WATCH_THE_END = """
 window.seen = [];
