@@ -220,6 +220,15 @@ async def test_a_message_is_never_dropped_but_a_thousand_end_it(house: House) ->
 
 
 @scene
+async def test_messages_that_were_read_do_not_count(house: House) -> None:
+    for number in range(3 * MOST_MESSAGES):
+        house.reader.tell(egress.SourceEnded(source_id=number % 9))
+        if number % 100 == 0:
+            await house.settle()
+    assert not house.socket.transport.aborted
+
+
+@scene
 async def test_the_end_takes_back_what_was_not_written(house: House) -> None:
     house.socket.reading.clear()
     for _ in range(5):
