@@ -14,7 +14,7 @@ from typing import Any
 import dramatiq
 from dramatiq.middleware import Middleware
 
-from models import log
+from models import log, spectator_addresses
 from models.config import Settings, load_settings
 from models.db import Database
 from models.messages.routing import TRANSCODE_ACTOR, TRANSCODE_QUEUE
@@ -65,6 +65,7 @@ def supervisor_for(settings: Settings, db: Database) -> Supervisor:
         capacity=settings.transcode_rooms,
         preset=settings.transcode_preset,
         low_latency=settings.low_latency_hls,
+        spectators_key=settings.key(spectator_addresses.KEY_PURPOSE),
     )
 
 

@@ -6,7 +6,6 @@ nameless visitor, for one broadcast. Only who is refused has one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -85,14 +84,29 @@ def bar(tx: Session, broadcast_id: str, viewer_id: str, reason: str, now: dateti
     return made is not None
 
 
-def barred(tx: Session) -> Sequence[tuple[str, str]]:
-    """All (broadcast, viewer) that are barred from what has not ended."""
-    found = tx.execute(
-        select(SpectatorBarRow.broadcast_id, SpectatorBarRow.viewer_id)
-        .join(BroadcastRow, BroadcastRow.id == SpectatorBarRow.broadcast_id)
+def barred(tx: Session, key: bytes) -> set[tuple[str, str]]:
+    """All (broadcast, viewer) that may not watch what has not ended.
+
+    Those who were found sharing; whom the creator blocked; who was cut out of the room.
+    """
+    open_ones = select(BroadcastRow.id).where(BroadcastRow.status != "ended")
+    found = {
+        (row.broadcast_id, row.viewer_id)
+        for row in tx.scalars(select(SpectatorBarRow).where(SpectatorBarRow.broadcast_id.in_(open_ones)))
+    }
+    blocked = (
+        select(BroadcastRow.id, BlockRow.fan_id)
+        .join(BlockRow, BlockRow.creator_id == BroadcastRow.creator_id)
         .where(BroadcastRow.status != "ended")
     )
-    return [(row.broadcast_id, row.viewer_id) for row in found]
+    cut = (
+        select(BroadcastRow.id, RoomBarRow.user_id)
+        .join(RoomBarRow, RoomBarRow.room_id == BroadcastRow.room_id)
+        .where(BroadcastRow.status != "ended")
+    )
+    for broadcast_id, user_id in (*tx.execute(blocked), *tx.execute(cut)):
+        found.add((broadcast_id, spectator_addresses.viewer_id(broadcast_id, user_id, key)))
+    return found
 
 
 def _require_welcome(tx: Session, room: RoomRow, user_id: str) -> None:

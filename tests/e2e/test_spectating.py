@@ -73,7 +73,8 @@ def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     expect(quality).to_be_visible()
     expect(quality.locator("option")).to_contain_text([re.compile("Auto"), "480p", "240p", "720p for subscribers"])
     # and it is a picture of now
-    expect(visitor.locator("[data-latency]")).to_contain_text(re.compile(r"Live, \d+ s behind"), timeout=PATIENCE_MS)
+    shown = re.compile(r"Live, \d+ s behind")
+    expect(visitor.locator("[data-latency]")).to_contain_text(shown, timeout=PATIENCE_MS)
     quality.select_option(label="240p")
     until(visitor, lambda: visitor.evaluate(HEIGHT) == 240, "240 lines")
 
@@ -85,7 +86,8 @@ def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     creator.get_by_role("button", name="Accept", exact=True).click(timeout=PATIENCE_MS)
     expect(fan).to_have_url(re.compile("/call/"), timeout=PATIENCE_MS)
     # Then the visitor sees no more, and is told why
-    expect(visitor.get_by_role("heading", name="Creator A is in a private stream")).to_be_visible(timeout=PATIENCE_MS)
+    gone = visitor.get_by_role("heading", name="Creator A is in a private stream")
+    expect(gone).to_be_visible(timeout=PATIENCE_MS)
     expect(visitor.locator("#public-video")).to_be_hidden()
     # When the call is over and the creator goes back to public
     fan.get_by_role("button", name="End call", exact=True).click()

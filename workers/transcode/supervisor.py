@@ -28,7 +28,7 @@ from models.errors import Unavailable
 from models.services import broadcasts, spectating
 from models.services.broadcasts import Lease
 from models.spectator_addresses import BARRED, barred_name
-from workers.transcode.child import FENCED, OK, Job, Said
+from workers.transcode.jobs import FENCED, OK, Job, Said
 
 ROUND_SECONDS = 0.1
 RENEW_SECONDS = 1.0
@@ -132,9 +132,18 @@ class Supervisor:
     """All children of one worker. ``step`` is called in a loop, from one thread; ``offer`` from any."""
 
     def __init__(
-        self, db: Database, *, worker_id: str, root: Path, capacity: int, preset: str, low_latency: bool
+        self,
+        db: Database,
+        *,
+        worker_id: str,
+        root: Path,
+        capacity: int,
+        preset: str,
+        low_latency: bool,
+        spectators_key: bytes,
     ) -> None:
         self._db = db
+        self._spectators_key = spectators_key
         self._worker_id = worker_id
         self._root = root
         self._capacity = capacity
@@ -312,7 +321,8 @@ class Supervisor:
         """Let whoever serves the files see who is barred: a file for each, and none for what has ended."""
         barred = self._root / BARRED
         with self._db.reading() as tx:
-            wanted = {barred_name(broadcast_id, viewer_id) for broadcast_id, viewer_id in spectating.barred(tx)}
+            found = spectating.barred(tx, self._spectators_key)
+        wanted = {barred_name(broadcast_id, viewer_id) for broadcast_id, viewer_id in found}
         there = set(os.listdir(barred))
         for name in wanted - there:
             (barred / name).touch()

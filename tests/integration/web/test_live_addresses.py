@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 from web_people import NODE, People, Someone
 
+from models import spectator_addresses
 from models.broadcasts import BroadcastRow
 from models.clock import utc_now
 from models.config import Settings, SettingsError, load_settings
@@ -113,8 +114,8 @@ def test_who_pays_nothing_gets_480p_and_a_subscriber_720p(
     free = watch(client, on_air, fan)
     assert refusal(client, f"{free}/720p/index.m3u8") == (403, "PREMIUM_ONLY")
     # when the fan subscribes, then the next address is another
-    terms = {"perMinute": False, "subscriptionPrice": 100, "subscriptionMinutes": 0, "subscriberDiscountPercent": 0}
-    rest = {"instantUnlockPrice": None, "queue": False, "requestPriority": "first_come"}
+    terms = {"subscriptionPrice": 100, "subscriptionMinutes": 0, "subscriberDiscountPercent": 0}
+    rest = {"perMinute": False, "instantUnlockPrice": None, "queue": False, "requestPriority": "first_come"}
     creators = on_air.creator.headers()
     assert client.put("/api/streaming/creator-options", json=terms | rest, headers=creators).status_code == 200
     wish, mine = {"creatorId": on_air.creator.user_id}, fan.headers(idempotency_key="once")
@@ -182,11 +183,18 @@ def test_who_is_barred_gets_nothing_more_and_no_new_address(
     assert text_of(client, f"{theirs}/480p/s00001_1.m4s")
 
 
-def test_a_blocked_fan_is_refused(client: FlaskClient, on_air: OnAir, people: People) -> None:
+def test_a_blocked_fan_is_refused(
+    client: FlaskClient, on_air: OnAir, people: People, database: Database, settings: Settings
+) -> None:
     fan = people.make("fan")
+    viewer = watch(client, on_air, fan).rpartition("/")[2].split(".")[2]
     handle = {"handle": fan.person.handle}
     assert client.post("/api/streaming/blocks", json=handle, headers=on_air.creator.headers()).status_code == 200
     assert refusal(client, f"/live/{on_air.stream.room_id}/master.m3u8", fan.headers()) == (403, "BLOCKED")
+    # and the address that they have ends, too
+    with database.reading() as tx:
+        barred = spectating.barred(tx, settings.key(spectator_addresses.KEY_PURPOSE))
+    assert barred == {(on_air.broadcast_id, viewer)}
 
 
 def test_what_is_not_broadcast_has_no_address(
