@@ -121,9 +121,9 @@ def test_what_is_held_follows_the_server_while_the_fan_waits(
 
 def test_what_happens_between_a_page_and_its_feed_is_shown_too(live_app: House, sign_in: SignIn) -> None:
     # Given a wallet whose feed is open already, and whose program is still on its way to the browser
-    program = Program(live_app, "fan_b")
+    program = Program(live_app, "fan_a")
     before = program.call("GET", "/api/wallet")["available"]
-    fan = sign_in(live_app, "fan_b")
+    fan = sign_in(live_app, "fan_a")
     heard: set[str] = set()
 
     def hear(frame: str | bytes) -> None:
