@@ -23,37 +23,12 @@ from models import egress_tickets, log
 from models.config import load_settings
 from models.messages import egress
 from workers.transcode.directory import Directory, Fenced
+from workers.transcode.jobs import FENCED, LOST, OK, Job, Said
 from workers.transcode.ladder import Ladder
 from workers.transcode.packager import Packager
 from workers.transcode.posters import Posters
 from workers.transcode.program import Behind, Program, SteadyClock
 from workers.transcode.source import Egress, Room
-
-OK, LOST, FENCED = 0, 1, 3
-"""Exit statuses: over or handed on; start another; another writes already."""
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a supervisor asks for."""
-
-    broadcast_id: str
-    room_id: str
-    egress_url: str
-    """``ws://host:port`` of the room's node."""
-    directory: str
-    epoch: int
-    low_latency: bool = False
-    preset: str = "superfast"
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A line for the supervisor. ``slot``: the newest that every rung has; ``lag_ms``: how long ago it ended."""
-
-    type: Literal["ready", "progress", "ended"]
-    slot: int = -1
-    lag_ms: int = 0
-    dropped: int = 0
-    reason: str = ""
 
 
 def main() -> int:
@@ -121,9 +96,9 @@ class Child:
             self._failure = Behind()
         self._egress.stop()
         ladder.end_input()
+        status = ladder.stop()
         if pump.ident is not None:
             pump.join()
-        status = ladder.stop()
         posters.stop()
         # An encoder that was given nothing says so with a status; that is no failure.
         return self._finish(status if begun is not None else 0)

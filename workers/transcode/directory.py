@@ -18,10 +18,10 @@ from models.ladder import RENDITIONS
 from workers.transcode import fmp4
 from workers.transcode.segments import (
     Part,
-    Rendition,
     Segment,
     State,
     gap,
+    gap_like,
     part_name,
     segment_name,
 )
@@ -137,16 +137,24 @@ def recover(directory: Directory, state: State) -> None:
             rendition.append(
                 _close(directory, name, slot, epoch, indices, begins, rendition.timescale, discontinuity)
             )
-    end = state.next_slot()
+    level(state)
+
+
+def level(state: State) -> None:
+    """Gaps where another rung has a slot and this one has not."""
+    known = {segment.slot: segment for rendition in state.renditions.values() for segment in rendition.segments}
     for rendition in state.renditions.values():
-        fill(rendition, end)
+        after = rendition.segments[-1].slot + 1 if rendition.segments else min(known, default=0)
+        for slot in range(after, state.next_slot()):
+            rendition.append(gap_like(known[slot]))
 
 
-def fill(rendition: Rendition, end: int) -> None:
-    """Gaps up to, not including, slot ``end``; nothing for a rung that has no segment at all."""
-    while rendition.segments and rendition.segments[-1].slot + 1 < end:
-        last = rendition.segments[-1]
-        rendition.append(gap(last.slot + 1, last.epoch, last.ends_at))
+def skip(state: State, count: int) -> None:
+    """Gaps on every rung: ``count`` slots that nobody captured."""
+    for rendition in state.renditions.values():
+        for _ in range(count):
+            last = rendition.segments[-1]
+            rendition.append(gap(last.slot + 1, last.epoch, last.ends_at))
 
 
 def _close(

@@ -95,13 +95,14 @@ class Ladder:
         self._sounds.put((sound,))
 
     def end_input(self) -> None:
-        """Let the encoders finish what they have; their outputs end by themselves."""
-        self._pictures.put(None)
-        self._sounds.put(None)
-
-    def alive(self) -> bool:
-        """Whether ffmpeg runs."""
-        return self.process.poll() is None
+        """Let the encoders finish what they have; their outputs end by themselves. Ends them if they hang."""
+        try:
+            for items in (self._pictures, self._sounds):
+                items.put(None, timeout=STOP_SECONDS)
+            for writer in self._writers:
+                writer.join(STOP_SECONDS)
+        except queue.Full:
+            self.process.kill()
 
     def stop(self) -> int:
         """Wait a little for ffmpeg to end, then end it; its exit status."""

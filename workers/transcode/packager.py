@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from models.ladder import PARTS_PER_SLOT, RENDITIONS, SLOT_SECONDS, TIERS, manifest_name, master_name
 from workers.transcode import playlists
-from workers.transcode.directory import Directory, fill, recover
+from workers.transcode.directory import Directory, recover, skip
 from workers.transcode.fmp4 import Init, Reader, Sample, chunk
 from workers.transcode.manifests import manifest
 from workers.transcode.segments import (
@@ -67,9 +67,10 @@ class Packager:
             state.origin = captured_at
         state.epochs[epoch] = captured_at
         ends = [r.segments[-1].ends_at for r in state.renditions.values() if r.segments]
-        self._first_slot = state.next_slot() + (missed_slots(max(ends), captured_at) if ends else 0)
+        if ends:
+            skip(state, missed_slots(max(ends), captured_at))
+        self._first_slot = state.next_slot()
         for name, rendition in state.renditions.items():
-            fill(rendition, self._first_slot)
             self._lanes[name] = _Lane(self, name, rendition, self._first_slot)
         self.directory.save(state)
 

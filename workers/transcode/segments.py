@@ -163,3 +163,16 @@ def quarter_of(decode_time: int, timescale: int, parts: int) -> int:
 def gap(slot: int, epoch: int, captured_at: float) -> Segment:
     """A slot that nobody has."""
     return Segment(slot=slot, epoch=epoch, seconds=float(SLOT_SECONDS), captured_at=captured_at, gap=True)
+
+
+def gap_like(other: Segment) -> Segment:
+    """A slot that a rung has not and another has. As long, and as much of a discontinuity, as that one is:
+    players that change rungs count and add up."""
+    return Segment(
+        slot=other.slot,
+        epoch=other.epoch,
+        seconds=other.seconds,
+        captured_at=other.captured_at,
+        discontinuity=other.discontinuity,
+        gap=True,
+    )

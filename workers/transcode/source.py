@@ -5,6 +5,7 @@ Knows nothing of composing. One thread reads and decodes; others look at what th
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import cast
@@ -28,8 +29,8 @@ CLOCKS_AGREE_SECONDS = 0.3
 """A node's capture times are taken as they are unless even the fastest frame seems to miss by more."""
 FIT_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 0.3
-REFUSED_FOR_GOOD = (401, 403)
-"""A ticket that is not good now, or a private room: no later attempt fares better."""
+PRIVATE_STATUS = 403
+"""The room is private: no later attempt fares better."""
 OPUS_DELAY_US = 6_500
 """An Opus encoder looks 312 samples ahead (RFC 7845, 4.2): what comes out of a packet was captured before it."""
 _DECODERS = {"VP8": "vp8", "H264": "h264", "OPUS": "libopus"}
@@ -217,20 +218,23 @@ class Egress:
         self._thread.join(OPEN_SECONDS)
 
     def _run(self) -> None:
-        pause = FIRST_RETRY_SECONDS
+        pause, trouble = FIRST_RETRY_SECONDS, ""
         while not self._stop.is_set() and not self._room.over.is_set():
             try:
                 self._read()
-                pause = FIRST_RETRY_SECONDS
+                pause, now = FIRST_RETRY_SECONDS, ""
             except InvalidStatus as error:
-                status = error.response.status_code
-                log.event("egress_refused", status=status)
-                if status in REFUSED_FOR_GOOD:
+                now = f"status {error.response.status_code}"
+                if error.response.status_code == PRIVATE_STATUS:
                     self._room.end("FORBIDDEN")
             except (OSError, WebSocketException) as error:
-                log.event("egress_unreachable", error=type(error).__name__)
+                now = type(error).__name__
             except Exception:
                 log.failure("egress_failed")
+                now = "defect"
+            if now and now != trouble:
+                log.event("egress_unreachable", level=logging.WARNING, error=now)
+            trouble = now
             self._stop.wait(0 if self._room.over.is_set() else pause)
             pause = min(pause * 2, LONGEST_RETRY_SECONDS)
 

@@ -20,7 +20,7 @@ from models.ladder import RENDITIONS
 from tests.fakes.clock_clip import Clip
 from tests.fakes.egress_server import FakeEgress, Publisher
 from tests.integration.transcode import played
-from workers.transcode.child import FENCED, LOST, OK
+from workers.transcode.jobs import FENCED, LOST, OK
 
 ROOM = "live-str_x"
 ROOT = Path(__file__).resolve().parents[3]

@@ -113,6 +113,18 @@ def check_files(root: Path, rungs: tuple[str, ...] = RENDITIONS) -> None:
             assert (root / name / str(segment.init_section.uri)).exists()
 
 
+def check_agreement(root: Path) -> None:
+    """All rungs count discontinuities alike, slot by slot, as players that change rungs do."""
+    counts: dict[int, set[int]] = {}
+    for name in RENDITIONS:
+        playlist = listed(root, name)
+        count = playlist.discontinuity_sequence
+        for slot, segment in zip(slots(playlist), playlist.segments, strict=True):
+            count += segment.discontinuity
+            counts.setdefault(slot, set()).add(count)
+    assert {slot: found for slot, found in counts.items() if len(found) > 1} == {}
+
+
 def slots(playlist: m3u8.M3U8) -> list[int]:
     """By name, which must agree with the media sequence."""
     named = [int(str(segment.uri)[1:6]) for segment in playlist.segments]
@@ -179,6 +191,22 @@ def test_rungs_that_a_kill_left_at_different_places_go_on_together(
         third = listed(tmp_path, name).segments[2]
         assert bool(third.gap_tag) == (name != "720p")
     check_files(tmp_path)
+    check_agreement(tmp_path)
+
+
+def test_a_rung_that_was_killed_before_its_first_segment_counts_like_the_others(
+    tmp_path: Path, streams: dict[str, Stream]
+) -> None:
+    first = Life(tmp_path, 1, streams).begin(BEGAN)
+    first.feed("720p", 2.6)
+    first.feed(AUDIO, 0.2)
+    second = Life(tmp_path, 2, streams).begin(BEGAN + 5)
+    second.play(0.4)
+    second.feed("240p", 0.6)
+    Life(tmp_path, 3, streams).begin(BEGAN + 7).play(2.1)
+    assert [slots(listed(tmp_path, name)) for name in RENDITIONS] == [[0, 1, 2, 3, 4]] * 4
+    check_agreement(tmp_path)
+    check_files(tmp_path)
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -194,16 +222,18 @@ def test_wherever_it_is_killed_the_sequence_goes_on(
         for name in RENDITIONS:
             life.feed(name, played + chance.uniform(0, 0.6))
         begins += played + chance.uniform(0, 9)
-        check_files(tmp_path, tuple(name for name in RENDITIONS if (tmp_path / name / "index.m3u8").exists()))
-        for name in RENDITIONS:
-            if (tmp_path / name / "index.m3u8").exists():
-                newest = max(newest, slots(listed(tmp_path, name))[-1])
+        written = tuple(name for name in RENDITIONS if (tmp_path / name / "index.m3u8").exists())
+        check_files(tmp_path, written)
+        if written == RENDITIONS:
+            check_agreement(tmp_path)
+        newest = max([newest, *(slots(listed(tmp_path, name))[-1] for name in written)])
     last = Life(tmp_path, 8, streams).begin(begins).play(4.1)
     last.packager.finish(ended=True)
     ends = {slots(listed(tmp_path, name))[-1] for name in RENDITIONS}
     assert len(ends) == 1
     assert ends.pop() > newest
     check_files(tmp_path)
+    check_agreement(tmp_path)
     # As many segments as ever, and no file that nobody knows.
     for name in RENDITIONS:
         assert len(list((tmp_path / name).glob("*.m4s"))) <= WINDOW + GRACE
