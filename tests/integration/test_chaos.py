@@ -11,7 +11,7 @@ import pytest
 from ops.house import ROOT
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(580)
 def test_a_short_storm_costs_nobody_a_token(seed: int) -> None:
     # Given the whole house under load, and when its parts are killed for a few seconds
     environ = {**os.environ, "SECONDS": "10", "SEED": str(seed), "CHAOS_DATABASE": "sqlite"}
@@ -21,7 +21,7 @@ def test_a_short_storm_costs_nobody_a_token(seed: int) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=560,
         check=False,
     )
     # Then all came to its end, nothing was settled twice, and no letter is dead

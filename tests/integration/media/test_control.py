@@ -144,7 +144,7 @@ def play(scene: Callable[[], Any]) -> None:
     """Run an async scene with clients on loopback."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(100), loopback_gathering():
+        async with asyncio.timeout(240), loopback_gathering():
             await scene()
 
     asyncio.run(bounded())

@@ -15,7 +15,7 @@ from aiortc import RTCSessionDescription
 
 from media.plane import MOST_SEATS, PublishedTrack
 from media.tracks import Kind
-from tests.integration.media.media_clients import room, until
+from tests.integration.media.media_clients import WAIT_SECONDS, room, until
 
 KINDS: tuple[Kind, ...] = ("audio", "video")
 
@@ -197,7 +197,7 @@ def test_sender_reports_reach_the_subscriber_in_its_own_numbers() -> None:
             await fan.subscribe(creator)
             assert fan.subscribing is not None
             seen: dict[str, int] = {}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while seen.keys() != {"audio", "video"}:
                     await asyncio.sleep(0.1)
                     for report in (await fan.subscribing.getStats()).values():

@@ -22,7 +22,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 from ops.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class LiveWeb:
@@ -87,7 +87,7 @@ class LiveWeb:
             additional_headers=headers,
             proxy=None,
             compression=None,
-            close_timeout=PATIENCE,
+            close_timeout=10,
             max_size=None,
             **more,
         )

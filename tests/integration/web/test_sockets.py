@@ -61,7 +61,7 @@ class Meeting:
 
     def connect(self, **options: Any) -> ClientConnection:
         """A client that behaves."""
-        options = {"compression": None, "proxy": None, "close_timeout": PATIENCE} | options
+        options = {"compression": None, "proxy": None, "close_timeout": 10} | options
         return connect(f"ws://127.0.0.1:{self.port}/meet", **options)
 
     def raw(self, receive_buffer: int | None = None) -> socket.socket:
