@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from live_web import LiveWeb
-from web_people import PASSWORD, People
+from web_people import PASSWORD, People, Someone
+
+# The stage of the services' tests, for what only media can say.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
+from stage import Call, Stage
 
 from models.clock import utc_now
 from models.config import Settings, load_settings
@@ -73,6 +78,42 @@ def password_hash() -> str:
 def people(app: Flask, password_hash: str) -> People:
     """Fans, creators and admins on demand."""
     return People(app.extensions["database"], password_hash)
+
+
+@pytest.fixture
+def creator(people: People) -> Someone:
+    """A creator with a bearer token."""
+    return people.creator()
+
+
+@pytest.fixture
+def fan(people: People) -> Someone:
+    """A fan with 5,000 tokens and a bearer token."""
+    return people.fan()
+
+
+@pytest.fixture
+def admin(people: People) -> Someone:
+    """An admin with a bearer token."""
+    return people.make("admin")
+
+
+@pytest.fixture
+def stage(people: People) -> Stage:
+    """A stage on the application's database, now."""
+    stage = Stage(people.database)
+    stage.now = utc_now()
+    stage.node_ready()
+    return stage
+
+
+@pytest.fixture
+def ended(stage: Stage) -> Call:
+    """A session of ten minutes, all of them delivered and paid: 1,000 tokens."""
+    call = stage.running()
+    stage.delivered(call.session_id, 2, 600_000)
+    stage.call_ended(call.session_id, "time_expired", 600_000)
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,13 @@ Calls, requests, tips, subscriptions and bookings are made by the services; what
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 from stage import Stage
 from ways import offer, subscribe
 from web_people import People

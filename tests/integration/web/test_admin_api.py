@@ -36,11 +36,6 @@ ENDPOINTS = [
 ]
 
 
-@pytest.fixture
-def admin(people: People) -> Someone:
-    return people.make("admin")
-
-
 def send(client: FlaskClient, someone: Someone, method: str, path: str, body: Any = None, **more: str) -> Any:
     return client.open(path, method=method, headers=someone.headers(**more), json=body)
 

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
+from stage import Call, Stage
 from web_people import People, Someone
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-from stage import Call, Stage
-
-from models.clock import utc_now
 from models.operations import AdminActRow
 from models.services import complaints
 
 WHY = "The picture was black"
-
-
-@pytest.fixture
-def stage(people: People) -> Stage:
-    stage = Stage(people.database)
-    stage.now = utc_now()
-    stage.node_ready()
-    return stage
-
-
-@pytest.fixture
-def ended(stage: Stage) -> Call:
-    """A session of ten minutes, all of them delivered and paid: 1,000 tokens."""
-    call = stage.running()
-    stage.delivered(call.session_id, 2, 600_000)
-    stage.call_ended(call.session_id, "time_expired", 600_000)
-    return call
-
-
-@pytest.fixture
-def admin(people: People) -> Someone:
-    return people.make("admin")
 
 
 def post(client: FlaskClient, someone: Someone, path: str, body: Any, key: str = "") -> Any:

@@ -10,8 +10,6 @@ from many_rows import ManyRows, one_of_each, statements
 from web_people import People, Someone
 
 from models.clock import utc_now
-from models.services import accounts
-from models.services.accounts import Person
 
 FEW, MANY = 3, 30
 ANYBODY = ("/", "/models", "/models/{star}", "/models/{star}/times", "/api/streaming/streams")
@@ -69,12 +67,6 @@ def world(people: People) -> ManyRows:
     return ManyRows(people, utc_now())
 
 
-def signed_in(people: People, person: Person) -> Someone:
-    now = utc_now()
-    opened = people.database.run(lambda tx: accounts.open_sign_in(tx, person.user_id, kind="token", now=now))
-    return Someone(person, opened.token)
-
-
 def asked(client: FlaskClient, world: ManyRows, who: Someone, paths: Iterable[str]) -> dict[str, int]:
     """Path → how many statements its answer takes."""
     names, counts = one_of_each(world), {}
@@ -89,9 +81,9 @@ def asked(client: FlaskClient, world: ManyRows, who: Someone, paths: Iterable[st
 
 def test_more_rows_are_no_more_questions(client: FlaskClient, people: People, world: ManyRows) -> None:
     looks = [
-        (signed_in(people, world.patron), (*ANYBODY, *BOTH_SIDES)),
-        (signed_in(people, world.star), (*BOTH_SIDES, *OF_THE_STAR)),
-        (signed_in(people, world.admin), OF_ADMINS),
+        (people.signed_in(world.patron.user_id), (*ANYBODY, *BOTH_SIDES)),
+        (people.signed_in(world.star.user_id), (*BOTH_SIDES, *OF_THE_STAR)),
+        (people.signed_in(world.admin.user_id), OF_ADMINS),
     ]
     # given few rows of everything
     world.fill(0, FEW)

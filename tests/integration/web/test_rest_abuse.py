@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
-from web_people import People, Someone
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 from stage import Call, Stage
+from web_people import People, Someone, code_of
 
 from models import ledger
 from models.clock import utc_now
@@ -24,7 +20,7 @@ from models.operations import AdminActRow
 from models.outbox import Json
 from models.people import PersonRow
 from models.plumbing import OutboxRow
-from models.services import accounts, booking_clock, complaints, offers, payments, renewals, subscriptions
+from models.services import booking_clock, complaints, offers, payments, renewals, subscriptions
 from models.services.offers import CreatorOptions
 from models.streams import StreamRow
 from web import create_app
@@ -33,46 +29,8 @@ WHY = "Somebody asked for it"
 SUBSCRIPTIONS = "/api/streaming/subscriptions"
 
 
-@pytest.fixture
-def stage(people: People) -> Stage:
-    stage = Stage(people.database)
-    stage.now = utc_now()
-    stage.node_ready()
-    return stage
-
-
-@pytest.fixture
-def ended(stage: Stage) -> Call:
-    """A session of ten minutes, all of them delivered and paid: 1,000 tokens."""
-    call = stage.running()
-    stage.delivered(call.session_id, 2, 600_000)
-    stage.call_ended(call.session_id, "time_expired", 600_000)
-    return call
-
-
-@pytest.fixture
-def admin(people: People) -> Someone:
-    return people.make("admin")
-
-
 def post(client: FlaskClient, who: Someone, path: str, body: Any = None, key: str = "a-key-of-mine") -> Any:
     return client.post(path, json=body, headers=who.headers(idempotency_key=key))
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json", response.get_data(as_text=True)
-    return response.status_code, response.json["code"]
-
-
-def signed_in(stage: Stage, people: People, user_id: str) -> Someone:
-    """Somebody of the stage with a bearer token."""
-
-    def work(tx: Any) -> Someone:
-        person = accounts.find_person(tx, user_id)
-        assert person is not None
-        return Someone(person, accounts.open_sign_in(tx, user_id, kind="token", now=utc_now()).token)
-
-    return people.database.run(work)
 
 
 def make_admin(people: People, user_id: str) -> None:
@@ -105,7 +63,7 @@ def test_a_creator_cannot_answer_a_complaint_before_the_admin_does(
             tx, ended.session_id, by_id=ended.fan.user_id, reason="Black all along", now=stage.now
         )
     )
-    creator = signed_in(stage, people, ended.creator.user_id)
+    creator = people.signed_in(ended.creator.user_id)
     body = {"tokens": 1, "reason": "Sorry."}
     path = f"/api/receipts/{ended.session_id}/refund"
     assert post(client, creator, path, body, made.complaint_id).status_code == 201
@@ -130,7 +88,7 @@ def test_no_admin_decides_about_a_session_of_their_own(
             tx, ended.session_id, by_id=ended.fan.user_id, reason="Black all along", now=stage.now
         )
     )
-    judge = signed_in(stage, people, person.user_id)
+    judge = people.signed_in(person.user_id)
     path, body = f"/api/admin/complaints/{made.complaint_id}/decide", {"refundTokens": 400, "reason": WHY}
     assert code_of(post(client, judge, path, body)) == (403, "OWN_ACCOUNT")
     if side == "fan":

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
-from web_people import People, Someone
+from web_people import People, Someone, code_of
 
 from models import ledger
 from models.audit import audit
@@ -27,11 +27,6 @@ RECONFIRM = "/api/streaming/private-reconfirm"
 _keys = itertools.count()
 
 
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    return response.status_code, response.json["code"]
-
-
 def at(**ahead: float) -> str:
     return rfc3339(utc_now() + timedelta(**ahead))
 
@@ -44,16 +39,6 @@ def key() -> dict[str, str]:
 def environment(environment: dict[str, str], database_url: str) -> dict[str, str]:
     """On SQLite and on PostgreSQL."""
     return environment | {"DATABASE_URL": database_url}
-
-
-@pytest.fixture
-def creator(people: People) -> Someone:
-    return people.creator()
-
-
-@pytest.fixture
-def fan(people: People) -> Someone:
-    return people.fan(tokens=5_000)
 
 
 def opened(client: FlaskClient, creator: Someone, minutes: int = 10, **ahead: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from test_page_words import ended_call, signed_in, words
-from web_people import People, Someone
+from web_people import People, Someone, code_of
 
 from models.clock import utc_now
 from models.config import Settings, load_settings
@@ -55,11 +55,6 @@ class Scene:
 @pytest.fixture
 def scene(people: People, settings: Settings) -> Scene:
     return Scene(people, settings)
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json", response.get_data(as_text=True)
-    return response.status_code, response.json["code"]
 
 
 def refund(client: FlaskClient, scene: Scene, who: Someone, key: str = "k1", **body: Any) -> Any:

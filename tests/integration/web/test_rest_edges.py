@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
-from web_people import PASSWORD, People
+from web_people import PASSWORD, People, code_of
 
 from models.config import Settings, load_settings
 from web import create_app
@@ -21,11 +21,6 @@ CREATOR_CALLS = [
     ("POST", "/api/streaming/streams"),
     ("GET", "/api/streaming/blocks"),
 ]
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    return response.status_code, response.json["code"]
 
 
 def sign_in(client: FlaskClient, people: People, csrf: Any, role: str = "fan") -> dict[str, str]:

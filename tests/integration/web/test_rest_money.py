@@ -12,7 +12,7 @@ from fakes.stripe_wire import encoded, signature
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
-from web_people import People, Someone
+from web_people import People, Someone, code_of
 
 from models.clock import utc_now
 from models.payments import GatewayEventRow
@@ -46,11 +46,6 @@ def environment(environment: dict[str, str], database_url: str, stripe: StripeSe
 @pytest.fixture
 def fan(people: People) -> Someone:
     return people.fan(tokens=0)
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    return response.status_code, response.json["code"]
 
 
 def buy(client: FlaskClient, fan: Someone, key: str = "k", package: str = "tokens-1000", **more: Any) -> Any:

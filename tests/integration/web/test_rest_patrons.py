@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
-from web_people import People, Someone
+from web_people import People, Someone, code_of
 
 from models.clock import utc_now
 from models.config import load_settings
@@ -31,20 +31,10 @@ OPTIONS = {
 }
 
 
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    return response.status_code, response.json["code"]
-
-
 @pytest.fixture
 def environment(environment: dict[str, str], database_url: str) -> dict[str, str]:
     """On SQLite and on PostgreSQL."""
     return environment | {"DATABASE_URL": database_url}
-
-
-@pytest.fixture
-def creator(people: People) -> Someone:
-    return people.creator()
 
 
 @pytest.fixture

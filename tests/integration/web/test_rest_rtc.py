@@ -11,7 +11,7 @@ import pika
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
-from web_people import NODE, People, Someone
+from web_people import NODE, People, Someone, code_of
 
 from models import grants
 from models.clock import utc_now
@@ -23,11 +23,6 @@ from models.plumbing import OutboxRow
 
 CUT = "/api/rtc/terminate-stream"
 GRANTS = "/api/rtc/grants"
-
-
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    return response.status_code, response.json["code"]
 
 
 class Node:

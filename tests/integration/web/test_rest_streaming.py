@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from web_people import People, Someone
+from web_people import People, Someone, code_of
 
 ASK = "/api/streaming/private-request"
 
@@ -16,27 +16,10 @@ def body_for(creator: Someone, stream: Any, minutes: Any = 5, **more: Any) -> di
     return {"creatorId": creator.user_id, "streamId": stream.stream_id, "minutes": minutes} | more
 
 
-def code_of(response: Any) -> tuple[int, str]:
-    assert response.content_type == "application/problem+json"
-    assert response.json["status"] == response.status_code
-    assert response.json["traceId"] == response.headers["X-Request-Id"]
-    return response.status_code, response.json["code"]
-
-
 @pytest.fixture
 def environment(environment: dict[str, str], database_url: str) -> dict[str, str]:
     """On SQLite and on PostgreSQL."""
     return environment | {"DATABASE_URL": database_url}
-
-
-@pytest.fixture
-def creator(people: People) -> Someone:
-    return people.creator()
-
-
-@pytest.fixture
-def fan(people: People) -> Someone:
-    return people.fan(tokens=5_000)
 
 
 def test_a_creator_goes_live_is_listed_and_ends(client: FlaskClient, people: People, creator: Someone) -> None:

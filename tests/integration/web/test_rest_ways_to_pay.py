@@ -43,16 +43,6 @@ def environment(environment: dict[str, str], database_url: str) -> dict[str, str
     return environment | {"DATABASE_URL": database_url}
 
 
-@pytest.fixture
-def creator(people: People) -> Someone:
-    return people.creator()
-
-
-@pytest.fixture
-def fan(people: People) -> Someone:
-    return people.fan(tokens=5_000)
-
-
 def test_options_are_saved_and_read_back(client: FlaskClient, creator: Someone) -> None:
     assert client.get(OPTIONS, headers=creator.headers()).json == NOTHING_OFFERED
 

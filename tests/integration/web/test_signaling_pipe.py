@@ -43,11 +43,6 @@ def node() -> Iterator[FakeNode]:
 
 
 @pytest.fixture
-def fan(people: People) -> Someone:
-    return people.fan()
-
-
-@pytest.fixture
 def room(people: People, node: FakeNode) -> str:
     room_id = people.live(people.creator()).room_id
     people.node(node.url)

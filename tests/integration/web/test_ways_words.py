@@ -30,11 +30,6 @@ def creator(people: People) -> Someone:
     return creator
 
 
-@pytest.fixture
-def fan(people: People) -> Someone:
-    return people.fan(tokens=5_000)
-
-
 def terms(client: FlaskClient, creator: Someone, wish: str = "") -> dict[str, str]:
     """Cause → what the fan pays, as the dialog fetches it."""
     page = client.get(f"/models/{creator.person.handle}?part=terms{wish}").get_data(as_text=True)

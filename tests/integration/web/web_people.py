@@ -41,6 +41,14 @@ class Someone(msgspec.Struct):
         }
 
 
+def code_of(response: Any) -> tuple[int, str]:
+    """Status and code of a refusal, which is a whole problem document (RFC 9457)."""
+    assert response.content_type == "application/problem+json", response.get_data(as_text=True)
+    assert response.json["status"] == response.status_code
+    assert response.json["traceId"] == response.headers["X-Request-Id"]
+    return response.status_code, response.json["code"]
+
+
 class People:
     """Makes them."""
 
@@ -82,6 +90,16 @@ class People:
 
     def creator(self) -> Someone:
         return self.make("creator")
+
+    def signed_in(self, user_id: str) -> Someone:
+        """Somebody who is there already, with a bearer token."""
+
+        def work(tx: Any) -> Someone:
+            person = accounts.find_person(tx, user_id)
+            assert person is not None
+            return Someone(person, accounts.open_sign_in(tx, user_id, kind="token", now=utc_now()).token)
+
+        return self.database.run(work)
 
     def integrator(self, *scopes: str) -> dict[str, str]:
         """The headers of an integrator's program."""

@@ -33,6 +33,24 @@ export function newIdempotencyKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** One key for one wish: pressing again after a lost answer asks the same thing, and it is done once. */
+export class OneKey {
+  #wish = "";
+  #key = "";
+
+  /** @param {unknown} wish what is asked for @returns {string} the same key as for the last wish, if it is the same one */
+  for(wish) {
+    const text = JSON.stringify(wish);
+    if (text !== this.#wish) [this.#wish, this.#key] = [text, newIdempotencyKey()];
+    return this.#key;
+  }
+
+  /** There was an answer: what is asked for next is another wish. */
+  answered() {
+    this.#wish = "";
+  }
+}
+
 /** @param {Response} response @returns {Promise<ApiError>} */
 async function problem(response) {
   const text = await response.text();

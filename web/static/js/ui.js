@@ -161,6 +161,15 @@ export async function busy(button, words, work) {
 }
 export { busy as busyButton };
 
+/** A warning in a place of its own, usually at the head of a dialog; no title takes it away. @param {HTMLElement} place @param {string} title @param {string} [text] */
+export function warnIn(place, title, text = "") {
+  place.hidden = !title;
+  place.replaceChildren();
+  if (!title) return;
+  const words = make("p", {}, make("b", {}, title), text && make("br"), text);
+  place.append(make("div", { class: "banner banner--warn", role: "alert" }, icon("info"), words));
+}
+
 /** @param {Element | null} element @param {string} value sets --v: a bar, a ring ("54%", "220") */
 export function setValue(element, value) {
   if (element instanceof HTMLElement) element.style.setProperty("--v", value);

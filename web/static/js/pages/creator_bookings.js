@@ -3,7 +3,7 @@
  * A creator's page: the times that can be booked, and the dialog in which a fan books one. Prices and rules come from
  * the server in words (/models/<handle>/times); this shows them, follows what others book, and sends the wish once.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { ApiError, OneKey, api } from "../api.js";
 import { busy, closeDialog, icon, make, openDialog, plural, toast } from "../ui.js";
 import { dayAndHour, localZones } from "./booking_live.js";
 import { events, localTimes, refreshBalance } from "./common.js";
@@ -15,8 +15,7 @@ const address = `/models/${encodeURIComponent(place.dataset.handle ?? "")}/times
 const ASK_AGAIN_MS = [200, 2_000];
 /** @type {number | undefined} */
 let asking;
-/** One key for a time and a total, so that pressing again after a lost answer asks the same thing. */
-let key = { body: "", value: "" };
+const key = new OneKey();
 
 /** @param {string} path @returns {Promise<DocumentFragment>} */
 async function fetchPart(path) {
@@ -95,11 +94,9 @@ async function submit(form) {
   const confirm = form.querySelector("#book-confirm");
   if (!(confirm instanceof HTMLButtonElement) || confirm.getAttribute("aria-busy") || !dialog) return;
   const body = { slotId: form.dataset.slot, maxTotalCost: Number(form.dataset.total) };
-  const text = JSON.stringify(body);
-  if (key.body !== text) key = { body: text, value: newIdempotencyKey() };
   try {
-    const booking = await busy(confirm, "Booking…", () => api.post("/api/streaming/bookings", body, { idempotencyKey: key.value }));
-    key = { body: "", value: "" };
+    const booking = await busy(confirm, "Booking…", () => api.post("/api/streaming/bookings", body, { idempotencyKey: key.for(body) }));
+    key.answered();
     closeDialog(dialog);
     toast(`Booked: ${dayAndHour(new Date(booking.startsAt), true)}. The call starts by itself.`, { kind: "good" });
     refreshBalance();
@@ -107,7 +104,7 @@ async function submit(form) {
     document.getElementById("times-h")?.focus();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.code !== "OFFLINE") key = { body: "", value: "" };
+    if (error.code !== "OFFLINE") key.answered();
     if (["SLOT_TAKEN", "SLOT_CLOSED", "NOT_FOUND"].includes(error.code)) gone(refusal(error));
     else say(error.code === "OFFLINE" ? "The server did not answer. Press again: it is booked once." : refusal(error));
     await refresh();

@@ -3,8 +3,8 @@
  * The dialog that adds minutes to a running call: the cost before the press, and what came of it.
  * Held is not yet added: only the media node's clock says that the minutes are in the call.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
-import { about, announce, busy, clock, closeDialog, formatTokens, icon, make, money, openDialog, plural, toast } from "../ui.js";
+import { ApiError, OneKey, api } from "../api.js";
+import { about, announce, busy, clock, closeDialog, formatTokens, money, openDialog, plural, toast, warnIn } from "../ui.js";
 import { sayOnTheNextPage } from "./returns.js";
 
 const MOST_AT_ONCE = 240;
@@ -22,8 +22,7 @@ export class ExtendDialog {
     this.paidMs = paidMs;
     this.balance = 0;
     this.over = false;
-    /** One key for what is tried, so that pressing again after a lost answer adds it once. */
-    this.key = { body: "", value: "" };
+    this.key = new OneKey();
     this.input = /** @type {HTMLInputElement} */ (dialog.querySelector("#extend-minutes"));
     this.add = /** @type {HTMLButtonElement} */ (this.one("add"));
     this.input.addEventListener("input", () => this.show());
@@ -128,12 +127,7 @@ export class ExtendDialog {
 
   /** @private @param {string} title @param {string} [text] */
   say(title, text = "") {
-    const place = this.one("message");
-    place.hidden = !title;
-    place.replaceChildren();
-    if (!title) return;
-    const words = make("p", {}, make("b", {}, title), text && make("br"), text);
-    place.append(make("div", { class: "banner banner--warn", role: "alert" }, icon("info"), words));
+    warnIn(this.one("message"), title, text);
   }
 
   /** @private */
@@ -147,20 +141,19 @@ export class ExtendDialog {
     this.say("");
     const body = { sessionId: this.session.sessionId, minutes: this.minutes };
     // The paid time is part of it: the same press once more after it was added is another wish.
-    const said = JSON.stringify([body, this.session.paidMinutes]);
-    if (this.key.body !== said) this.key = { body: said, value: newIdempotencyKey() };
+    const key = this.key.for([body, this.session.paidMinutes]);
     try {
-      await busy(this.add, "Adding…", () => this.extend(body));
+      await busy(this.add, "Adding…", () => this.extend(body, key));
     } catch (error) {
       this.refused(error);
     }
     this.show();
   }
 
-  /** @private @param {{sessionId: string, minutes: number}} body */
-  async extend(body) {
-    const answer = await api.post("/api/streaming/private-extend", body, { idempotencyKey: this.key.value });
-    this.key = { body: "", value: "" };
+  /** @private @param {{sessionId: string, minutes: number}} body @param {string} key */
+  async extend(body, key) {
+    const answer = await api.post("/api/streaming/private-extend", body, { idempotencyKey: key });
+    this.key.answered();
     this.balance = answer.balance;
     const wanted = answer.paidMinutes * this.session.minuteMs;
     const until = performance.now() + ADDED_WITHIN_MS;
@@ -174,7 +167,7 @@ export class ExtendDialog {
   /** @private @param {unknown} error */
   refused(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.code !== "OFFLINE") this.key = { body: "", value: "" };
+    if (error.code !== "OFFLINE") this.key.answered();
     const name = this.session.counterpart.displayName;
     switch (error.code) {
       case "INSUFFICIENT_TOKENS":

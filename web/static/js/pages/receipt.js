@@ -2,7 +2,7 @@
 /**
  * /history/<id>: checks the receipt's signature in the browser, takes a complaint, gives a refund.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { ApiError, OneKey, api } from "../api.js";
 import { checkReceipt } from "../receipt_check.js";
 import { about, announce, busy, closeDialog, formatTokens, icon, make, openDialog, plural } from "../ui.js";
 import { events } from "./common.js";
@@ -86,7 +86,7 @@ const refund = /** @type {HTMLFormElement | null} */ (document.querySelector("#r
 const amount = /** @type {HTMLInputElement | null} */ (document.getElementById("refund-tokens"));
 const give = /** @type {HTMLButtonElement | null} */ (refund?.querySelector("[data-send]") ?? null);
 /** A key for each refund that was tried: pressing again after a lost answer gives it once. */
-let attempt = { body: "", key: "" };
+const key = new OneKey();
 let asked = 0;
 
 function wanted() {
@@ -129,9 +129,8 @@ refund?.addEventListener("submit", async (event) => {
   mark(field, reason !== "");
   if (reason === "" || !give || !Number.isInteger(tokens)) return field.focus();
   const body = { tokens, reason };
-  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: newIdempotencyKey() };
   try {
-    await busy(give, "Giving back…", () => api.post(`/api/receipts/${sessionId}/refund`, body, { idempotencyKey: attempt.key }));
+    await busy(give, "Giving back…", () => api.post(`/api/receipts/${sessionId}/refund`, body, { idempotencyKey: key.for(body) }));
     const dialog = refund.closest("dialog");
     if (dialog) closeDialog(dialog);
     location.reload();

@@ -3,8 +3,8 @@
  * The dialog that asks for a private stream: the whole price and the end table before anything is held.
  * It says what is missing when tokens are short, and why the server refused. Knows nothing of pictures.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
-import { about, announce, busy, closeDialog, formatTokens, icon, make, money, openDialog, plural } from "../ui.js";
+import { ApiError, OneKey, api } from "../api.js";
+import { about, announce, busy, closeDialog, formatTokens, make, money, openDialog, plural, warnIn } from "../ui.js";
 
 const MOST_MINUTES = 240;
 
@@ -32,7 +32,7 @@ export class RequestDialog {
     this.termsShown = "";
     this.sending = false;
     /** A key for each total that was tried, so that pressing again after a lost answer asks the same thing. */
-    this.key = { body: "", value: "" };
+    this.key = new OneKey();
     this.input = /** @type {HTMLInputElement} */ (dialog.querySelector("#minutes"));
     this.confirm = /** @type {HTMLButtonElement} */ (dialog.querySelector("#confirm"));
     this.message = /** @type {HTMLElement} */ (dialog.querySelector("#ask-message"));
@@ -240,11 +240,7 @@ export class RequestDialog {
     if (title + text === this.message.dataset.said) return;
     this.message.dataset.said = title + text;
     this.message.dataset.about = subject;
-    this.message.hidden = !title;
-    this.message.replaceChildren();
-    if (!title) return;
-    const words = make("p", {}, make("b", {}, title), text && make("br"), text);
-    this.message.append(make("div", { class: "banner banner--warn", role: "alert" }, icon("info"), words));
+    warnIn(this.message, title, text);
   }
 
   /** @private */
@@ -265,11 +261,9 @@ export class RequestDialog {
       paymentMode: this.byMinute ? "per_minute" : "prepaid",
       instantUnlock: this.unlocks,
     };
-    const text = JSON.stringify(body);
-    if (this.key.body !== text) this.key = { body: text, value: newIdempotencyKey() };
     try {
-      const answer = await busy(this.confirm, "Confirming…", () => api.post("/api/streaming/private-request", body, { idempotencyKey: this.key.value }));
-      this.key = { body: "", value: "" };
+      const answer = await busy(this.confirm, "Confirming…", () => api.post("/api/streaming/private-request", body, { idempotencyKey: this.key.for(body) }));
+      this.key.answered();
       this.close();
       this.onRequested(answer);
     } catch (error) {
@@ -282,7 +276,7 @@ export class RequestDialog {
   /** @private What the server said, in words that say what happened and what to do. @param {unknown} error */
   async refused(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.code !== "OFFLINE") this.key = { body: "", value: "" };
+    if (error.code !== "OFFLINE") this.key.answered();
     const name = this.offer.displayName;
     switch (error.code) {
       case "INSUFFICIENT_TOKENS":

@@ -3,13 +3,13 @@
  * The studio's Earnings tab: pays out once however often the button is pressed, leads to the provider's form,
  * and follows by itself when earnings clear or a payout arrives.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { ApiError, OneKey, api } from "../api.js";
 import { announce, busy, formatPrice, icon, make, toast } from "../ui.js";
 import { events, localTimes } from "./common.js";
 
 const panel = /** @type {HTMLElement | null} */ (document.getElementById("p-earnings"));
 /** The same key until there was an answer, so that a lost answer never pays twice. */
-let attempt = { body: "", key: "" };
+const key = new OneKey();
 
 const find = (/** @type {string} */ selector) => panel?.querySelector(selector) ?? null;
 
@@ -84,10 +84,9 @@ async function payOut(event) {
   const tokens = wanted();
   if (!button || !Number.isInteger(tokens)) return;
   const body = { tokens };
-  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: newIdempotencyKey() };
   try {
-    await busy(button, "Paying out…", () => api.post("/api/earnings/payouts", body, { idempotencyKey: attempt.key }));
-    attempt = { body: "", key: "" };
+    await busy(button, "Paying out…", () => api.post("/api/earnings/payouts", body, { idempotencyKey: key.for(body) }));
+    key.answered();
     const field = /** @type {HTMLInputElement | null} */ (find("#payout-tokens"));
     if (field) field.value = field.defaultValue;
     await refresh();

@@ -3,8 +3,8 @@
  * Subscribing to a creator and cancelling it: what it costs now and each month before the press, and how it ends.
  * The card itself comes from the server (?part=subscription), before and after.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
-import { about, announce, busy, closeDialog, formatPrice, formatTokens, icon, make, openDialog, plural, toast } from "../ui.js";
+import { ApiError, OneKey, api } from "../api.js";
+import { about, announce, busy, closeDialog, formatPrice, formatTokens, openDialog, plural, toast, warnIn } from "../ui.js";
 import { events, localTimes, onBalance, refreshBalance } from "./common.js";
 
 /** @typedef {{creatorId: string, handle: string, displayName: string}} Whom */
@@ -24,7 +24,7 @@ export class Subscription {
     /** @type {Offer} */
     this.offer = { balance: 0 };
     this.sending = false;
-    this.key = { body: "", value: "" };
+    this.key = new OneKey();
     /** The card's last text from the server. */
     this.shown = "";
     this.dialog = /** @type {HTMLDialogElement} */ (document.getElementById("subscribe"));
@@ -129,11 +129,9 @@ export class Subscription {
     this.say("");
     const { priceTokens, includedMinutes = 0 } = this.offer;
     const body = { creatorId: this.whom.creatorId, payWith: this.withCard ? "gateway" : "tokens", maxPrice: priceTokens, minMinutes: includedMinutes };
-    const said = JSON.stringify(body);
-    if (this.key.body !== said) this.key = { body: said, value: newIdempotencyKey() };
     try {
-      await busy(this.confirm, "Subscribing…", () => api.post("/api/streaming/subscriptions", body, { idempotencyKey: this.key.value }));
-      this.key = { body: "", value: "" };
+      await busy(this.confirm, "Subscribing…", () => api.post("/api/streaming/subscriptions", body, { idempotencyKey: this.key.for(body) }));
+      this.key.answered();
       closeDialog(this.dialog);
       toast(`You subscribe to ${this.whom.displayName}.`, { kind: "good" });
       await this.refresh();
@@ -148,7 +146,7 @@ export class Subscription {
   /** @private @param {unknown} error */
   async refused(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (!["OFFLINE", "UNAVAILABLE"].includes(error.code)) this.key = { body: "", value: "" };
+    if (!["OFFLINE", "UNAVAILABLE"].includes(error.code)) this.key.answered();
     switch (error.code) {
       case "INSUFFICIENT_TOKENS":
         this.offer.balance = error.fields.balance ?? 0;
@@ -217,13 +215,8 @@ export class Subscription {
 
   /** @private @param {string} title @param {string} [text] */
   say(title, text = "") {
-    const place = this.one("message");
-    place.hidden = !title;
-    place.replaceChildren();
-    if (!title) return;
-    const words = make("p", {}, make("b", {}, title), text && make("br"), text);
-    place.append(make("div", { class: "banner banner--warn", role: "alert" }, icon("info"), words));
-    announce(`${title} ${text}`, "alert");
+    warnIn(this.one("message"), title, text);
+    if (title) announce(`${title} ${text}`, "alert");
   }
 
   /** @private @param {string} name @returns {HTMLElement} */

@@ -3,8 +3,8 @@
  * The dialog that gives a tip: the sum, what it leaves, who sees it, and why the server refused.
  * Knows nothing of pictures; the same on a creator's page and in the call.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
-import { about, announce, busy, closeDialog, formatTokens, icon, make, money, openDialog, plural, toast } from "../ui.js";
+import { ApiError, OneKey, api } from "../api.js";
+import { about, announce, busy, closeDialog, formatTokens, money, openDialog, plural, toast, warnIn } from "../ui.js";
 
 const [LOWEST, HIGHEST, LONGEST_TEXT] = [5, 100_000, 200];
 
@@ -20,8 +20,7 @@ export class TipDialog {
     this.whom = whom;
     this.balance = 0;
     this.sending = false;
-    /** One key for what is tried, so that pressing again after a lost answer gives one tip. */
-    this.key = { body: "", value: "" };
+    this.key = new OneKey();
     this.input = /** @type {HTMLInputElement} */ (dialog.querySelector("#tip-amount"));
     this.text = /** @type {HTMLInputElement} */ (dialog.querySelector("#tip-text"));
     this.give = /** @type {HTMLButtonElement} */ (this.one("give"));
@@ -119,12 +118,7 @@ export class TipDialog {
 
   /** @private @param {string} title @param {string} [text] */
   say(title, text = "") {
-    const place = this.one("message-place");
-    place.hidden = !title;
-    place.replaceChildren();
-    if (!title) return;
-    const words = make("p", {}, make("b", {}, title), text && make("br"), text);
-    place.append(make("div", { class: "banner banner--warn", role: "alert" }, icon("info"), words));
+    warnIn(this.one("message-place"), title, text);
   }
 
   /** @private */
@@ -139,11 +133,9 @@ export class TipDialog {
     this.say("");
     const { creatorId, sessionId, displayName } = this.whom;
     const body = { creatorId, amount: this.amount, message: this.text.value, sessionId };
-    const said = JSON.stringify(body);
-    if (this.key.body !== said) this.key = { body: said, value: newIdempotencyKey() };
     try {
-      const answer = await busy(this.give, "Giving…", () => api.post("/api/streaming/tips", body, { idempotencyKey: this.key.value }));
-      this.key = { body: "", value: "" };
+      const answer = await busy(this.give, "Giving…", () => api.post("/api/streaming/tips", body, { idempotencyKey: this.key.for(body) }));
+      this.key.answered();
       this.text.value = "";
       this.setBalance(answer.balance);
       this.close();
@@ -158,7 +150,7 @@ export class TipDialog {
   /** @private @param {unknown} error */
   refused(error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.code !== "OFFLINE") this.key = { body: "", value: "" };
+    if (error.code !== "OFFLINE") this.key.answered();
     const name = this.whom.displayName;
     switch (error.code) {
       case "INSUFFICIENT_TOKENS":

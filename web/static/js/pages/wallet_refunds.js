@@ -3,7 +3,7 @@
  * /wallet: giving unspent tokens of a purchase back for money. Once however often the button is pressed; what it
  * comes to is shown before the click and is the server's to decide.
  */
-import { ApiError, api, newIdempotencyKey } from "../api.js";
+import { ApiError, OneKey, api } from "../api.js";
 import { announce, busy, closeDialog, formatPrice, icon, make, openDialog, plural, toast } from "../ui.js";
 import { refreshBalance } from "./common.js";
 
@@ -19,7 +19,7 @@ const message = /** @type {HTMLElement} */ (document.getElementById("give-back-m
 let about = { purchaseId: "", bought: 0, price: 0, currency: "USD", unspent: 0 };
 let sending = false;
 /** The same key until the server has answered. */
-let attempt = { body: "", key: "" };
+const key = new OneKey();
 
 /** @param {string} name @param {string} text */
 const put = (name, text) => {
@@ -78,12 +78,10 @@ form.addEventListener("submit", async (event) => {
   sending = true;
   say("");
   const body = { purchaseId: about.purchaseId, tokens };
-  const text = JSON.stringify(body);
-  if (attempt.body !== text) attempt = { body: text, key: newIdempotencyKey() };
   try {
     announce("Giving back…");
-    const refund = await busy(send, "Giving back…", () => api.post("/api/wallet/refunds", body, { idempotencyKey: attempt.key }));
-    attempt = { body: "", key: "" };
+    const refund = await busy(send, "Giving back…", () => api.post("/api/wallet/refunds", body, { idempotencyKey: key.for(body) }));
+    key.answered();
     closeDialog(dialog);
     toast(`${plural(tokens, "token")} given back. ${formatPrice(refund.amountMinor, refund.currency)} is on its way to your card.`, { kind: "good" });
     document.dispatchEvent(new Event("wallet-changed"));
@@ -91,7 +89,7 @@ form.addEventListener("submit", async (event) => {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     const unknown = error.code === "OFFLINE" || error.status >= 500;
-    if (!unknown) attempt = { body: "", key: "" };
+    if (!unknown) key.answered();
     say(unknown ? "Not confirmed. Press again: nothing is given back twice." : error.detail);
     if (!unknown) document.dispatchEvent(new Event("wallet-changed"));
   } finally {
