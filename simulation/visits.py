@@ -135,6 +135,8 @@ class Visit:
             if dice < most:
                 self._later(after, plan)
                 return
+        # Where a minute costs a token and each next one is held, a call would go on for hours.
+        self._later(random.randrange(600_000, 1_500_000), lambda: self.end(self._one()))
         if random.random() < 0.4:
             self._later(random.randrange(8_000, 100_000), lambda: self.extend(random.choice((1, 1, 2, 5))))
         else:
