@@ -149,7 +149,9 @@ def arguments(preset: str, ends: _Ends) -> list[str]:
             sound.audio, f"pipe:{ends.outputs[AUDIO]}", **{"c:a": "aac", "b:a": f"{AUDIO_KBPS}k", **_CONTAINER}
         )
     )
-    command = ffmpeg.merge_outputs(*outputs).global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
+    command = ffmpeg.merge_outputs(*outputs).global_args(
+        "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-filter_complex_threads", "1"
+    )
     return list(ffmpeg.compile(command))
 
 
