@@ -125,7 +125,7 @@ class SessionRow(Machine):
     creator_pause_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     node_pause_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     black_ms: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Delivered, but the creator's picture was black, as far as packet sizes tell. No rule about money reads it."""
+    """Delivered, but the creator's picture was black, as far as packet sizes tell. No money rule reads it."""
     silent_ms: Mapped[int] = mapped_column(BigInteger, default=0)
     """Delivered, but nothing was to be heard of the creator; the same."""
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from models import ledger, lots
+from models import ledger, ledger_sql, lots
 from models.postings import About
 from models.services import bookings, closing, extending, queueing
 from models.statements import Write
@@ -75,7 +75,7 @@ def back_to_the_wrong_lot(patches: Patches) -> None:
     def make(give_back: Any) -> Any:
         def elsewhere(found: Any, reference: str, amount: int) -> Any:
             writes = give_back(found, reference, amount)
-            return [Write(to_another, w.values[:2]) if w.sql == lots._FREE else w for w in writes]
+            return [Write(to_another, w.values[:2]) if w.sql == ledger_sql.FREE else w for w in writes]
 
         return elsewhere
 

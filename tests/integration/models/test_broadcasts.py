@@ -56,7 +56,9 @@ def lease(stage: Stage, worker: str = "worker_1") -> broadcasts.Lease | None:
     return stage.run(lambda tx: broadcasts.take_lease(tx, row.id, worker, stage.now))
 
 
-def test_a_creator_in_the_seat_makes_a_broadcast_wanted_once(stage: Stage, on_air: tuple[Person, StreamView]) -> None:
+def test_a_creator_in_the_seat_makes_a_broadcast_wanted_once(
+    stage: Stage, on_air: tuple[Person, StreamView]
+) -> None:
     creator, stream = on_air
     # when the node says it again, then there is still one, and one message to the workers
     seated(stage, creator, stream)
@@ -103,7 +105,9 @@ def test_back_in_public_there_is_another_broadcast(stage: Stage, on_air: tuple[P
 
 def test_one_worker_holds_it_until_it_stops_renewing(stage: Stage, on_air: tuple[Person, StreamView]) -> None:
     first = lease(stage, "worker_1")
-    assert first is not None and first.epoch == 1 and first.room_id == on_air[1].room_id
+    assert first is not None
+    assert first.epoch == 1
+    assert first.room_id == on_air[1].room_id
     assert lease(stage, "worker_2") is None
     # given renewals, then it stays where it is
     for _ in range(3):
@@ -130,7 +134,8 @@ def test_a_worker_in_a_new_life_need_not_wait_for_its_former_lease(
     assert lease(stage, "worker_1") is None, "another worker's new life frees nothing"
     stage.run(lambda tx: broadcasts.forget_leases(tx, "worker_1", stage.now))
     again = lease(stage, "worker_1")
-    assert again is not None and again.epoch == 2
+    assert again is not None
+    assert again.epoch == 2
 
 
 def test_what_is_given_back_is_free_at_once(stage: Stage, on_air: tuple[Person, StreamView]) -> None:
@@ -146,7 +151,7 @@ def test_a_full_house_takes_no_more_than_it_has_room_for(stage: Stage) -> None:
         seated(stage, creator, stream)
         stage.later(milliseconds=1)
     taken = stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 2, stage.now))
-    assert [each.broadcast_id for each in taken] == [row.id for row in rows(stage)][:2], "the longest waiting first"
+    assert [each.broadcast_id for each in taken] == [row.id for row in rows(stage)][:2], "the oldest first"
     assert stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 0, stage.now)) == []
 
 
@@ -158,13 +163,17 @@ def test_what_nobody_takes_is_said_to_be_unavailable(stage: Stage, on_air: tuple
             return broadcasts.watchable(tx, room, stage.now)
 
     first = seen()
-    assert first is not None and first.available and first.status == "wanted"
+    assert first is not None
+    assert first.available
+    assert first.status == "wanted"
     stage.later(seconds=broadcasts.UNCLAIMED_SECONDS)
     late = seen()
-    assert late is not None and not late.available
+    assert late is not None
+    assert not late.available
     assert lease(stage) is not None
     taken = seen()
-    assert taken is not None and taken.available
+    assert taken is not None
+    assert taken.available
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
