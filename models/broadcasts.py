@@ -50,6 +50,18 @@ class BroadcastRow(Machine):
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class AudienceRow(Base):
+    """How many spectators one web process heard of lately; what a dead one said counts no more."""
+
+    __tablename__ = "audiences"
+    __table_args__ = (CheckConstraint("viewers > 0", name="viewers"), Index(None, "broadcast_id", "at"))
+
+    boot_id: Mapped[str] = mapped_column(primary_key=True)
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id"), primary_key=True)
+    viewers: Mapped[int]
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class SpectatorBarRow(Base):
     """Somebody who may not watch a broadcast any more."""
 

@@ -37,6 +37,7 @@ from web.api import (
     wallet,
 )
 from web.api import auth as auth_api
+from web.audience import Audience
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
@@ -108,6 +109,7 @@ def _house(settings: Settings) -> Greenroom:
         rpc=NodeRpc(settings.amqp_url),
         gateway=gateway_for(settings, database),
         hub=Hub(settings.amqp_url, database, metrics),
+        audience=Audience(database),
         metrics=metrics,
     )
 

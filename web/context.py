@@ -19,6 +19,7 @@ from models.timing import Timers
 if TYPE_CHECKING:
     from models.db import Database
     from models.gateways.base import PaymentGateway
+    from web.audience import Audience
     from web.events import Hub
     from web.metrics import Metrics
     from web.rpc import NodeRpc
@@ -37,6 +38,7 @@ class Greenroom:
     rpc: NodeRpc
     gateway: PaymentGateway
     hub: Hub
+    audience: Audience
     metrics: Metrics
 
 

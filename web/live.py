@@ -28,6 +28,8 @@ from web.context import greenroom
 
 blueprint = Blueprint("live", __name__, url_prefix="/live")
 
+# What a player asks for again and again.
+_PLAYLISTS = (".m3u8", ".mpd")
 MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
 VISITOR = "visitor"
 _PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
@@ -87,6 +89,7 @@ def plain(room_id: str, name: str) -> Response:
     limits.enforce((limits.SPECTATE, limits.client_address()))
     now = utc_now()
     seat = seat_for(room_id, current_person(), now)
+    greenroom().audience.heard(seat.broadcast_id, seat.viewer_id)
     answer = Response(status=302, headers={"Location": f"{address_of(seat, now).prefix}/{name}"})
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -100,7 +103,10 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     whom = spectator_addresses.verify(room_id, broadcast_id, signed, key, utc_now().timestamp())
     if (settings.hls_dir / BARRED / barred_name(broadcast_id, whom.viewer_id)).exists():
         raise Forbidden("You may not watch this stream any more.", code="BARRED")
-    return _file(settings.hls_dir / broadcast_id, _permitted(name, whom.tier))
+    answer = _file(settings.hls_dir / broadcast_id, _permitted(name, whom.tier))
+    if name.endswith(_PLAYLISTS):
+        greenroom().audience.heard(broadcast_id, whom.viewer_id)
+    return answer
 
 
 def _permitted(name: str, tier: Tier) -> str:

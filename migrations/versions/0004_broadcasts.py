@@ -43,6 +43,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("status <> 'ended'"),
     )
     op.create_table(
+        "audiences",
+        sa.Column("boot_id", sa.String(), nullable=False),
+        sa.Column("broadcast_id", sa.String(), nullable=False),
+        sa.Column("viewers", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("viewers > 0", name=op.f("ck_audiences_viewers")),
+        sa.ForeignKeyConstraint(["broadcast_id"], ["broadcasts.id"], name=op.f("fk_audiences_broadcast_id")),
+        sa.PrimaryKeyConstraint("boot_id", "broadcast_id", name=op.f("pk_audiences")),
+    )
+    op.create_index(op.f("ix_audiences_broadcast_id_at"), "audiences", ["broadcast_id", "at"])
+    op.create_table(
         "spectator_bars",
         sa.Column("broadcast_id", sa.String(), nullable=False),
         sa.Column("viewer_id", sa.String(), nullable=False),
@@ -58,4 +69,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Back to no broadcasts."""
     op.drop_table("spectator_bars")
+    op.drop_table("audiences")
     op.drop_table("broadcasts")

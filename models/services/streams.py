@@ -9,11 +9,12 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log
+from models.clock import utc_now
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
 from models.people import PersonRow
-from models.services import broadcasts, rooms
+from models.services import audiences, broadcasts, rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
@@ -39,6 +40,9 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     display_name: str
     title: str
     viewers: int
+    """All who watch, the creator not counted."""
+    spectators: int
+    """Those of them who have no seat, and watch the broadcast."""
     status: str
 
 
@@ -193,19 +197,19 @@ def go_private(tx: Session, stream: StreamRow, now: datetime) -> None:
     _announce(tx, "STREAM_WENT_PRIVATE", _view_of(tx, stream), now)
 
 
-def list_streams(tx: Session) -> tuple[StreamView, ...]:
+def list_streams(tx: Session, now: datetime | None = None) -> tuple[StreamView, ...]:
     """All streams that have not ended, the newest first."""
-    return _views(tx)
+    return _views(tx, now=now)
 
 
-def stream_of(tx: Session, creator_id: str) -> StreamView | None:
+def stream_of(tx: Session, creator_id: str, now: datetime | None = None) -> StreamView | None:
     """The creator's stream, unless there is none."""
-    return next(iter(_views(tx, creator_id)), None)
+    return next(iter(_views(tx, creator_id, now=now)), None)
 
 
-def creators(tx: Session) -> tuple[CreatorCard, ...]:
+def creators(tx: Session, now: datetime | None = None) -> tuple[CreatorCard, ...]:
     """All creators: live ones first, then private ones, then by name."""
-    streams = {view.creator_id: view for view in _views(tx)}
+    streams = {view.creator_id: view for view in _views(tx, now=now)}
     found = tx.execute(
         select(PersonRow, CreatorSettingsRow)
         .outerjoin(CreatorSettingsRow, CreatorSettingsRow.creator_id == PersonRow.id)
@@ -242,11 +246,19 @@ def _own_stream(tx: Session, stream_id: str, by: Person) -> StreamRow:
     return stream
 
 
-def _views(tx: Session, creator_id: str | None = None) -> tuple[StreamView, ...]:
+def _views(tx: Session, creator_id: str | None = None, *, now: datetime | None) -> tuple[StreamView, ...]:
+    heard = audiences.spectators(now or utc_now())
     wanted = (
-        select(StreamRow, PersonRow.handle, PersonRow.display_name, RoomRow.viewers)
+        select(
+            StreamRow,
+            PersonRow.handle,
+            PersonRow.display_name,
+            RoomRow.viewers,
+            func.coalesce(heard.c.spectators, 0),
+        )
         .join(PersonRow, PersonRow.id == StreamRow.creator_id)
         .join(RoomRow, RoomRow.id == StreamRow.room_id)
+        .outerjoin(heard, heard.c.room_id == StreamRow.room_id)
         .where(StreamRow.status != "ended")
         .order_by(StreamRow.started_at.desc(), StreamRow.id)
     )
@@ -260,7 +272,9 @@ def _view_of(tx: Session, stream: StreamRow) -> StreamView:
     return _view(stream, creator.handle, creator.display_name, rooms.viewers(tx, stream.room_id))
 
 
-def _view(stream: StreamRow, handle: str, display_name: str, viewers: int) -> StreamView:
+def _view(
+    stream: StreamRow, handle: str, display_name: str, seated: int, spectators: int = 0
+) -> StreamView:
     return StreamView(
         stream_id=stream.id,
         room_id=stream.room_id,
@@ -268,7 +282,8 @@ def _view(stream: StreamRow, handle: str, display_name: str, viewers: int) -> St
         handle=handle,
         display_name=display_name,
         title=stream.title,
-        viewers=viewers,
+        viewers=seated + spectators,
+        spectators=spectators,
         status=stream.status,
     )
 

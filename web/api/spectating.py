@@ -25,7 +25,8 @@ class SpectateBody(msgspec.Struct, frozen=True, rename="camel"):
 class SpectateAnswer(msgspec.Struct, frozen=True, rename="camel"):
     """Where to watch. ``ready``: the first segments are there. ``tier``: ``free`` up to 480p, ``premium`` 720p.
 
-    The same call again before ``expiresAt`` renews the address; what plays goes on under either.
+    The same call again before ``expiresAt`` renews the address; what plays goes on under either. Whoever asks
+    again within 90 seconds is counted as watching.
     """
 
     stream_url: str
@@ -46,6 +47,7 @@ def spectate(call: Call[SpectateBody]) -> SpectateAnswer:
     """Ask for the address of a room's broadcast, or renew it."""
     person = call.caller.person if call.caller is not None else None
     seat = live.seat_for(call.body.room_id, person, call.now)
+    call.house.audience.heard(seat.broadcast_id, seat.viewer_id)
     address = live.address_of(seat, call.now)
     return SpectateAnswer(
         stream_url=f"{address.prefix}/{live.MASTER}",

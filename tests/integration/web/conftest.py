@@ -58,6 +58,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     """The application."""
     made = create_app(settings)
     yield made
+    made.extensions["greenroom"].audience.close()
     made.extensions["greenroom"].rpc.close()
     made.extensions["database"].close()
 

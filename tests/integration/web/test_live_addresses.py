@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from on_air import FILES, OnAir, watch
 from sqlalchemy import update
-from web_people import NODE, People, Someone
+from web_people import NODE, People
 
 from models import spectator_addresses
 from models.broadcasts import BroadcastRow
@@ -17,22 +18,9 @@ from models.clock import utc_now
 from models.config import Settings, SettingsError, load_settings
 from models.db import Database
 from models.services import broadcasts, spectating, streams
-from models.services.streams import StreamView
 from models.spectator_addresses import BARRED
 from models.streams import RoomRow
 from web import live
-
-FILES = (
-    "720p/index.m3u8",
-    "480p/index.m3u8",
-    "480p/init_1.mp4",
-    "480p/s00001_1.m4s",
-    "480p/s00002_1.p0.m4s",
-    "audio/index.m3u8",
-    "poster.jpg",
-    "storyboard.vtt",
-    "storyboard_1.jpg",
-)
 
 
 @pytest.fixture
@@ -46,38 +34,11 @@ def database(app: Flask) -> Database:
     return found
 
 
-class OnAir:
-    """A creator whose stream is broadcast, with files on disk."""
-
-    def __init__(self, creator: Someone, stream: StreamView, database: Database, root: Path) -> None:
-        self.creator, self.stream = creator, stream
-        database.run(lambda tx: broadcasts.want(tx, stream.room_id, utc_now()))
-        with database.reading() as tx:
-            row = tx.scalars(broadcasts.open_of(stream.room_id)).one()
-            self.broadcast_id = row.id
-        self.directory = root / self.broadcast_id
-        for name in (*FILES, "master.free.m3u8", "master.premium.m3u8", "manifest.free.mpd", "state.json"):
-            path = self.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"this is {name}")
-
-
 @pytest.fixture
 def on_air(people: People, database: Database, settings: Settings) -> OnAir:
     creator = people.make("creator")
     stream = people.live(creator)
     return OnAir(creator, stream, database, settings.hls_dir)
-
-
-def watch(client: FlaskClient, on_air: OnAir, viewer: Someone | None = None) -> str:
-    """The signed prefix that the plain address leads to."""
-    headers = viewer.headers() if viewer else {}
-    answer = client.get(f"/live/{on_air.stream.room_id}/master.m3u8", headers=headers)
-    assert answer.status_code == 302, answer.get_data(as_text=True)
-    assert answer.headers["Cache-Control"] == "no-store"
-    prefix, name = answer.headers["Location"].rsplit("/", 1)
-    assert name == "master.m3u8"
-    return prefix
 
 
 def text_of(client: FlaskClient, path: str) -> str:

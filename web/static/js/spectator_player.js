@@ -17,6 +17,8 @@ const NOT_READY_MS = 1_000;
 const STALLED_MS = 1_500;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8_000;
+/** Whoever says nothing for 90 seconds counts no more as watching. */
+const LONGEST_SILENCE_MS = 55_000;
 /** More than this behind the live edge, and there is something to go back to. */
 const BEHIND_SECONDS = 8;
 /** /live/room/broadcast/signature/… */
@@ -225,7 +227,7 @@ export class SpectatorPlayer {
     window.clearTimeout(this.#renewTimer);
     const left = new Date(this.#address?.expiresAt ?? 0).getTime() - Date.now();
     // The browser's clock may be wrong; half of any sane life is early enough.
-    this.#renewTimer = window.setTimeout(() => void this.renew(), Math.min(Math.max(left / 2, 10_000), 600_000));
+    this.#renewTimer = window.setTimeout(() => void this.renew(), Math.min(Math.max(left / 2, 10_000), LONGEST_SILENCE_MS));
   }
 
   /** @param {any} Hls @param {any} data */

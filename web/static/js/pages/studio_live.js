@@ -15,6 +15,7 @@ import { announce, busy, clock, formatTokens, icon, make, money, plural, toast }
 const MESSAGE_MS = 1_000;
 const SETTLE_TRIES = 24;
 const SETTLE_EVERY_MS = 500;
+const SPECTATORS_MS = 10_000;
 
 /** @typedef {{streamId: string, roomId: string, title: string, status: string}} Stream */
 /** @typedef {{userId: string, stream: Stream|null, sessionId: string|null, offer: any}} StudioState */
@@ -32,6 +33,8 @@ export class StudioLive {
   #airSince = 0;
   #peak = 0;
   #others = new Set();
+  /** Those who watch without a seat; the room does not know them. */
+  #spectators = 0;
 
   /** @param {string} userId @param {import("./studio_requests.js").RequestsPanel} requests */
   constructor(userId, requests) {
@@ -41,6 +44,7 @@ export class StudioLive {
     this.#lobby.onChange = () => this.#showReady();
     this.#wire();
     setInterval(() => this.#showElapsed(), 500);
+    setInterval(() => void this.#countSpectators(), SPECTATORS_MS);
   }
 
   /** The lobby says whether the live feed is there. @param {import("../events_client.js").EventsClient} events */
@@ -290,6 +294,7 @@ export class StudioLive {
     this.#client?.close();
     this.#client = null;
     this.#airSince = 0;
+    this.#spectators = 0;
     this.#peak = 0;
   }
 
@@ -334,8 +339,19 @@ export class StudioLive {
     if (state === "reconnecting") announce(words);
   }
 
+  async #countSpectators() {
+    if (this.#stream?.status !== "live") return;
+    try {
+      const { streams } = await api.get("/api/streaming/streams");
+      this.#spectators = streams.find((stream) => stream.streamId === this.#stream?.streamId)?.spectators ?? 0;
+      if (this.#airSince) this.#showViewers();
+    } catch (error) {
+      console.warn("spectators_not_counted", error.code); // asked again soon
+    }
+  }
+
   #showViewers() {
-    const viewers = this.#others.size;
+    const viewers = this.#others.size + this.#spectators;
     this.#peak = Math.max(this.#peak, viewers);
     for (const place of all("viewers")) place.textContent = formatTokens(viewers);
     one("peak").textContent = formatTokens(this.#peak);
