@@ -112,6 +112,8 @@ BEGIN
       RETURN NEXT;
       RETURN;
     END IF;
+    -- The first row says whether it was done: what is not plain at the first lot is not done at all.
+    earned := NULL;
     RETURN NEXT;
   END LOOP;
   IF lot IS NULL THEN

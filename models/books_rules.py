@@ -107,12 +107,14 @@ CREATE OR REPLACE FUNCTION post_to_account(account text, tokens bigint) RETURNS 
 DECLARE
   what text := split_part(account, ':', 1);
   folded numeric := 0;
+  locked integer[];
 BEGIN
   IF what = 'earnings_pending' THEN
     PERFORM 1 FROM accounts WHERE id = account FOR NO KEY UPDATE;
-    PERFORM 1 FROM account_slots WHERE account_id = account ORDER BY slot FOR NO KEY UPDATE;
-    SELECT COALESCE(SUM(balance), 0) INTO folded FROM account_slots WHERE account_id = account;
-    UPDATE account_slots SET balance = 0 WHERE account_id = account AND balance <> 0;
+    -- What is summed is what was locked, and nothing else is emptied: another slot may be made meanwhile.
+    SELECT COALESCE(SUM(balance), 0), array_agg(slot) INTO folded, locked
+      FROM (SELECT slot, balance FROM account_slots WHERE account_id = account ORDER BY slot FOR NO KEY UPDATE) mine;
+    UPDATE account_slots SET balance = 0 WHERE account_id = account AND slot = ANY (locked) AND balance <> 0;
   END IF;
   UPDATE accounts SET balance = balance + tokens + folded WHERE id = account;
   IF NOT FOUND THEN

@@ -161,6 +161,29 @@ def test_what_is_in_the_way_is_in_the_way_of_both(
     book.check()
 
 
+@pytest.mark.parametrize("calls", ["one call", "read first"])
+def test_a_lot_that_was_given_back_whole_is_not_in_the_way(
+    calls: str, book: Book, make_person: Callable[..., str], creator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held from one lot, released, held again from the next: the first is still named, and holds nothing."""
+    if calls == "read first":
+        without_calls(monkeypatch)
+    fan = make_person("fan")
+    for number in (1, 2):
+        book.top_up(fan, 300, f"pur_{number}")
+    book.hold(fan, 200)
+    book.release()
+    book.hold(fan, 300, "req_2", "hold-2")
+    book.hold(fan, 250, "req_1", "hold-3")
+    # when
+    book.settle(creator, 160, 40)
+    # then
+    assert book.balances(creator) == {"earnings_pending": 160}
+    assert book.balances(fan) == {"wallet": 100, "held": 300}
+    assert book.lots(fan) == [(0, 0), (100, 200)]
+    book.check()
+
+
 def _everything_about(book: Book, fan: str) -> list[list[tuple[str, ...]]]:
     with book.database.reading() as tx:
         return [

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 
 import pytest
 from book import Book
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
 from together import outcomes
 
 from models import ledger
+from models.books_rules import SLOTS
 from models.db import Database
 
 ROUNDS = 6
@@ -102,6 +108,35 @@ def test_many_tips_while_others_take_from_the_same_creator(
     book.check()
 
 
+def test_a_tip_of_a_slot_that_is_new_while_others_are_folded(
+    database: Database, book: Book, make_person: Callable[..., str], creator: str
+) -> None:
+    """A fold takes what it has locked: not a slot that came after, whose next tip is on its way."""
+    if database.is_sqlite:
+        # One writer: no slots.
+        return
+    first, second, third = (make_person("fan", tokens=100) for _ in range(3))
+    with ExitStack() as open_here:
+        mine, other = _of_two_slots(database, open_here)
+        _tip(mine, first, creator, "tip_1", book.now)
+        mine.commit()
+        _tip(mine, first, creator, "tip_2", book.now)
+        # when: a clearing waits for a slot, while another slot is made, committed, and tipped once more
+        with database.engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+            clearing = pool.submit(book.clear, 31)
+            _until_it_waits_or_is_done(watching, clearing)
+            _tip(other, second, creator, "tip_3", book.now)
+            other.commit()
+            _tip(other, third, creator, "tip_4", book.now)
+            mine.commit()
+            _until_it_waits_or_is_done(watching, clearing)
+            other.commit()
+            assert clearing.result(30) == 1
+    # then
+    assert book.balances(creator) == {"earnings": 8, "earnings_pending": 24}
+    book.check()
+
+
 def test_one_purchase_withdrawn_spent_and_put_back_at_once(book: Book, fan: str, creator: str) -> None:
     lot = book.lot_ids(fan)[0]
     said = outcomes(
@@ -124,3 +159,37 @@ def test_one_payout_of_two_and_one_return_of_two(book: Book, fan: str, creator: 
     outcomes(*[lambda: book.payout_return(paid[0])] * 3)
     assert book.balances(creator) == {"earnings": 800}
     book.check()
+
+
+def _of_two_slots(database: Database, open_here: ExitStack) -> tuple[Session, Session]:
+    """Two sessions whose connections post to different slots."""
+    sessions: dict[int, Session] = {}
+    while len(sessions) < 2:
+        connection = open_here.enter_context(database.engine.connect())
+        slot = connection.scalar(text("SELECT pg_backend_pid()")) % SLOTS
+        connection.rollback()
+        sessions[slot] = open_here.enter_context(Session(connection))
+    one, other = sessions.values()
+    return one, other
+
+
+def _tip(tx: Session, fan: str, creator: str, reference: str, now: datetime) -> None:
+    ledger.pay(
+        tx,
+        fan,
+        creator_id=creator,
+        amount=10,
+        commission_percent=20,
+        kind="tip",
+        key=reference,
+        reference=reference,
+        cause_id="test",
+        now=now,
+    )
+
+
+def _until_it_waits_or_is_done(watching: Connection, movement: Future[int]) -> None:
+    """No clock: either the database says that somebody waits for a lock, or the movement has ended."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while not movement.done() and not watching.scalar(waits):
+        watching.rollback()
