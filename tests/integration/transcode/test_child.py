@@ -96,7 +96,10 @@ def ends(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([fd], [], [], PATIENCE_SECONDS)[0])
+        ended = bool(select.select([fd], [], [], PATIENCE_SECONDS)[0])
+        if not ended:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        return ended
     finally:
         os.close(fd)
 
@@ -108,6 +111,8 @@ def test_killed_children_are_followed_by_others_and_viewers_by_one_sequence(
         with child(node, tmp_path, 1) as first:
             assert first.until("ready")["slot"] == 0
             encoder = first.ffmpeg()
+            # Not even one that stands still and notices nothing is left behind.
+            os.kill(encoder, signal.SIGSTOP)
             first.process.send_signal(signal.SIGKILL)
             assert first.status() == -signal.SIGKILL
             assert ends(encoder)

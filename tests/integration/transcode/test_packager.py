@@ -177,6 +177,11 @@ def test_after_a_kill_the_half_written_segment_is_closed_and_the_gap_named(
         later = listed(tmp_path, name)
         assert slots(later) == list(range(7, 13))
         assert later.discontinuity_sequence == 1
+        assert (tmp_path / name / "init_1.mp4").exists()
+
+    second.play(30.1)
+    for name in RENDITIONS:
+        assert [path.name for path in (tmp_path / name).glob("init_*")] == ["init_2.mp4"]
 
 
 def test_rungs_that_a_kill_left_at_different_places_go_on_together(

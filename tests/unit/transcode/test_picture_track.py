@@ -37,6 +37,11 @@ def test_at_our_own_rate_every_picture_is_shown_once_whatever_its_phase_and_jitt
     assert numbers[1:] == list(range(numbers[0] + 1, numbers[0] + len(numbers)))
 
 
+def test_the_nearest_tick_shows_a_picture() -> None:
+    assert shown([0.010, 0.043], 3) == [0, 1, 1]
+    assert shown([0.024, 0.057], 3) == [None, 0, 1]
+
+
 def test_a_slower_camera_is_shown_twice_and_a_faster_one_left_out() -> None:
     assert shown([number / 15 for number in range(5)], 8) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert shown([number / 60 for number in range(20)], 5)[1:] == pytest.approx([2, 4, 6, 8], abs=1)

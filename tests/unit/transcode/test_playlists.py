@@ -10,7 +10,7 @@ from models.ladder import AUDIO, RENDITIONS
 from workers.transcode.manifests import AVAILABLE_AFTER_SECONDS, manifest
 from workers.transcode.playlists import Open, master_playlist, media_playlist
 from workers.transcode.posters import storyboard
-from workers.transcode.segments import Part, Rendition, Segment, State, Thumbnail, gap
+from workers.transcode.segments import Part, Rendition, Segment, State, Thumbnail, gap, gap_like
 
 BEGAN = 1_767_323_045.678
 NAMESPACE = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -78,6 +78,23 @@ s00003_1.m4s
 #EXTINF:2.00000,
 s00004_2.m4s
 """
+
+
+def test_what_follows_a_gap_of_its_own_life_has_its_map() -> None:
+    rendition = Rendition()
+    for one in (segment(0, 1), gap_like(segment(1, 2, first=1)), segment(2, 2, first=1)):
+        rendition.append(one)
+    lines = media_playlist(rendition, ended=False).splitlines()
+    assert [line for line in lines if line.startswith(("#EXT-X-MAP", "#EXT-X-DISC", "#EXT-X-GAP", "s"))] == [
+        "#EXT-X-DISCONTINUITY-SEQUENCE:0",
+        '#EXT-X-MAP:URI="init_1.mp4"',
+        "s00000_1.m4s",
+        "#EXT-X-DISCONTINUITY",
+        "#EXT-X-GAP",
+        "s00001_2.m4s",
+        '#EXT-X-MAP:URI="init_2.mp4"',
+        "s00002_2.m4s",
+    ]
 
 
 def test_a_low_latency_playlist_ends_with_what_comes_next() -> None:

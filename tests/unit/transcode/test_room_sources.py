@@ -82,6 +82,10 @@ def test_who_came_first_stays_first_with_a_new_camera(vp8: list[bytes]) -> None:
     room.told(egress.SourceEnded(source_id=1))
     room.told(source(3, "ada"))
     assert room.pictures() == [ada, ben]
+    # And stands as long as anybody's when it stalls.
+    send(room, frame(3, 0, vp8, key=True))
+    assert pictures(room, 0.0) == 1
+    assert pictures(room, 2.0) == 1
 
 
 def test_after_a_reconnect_pictures_stand_until_the_same_people_come_again(vp8: list[bytes]) -> None:
