@@ -113,7 +113,8 @@ BEGIN
     PERFORM 1 FROM accounts WHERE id = account FOR NO KEY UPDATE;
     -- What is summed is what was locked, and nothing else is emptied: another slot may be made meanwhile.
     SELECT COALESCE(SUM(balance), 0), array_agg(slot) INTO folded, locked
-      FROM (SELECT slot, balance FROM account_slots WHERE account_id = account ORDER BY slot FOR NO KEY UPDATE) mine;
+      FROM (SELECT slot, balance FROM account_slots WHERE account_id = account
+        ORDER BY slot FOR NO KEY UPDATE) mine;
     UPDATE account_slots SET balance = 0 WHERE account_id = account AND slot = ANY (locked) AND balance <> 0;
   END IF;
   UPDATE accounts SET balance = balance + tokens + folded WHERE id = account;

@@ -74,7 +74,8 @@ def want(tx: Session, room_id: str, now: datetime) -> None:
 
 def end(tx: Session, room_id: str, reason: Reason, now: datetime) -> None:
     """The room closes, and its broadcast with it; nothing if there is none. The caller has locked the room."""
-    row = tx.scalar(open_of(room_id))
+    # Taken, or a worker's word of the same moment would fail the wish that closes the room.
+    row = tx.scalar(open_of(room_id).with_for_update(key_share=True))
     if row is not None:
         move(tx, BroadcastRow, row.id, row.status, "ended", ended_at=now, end_reason=reason)
         log.event("broadcast_ended", room_id=room_id, broadcast_id=row.id, reason=reason)
@@ -99,6 +100,12 @@ def watchable(tx: Session, room_id: str, now: datetime) -> Watchable | None:
         status=row.status,
         available=since > now - timedelta(seconds=UNCLAIMED_SECONDS),
     )
+
+
+def with_pictures(tx: Session, room_ids: Collection[str]) -> dict[str, str]:
+    """Of these rooms, those whose broadcast has pictures now: its id by the room's."""
+    found = select(BroadcastRow).where(BroadcastRow.room_id.in_(room_ids), BroadcastRow.status == "live")
+    return {row.room_id: row.id for row in tx.scalars(found)}
 
 
 # --- for transcode workers -----------------------------------------------------------------------------

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select
 from stage import Stage
+from together import until_it_waits_or_is_done
 
 from models.broadcasts import BroadcastRow
 from models.db import Database
@@ -89,6 +92,28 @@ def test_acceptance_ends_the_broadcast_in_the_same_transaction(
     # and a late word of the node, from before, makes no new one
     seated(stage, creator, stream)
     assert len(rows(stage)) == 1
+
+
+def test_acceptance_while_a_worker_says_that_it_is_ready(
+    stage: Stage, on_air: tuple[Person, StreamView]
+) -> None:
+    """Nobody's wish to go private fails by what a worker says in the same moment."""
+    creator, stream = on_air
+    held = lease(stage)
+    assert held is not None
+    request = stage.ask(stage.fan(), stream)
+    accept = partial(stage.accept, request.request_id, creator)
+    with stage.database.engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        # when: the worker's word is not committed yet
+        with stage.database.transaction() as tx:
+            broadcasts.ready(tx, held.broadcast_id, held.epoch, stage.now)
+            accepted = pool.submit(accept)
+            if not stage.database.is_sqlite:
+                until_it_waits_or_is_done(watching, accepted)
+        # then
+        assert accepted.result(30).session_id
+    [row] = rows(stage)
+    assert (row.status, row.end_reason) == ("ended", "STREAM_PRIVATE")
 
 
 def test_back_in_public_there_is_another_broadcast(stage: Stage, on_air: tuple[Person, StreamView]) -> None:

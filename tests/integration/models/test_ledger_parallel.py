@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -11,9 +11,8 @@ from functools import partial
 import pytest
 from book import Book
 from sqlalchemy import text
-from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
-from together import outcomes
+from together import outcomes, until_it_waits_or_is_done
 
 from models import ledger
 from models.books_rules import SLOTS
@@ -124,12 +123,12 @@ def test_a_tip_of_a_slot_that_is_new_while_others_are_folded(
         # when: a clearing waits for a slot, while another slot is made, committed, and tipped once more
         with database.engine.connect() as watching, ThreadPoolExecutor(1) as pool:
             clearing = pool.submit(book.clear, 31)
-            _until_it_waits_or_is_done(watching, clearing)
+            until_it_waits_or_is_done(watching, clearing)
             _tip(other, second, creator, "tip_3", book.now)
             other.commit()
             _tip(other, third, creator, "tip_4", book.now)
             mine.commit()
-            _until_it_waits_or_is_done(watching, clearing)
+            until_it_waits_or_is_done(watching, clearing)
             other.commit()
             assert clearing.result(30) == 1
     # then
@@ -186,10 +185,3 @@ def _tip(tx: Session, fan: str, creator: str, reference: str, now: datetime) -> 
         cause_id="test",
         now=now,
     )
-
-
-def _until_it_waits_or_is_done(watching: Connection, movement: Future[int]) -> None:
-    """No clock: either the database says that somebody waits for a lock, or the movement has ended."""
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    while not movement.done() and not watching.scalar(waits):
-        watching.rollback()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
 from models.errors import DomainError
 
@@ -40,3 +44,10 @@ def together(*wishes: Callable[[], Any]) -> list[Any]:
 def outcomes(*wishes: Callable[[], Any]) -> list[str]:
     """The same in words: ``done``, or the code of the refusal."""
     return [each.code if isinstance(each, DomainError) else "done" for each in together(*wishes)]
+
+
+def until_it_waits_or_is_done(watching: Connection, wish: Future[Any]) -> None:
+    """By no clock: PostgreSQL says that somebody waits for a lock, or the wish has been heard."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while not wish.done() and not watching.scalar(waits):
+        watching.rollback()
