@@ -42,6 +42,9 @@ TEST = (
     # Playwright's driver is linked against it.
     Need("libatomic", "libatomic1", ("/usr/lib/*/libatomic.so.1",)),
     Need("a text font", "fonts-dejavu-core", ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",)),
+    # Spectators' files behind nginx, as deploy/nginx has it.
+    Need("nginx", "nginx-light", ("/usr/sbin/nginx",)),
+    Need("nginx's JavaScript", "libnginx-mod-http-js", ("/usr/lib/nginx/modules/ngx_http_js_module.so",)),
     Need("an emoji font", "fonts-noto-color-emoji", ("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",)),
 )
 

@@ -141,6 +141,7 @@ def _headers(response: Response, settings: Settings, policy: str) -> Response:
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if settings.secure:
         headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.endpoint not in CACHEABLE:
+    # A segment that is not there may be there a moment later.
+    if request.endpoint not in CACHEABLE or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     return response

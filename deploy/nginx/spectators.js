@@ -1,0 +1,126 @@
+// What nginx checks before it serves a file of a broadcast: the same as web/live.py and
+// models/spectator_addresses.py, and tested side by side with them. Knows the key of the spectators' addresses
+// and no other; says to nobody who watches.
+import crypto from 'crypto';
+import fs from 'fs';
+
+const MAC_BYTES = 16;
+const LONGEST = 120;
+const TIERS = ['free', 'premium'];
+const RUNGS = { free: ['480p', '240p', 'audio'], premium: ['720p', '480p', '240p', 'audio'] };
+const ADDRESS = /^\/live\/([^\/]+)\/([^\/]+)\/([^\/]+)\/([\s\S]*)$/;
+const NAME = /^[A-Za-z0-9_-]+$/;
+const PICTURE = /^(poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg)$/;
+const MEDIA = /^([0-9a-z]{1,8})\/(index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(\.p[0-9]{1,3})?\.m4s)$/;
+const TITLES = { 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
+
+function key(r) {
+    return Buffer.from(r.variables.spectators_key, 'hex');
+}
+
+function hmac(r, text) {
+    return crypto.createHmac('sha256', key(r)).update(text);
+}
+
+// Takes as long wherever the first difference is.
+function same(one, other) {
+    let difference = one.length ^ other.length;
+    for (let i = 0; i < one.length; i++) {
+        difference |= one.charCodeAt(i) ^ other.charCodeAt(i % (other.length || 1));
+    }
+    return difference === 0;
+}
+
+function refuse(r, status, code, detail) {
+    r.headersOut['Content-Type'] = 'application/problem+json';
+    r.headersOut['Cache-Control'] = 'no-store';
+    r.headersOut['X-Content-Type-Options'] = 'nosniff';
+    r.return(status, JSON.stringify({
+        type: 'about:blank', title: TITLES[status], status: status, code: code, detail: detail
+    }));
+}
+
+// Who the signed part speaks of, or the reason why nobody.
+function verify(r, room, broadcast, signed) {
+    const words = signed.split('.');
+    if (signed.length > LONGEST || words.length !== 4 || !/^[0-9]+$/.test(words[0])) {
+        return { code: 'FORBIDDEN', detail: 'This is not an address of ours.' };
+    }
+    const mac = words.pop();
+    const text = `${room}/${broadcast}/${words.join('.')}`;
+    if (!same(hmac(r, text).digest().slice(0, MAC_BYTES).toString('base64url'), mac)) {
+        return { code: 'FORBIDDEN', detail: 'This address is not ours, or for another stream.' };
+    }
+    if (TIERS.indexOf(words[1]) < 0 || !NAME.test(broadcast) || !NAME.test(words[2])) {
+        return { code: 'FORBIDDEN', detail: 'This address is for a tier that there is no more.' };
+    }
+    if (Date.now() >= Number(words[0]) * 1000) {
+        return { code: 'ADDRESS_EXPIRED', detail: 'This address has expired.' };
+    }
+    return { tier: words[1], viewer: words[2] };
+}
+
+// The file behind a name for this tier: '' when there is none, null when it is for another tier.
+function permitted(name, tier) {
+    // To njs, $ is also before a line feed at the end.
+    if (/[^\x21-\x7e]/.test(name)) {
+        return '';
+    }
+    if (name === 'master.m3u8') {
+        return `master.${tier}.m3u8`;
+    }
+    if (name === 'manifest.mpd') {
+        return `manifest.${tier}.mpd`;
+    }
+    if (PICTURE.test(name)) {
+        return name;
+    }
+    const media = MEDIA.exec(name);
+    if (media === null) {
+        return '';
+    }
+    return RUNGS[tier].indexOf(media[1]) < 0 ? null : name;
+}
+
+function exists(path) {
+    try {
+        fs.accessSync(path);
+        return true;
+    } catch (error) {
+        return false;
+    }
+}
+
+function serve(r) {
+    if (r.method !== 'GET' && r.method !== 'HEAD') {
+        refuse(r, 405, 'METHOD_NOT_ALLOWED', 'The address exists and does not take this method.');
+        return;
+    }
+    const parts = ADDRESS.exec(r.uri);
+    if (parts === null) {
+        refuse(r, 404, 'NOT_FOUND', 'There is no such file.');
+        return;
+    }
+    const broadcast = parts[2];
+    const whom = verify(r, parts[1], broadcast, parts[3]);
+    if (whom.code) {
+        refuse(r, 403, whom.code, whom.detail);
+        return;
+    }
+    if (exists(`${r.variables.hls_dir}/barred/${broadcast}.${whom.viewer}`)) {
+        refuse(r, 403, 'BARRED', 'You may not watch this stream any more.');
+        return;
+    }
+    const file = permitted(parts[4], whom.tier);
+    if (file === null) {
+        refuse(r, 403, 'PREMIUM_ONLY', 'This quality is for subscribers.');
+        return;
+    }
+    if (file === '') {
+        refuse(r, 404, 'NOT_FOUND', 'There is no such file.');
+        return;
+    }
+    r.internalRedirect(`/_broadcasts/${broadcast}/${file}`);
+}
+
+export default { serve };
