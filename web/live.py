@@ -7,18 +7,20 @@ same checks, the same headers. Reads files and no database, but for the redirect
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from flask import Blueprint, Response, send_from_directory, session
+from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound as NoSuchFile
 
 from models import ids, spectator_addresses
 from models.clock import utc_now
 from models.errors import Forbidden, NotFound
 from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
-from models.services import spectating
+from models.services import broadcasts, spectating
 from models.services.accounts import Person
 from models.services.spectating import Seat
 from models.spectator_addresses import BARRED, Spectator, barred_name
@@ -31,6 +33,7 @@ blueprint = Blueprint("live", __name__, url_prefix="/live")
 # What a player asks for again and again.
 _PLAYLISTS = (".m3u8", ".mpd")
 MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
+POSTER = "poster.jpg"
 VISITOR = "visitor"
 _PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
 _MEDIA = re.compile(
@@ -80,6 +83,20 @@ def address_of(seat: Seat, now: datetime) -> Address:
     whom = Spectator(seat.room_id, seat.broadcast_id, seat.viewer_id, seat.tier, int(expires_at.timestamp()))
     path = spectator_addresses.prefix(whom, settings.key(spectator_addresses.KEY_PURPOSE))
     return Address(settings.cdn_base_url + path, expires_at)
+
+
+def posters(tx: Session, room_ids: Collection[str], person: Person | None, now: datetime) -> dict[str, str]:
+    """Addresses of the posters of those of these rooms that have one, by room, for whoever asks for the page.
+
+    In the free tier; looking at a poster does not count as watching. Who is barred gets an address and no picture.
+    """
+    key = greenroom().settings.key(spectator_addresses.KEY_PURPOSE)
+    found = {}
+    for room_id, broadcast_id in broadcasts.with_pictures(tx, room_ids).items():
+        viewer = spectator_addresses.viewer_id(broadcast_id, subject(person), key)
+        seat = Seat(room_id=room_id, broadcast_id=broadcast_id, viewer_id=viewer, tier="free", ready=True)
+        found[room_id] = f"{address_of(seat, now).prefix}/{POSTER}"
+    return found
 
 
 @blueprint.get(f"/<room_id>/{MASTER}", defaults={"name": MASTER})

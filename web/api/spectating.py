@@ -52,7 +52,7 @@ def spectate(call: Call[SpectateBody]) -> SpectateAnswer:
     return SpectateAnswer(
         stream_url=f"{address.prefix}/{live.MASTER}",
         dash_url=f"{address.prefix}/{live.MANIFEST}",
-        poster_url=f"{address.prefix}/poster.jpg",
+        poster_url=f"{address.prefix}/{live.POSTER}",
         storyboard_url=f"{address.prefix}/storyboard.vtt",
         broadcast_id=seat.broadcast_id,
         tier=seat.tier,

@@ -14,6 +14,7 @@ from models.agenda import agenda_for
 from models.clock import utc_now
 from models.services import accounts, private_streams, queueing, streams
 from models.services.accounts import Person
+from web import live
 from web.auth import current_person
 from web.pages import blueprint, bookings, patrons, wording
 from web.pages.deps import database, timers
@@ -66,6 +67,8 @@ def creator(handle: str) -> str:
         kind = _kind(viewer, person)
         waiting = private_streams.open_request_of(tx, viewer.user_id, person.user_id) if viewer else None
         booking = bookings.creator_context(tx, viewer, person.user_id)
+        on_air = [stream.room_id] if stream and stream.status == "live" else []
+        pictures = live.posters(tx, on_air, viewer, utc_now())
         queue = stream is not None and queueing.is_open(tx, stream.stream_id, person.user_id)
         patronage = patrons.creator_context(tx, viewer, person.user_id)
         fan = viewer if kind == "fan" else None
@@ -103,6 +106,7 @@ def creator(handle: str) -> str:
         over_now=_over(status, kind),
         title=stream.title if stream and stream.status == "live" else "",
         viewers=stream.viewers if stream else 0,
+        poster_url=pictures.get(stream.room_id) if stream else None,
         offer=offer,
         own=own,
         terms=terms,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 import msgspec
 from flask import render_template, request
 from sqlalchemy.orm import Session
 
+from models.clock import utc_now
 from models.errors import DomainError
 from models.messages.commands import Reason
 from models.services import sessions, streams
+from web import live
 from web.auth import current_person
 from web.pages import blueprint, wording
 from web.pages.deps import database
@@ -28,6 +31,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     private_open: bool
     rate_per_minute: int
+    poster_url: str | None
+    """A picture of now, if the stream is broadcast."""
 
     @property
     def away_words(self) -> str:
@@ -46,11 +51,15 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 def cards(tx: Session) -> tuple[list[Card], list[Card]]:
     """All creators, as (live, not live)."""
-    found = [_card(view) for view in streams.creators(tx)]
+    now = utc_now()
+    views = streams.creators(tx, now)
+    on_air = [view.stream.room_id for view in views if view.stream and view.stream.status == "live"]
+    pictures = live.posters(tx, on_air, current_person(), now)
+    found = [_card(view, pictures) for view in views]
     return [card for card in found if card.status == "live"], [card for card in found if card.status != "live"]
 
 
-def _card(view: streams.CreatorCard) -> Card:
+def _card(view: streams.CreatorCard, pictures: Mapping[str, str]) -> Card:
     stream = view.stream
     return Card(
         user_id=view.person.user_id,
@@ -62,6 +71,7 @@ def _card(view: streams.CreatorCard) -> Card:
         viewers=stream.viewers if stream else 0,
         private_open=view.enabled,
         rate_per_minute=view.rate_per_minute,
+        poster_url=pictures.get(stream.room_id) if stream else None,
     )
 
 
@@ -69,11 +79,11 @@ def _card(view: streams.CreatorCard) -> Card:
 def models() -> str:
     """The page; with ``?part=list`` only the part that changes by itself."""
     with database().reading() as tx:
-        live, away = cards(tx)
+        on_air, away = cards(tx)
         ended = _ended(tx)
-    words = f"{len(live)} live now" if live else "Nobody is live right now"
+    words = f"{len(on_air)} live now" if on_air else "Nobody is live right now"
     template = "partials/creators.html" if request.args.get("part") == "list" else "models.html"
-    return render_template(template, live=live, away=away, live_words=words, ended=ended)
+    return render_template(template, live=on_air, away=away, live_words=words, ended=ended)
 
 
 def _ended(tx: Session) -> Ended | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -214,3 +215,34 @@ def test_a_cdn_serves_it_where_there_is_one(environment: dict[str, str]) -> None
     assert load_settings(base | {"CDN_EDGE_CHECKS": "1", "SPECTATOR_SECONDS": "3600"}).spectator_seconds == 3_600
     with pytest.raises(SettingsError, match="CDN_EDGE_CHECKS"):
         load_settings(base | {"SPECTATOR_SECONDS": "3600"})
+
+
+def test_pages_show_the_poster_of_what_is_broadcast(
+    app: Flask, client: FlaskClient, on_air: OnAir, people: People, database: Database
+) -> None:
+    def pictures(of: FlaskClient, page: str) -> list[str]:
+        text = of.get(page).get_data(as_text=True)
+        return re.findall(r'<img src="(/live/[^"]+)"[^>]* width="640" height="360"', text)
+
+    handle = on_air.creator.person.handle
+    pages = ("/models", "/models?part=list", "/", f"/models/{handle}")
+    # given a broadcast that has no pictures yet, then the drawn poster is all there is
+    assert [pictures(client, page) for page in pages] == [[], [], [], []]
+    with database.reading() as tx:
+        epoch = tx.get_one(BroadcastRow, on_air.broadcast_id).epoch
+    database.run(lambda tx: broadcasts.ready(tx, on_air.broadcast_id, epoch, utc_now()))
+    # then each page shows one of now, in the free tier, for the same viewer that would watch
+    viewer = watch(client, on_air).rpartition("/")[2].split(".")[1:3]
+    for page in pages:
+        [picture] = pictures(client, page)
+        assert text_of(client, picture) == "this is poster.jpg"
+        assert picture.split("/")[4].split(".")[1:3] == viewer
+        assert viewer[0] == "free"
+    # and whoever looks at it does not watch
+    audience = app.extensions["greenroom"].audience
+    audience.report()
+    listed = client.get("/api/streaming/streams").get_json()["streams"]
+    assert [stream["spectators"] for stream in listed] == [1]
+    # when the stream ends, then there is none
+    database.run(lambda tx: streams.end_stream(tx, on_air.stream.stream_id, on_air.creator.person, utc_now()))
+    assert [pictures(client, page) for page in pages] == [[], [], [], []]

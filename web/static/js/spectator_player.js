@@ -8,7 +8,7 @@
 import { ApiError, api } from "./api.js";
 
 /** @typedef {"loading" | "playing" | "stalled"} SpectatorState */
-/** @typedef {{streamUrl: string, broadcastId: string, tier: "free" | "premium", ready: boolean, lowLatency: boolean, expiresAt: string}} Address */
+/** @typedef {{streamUrl: string, posterUrl: string, broadcastId: string, tier: "free" | "premium", ready: boolean, lowLatency: boolean, expiresAt: string}} Address */
 /** @typedef {{index: number, height: number}} Quality index -1: chosen by itself */
 
 const HLS = new URL("../vendor/hls/hls.mjs", import.meta.url).href;
@@ -27,6 +27,8 @@ const SIGNED = /^(.*\/live\/[^/]+\/[^/]+\/)[^/]+\//;
 export class SpectatorPlayer {
   /** @type {(state: SpectatorState) => void} */
   onState = () => {};
+  /** There is an address, and with it a picture to wait with. @type {(address: Address) => void} */
+  onAddress = () => {};
   /** The playlists have ended: the stream is over, or private. @type {() => void} */
   onEnded = () => {};
   /** There is no way to watch now. @type {(error: ApiError) => void} */
@@ -158,6 +160,7 @@ export class SpectatorPlayer {
         return;
       }
       this.#renewLater();
+      this.onAddress(address);
       await this.#load(generation);
     } catch (error) {
       if (generation === this.#generation) this.#failed(error);

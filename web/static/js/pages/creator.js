@@ -5,6 +5,7 @@
 import { ApiError, api } from "../api.js";
 import { announce, busy, formatTokens, icon, make, money, plural, toast } from "../ui.js";
 import { events, onBalance, refreshBalance, userId } from "./common.js";
+import { showPicture } from "./live_picture.js";
 import { Player } from "./player.js";
 import { RequestDialog } from "./request_dialog.js";
 import { stopWaitingFor, wireTellButtons } from "./tell.js";
@@ -29,6 +30,7 @@ let lobby = null;
 /** Show what belongs to a state: live, private, offline or waiting. @param {string} state */
 function show(state) {
   page.state = state;
+  if (state === "private" || state === "offline") showPicture(player.tile, "");
   for (const part of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll("[data-show]"))) {
     part.hidden = !part.dataset.show?.split(" ").includes(state);
   }

@@ -5,6 +5,7 @@
 import { api } from "../api.js";
 import { announce, plural } from "../ui.js";
 import { events, userId } from "./common.js";
+import { keepPictures } from "./live_picture.js";
 import { wireTellButtons } from "./tell.js";
 
 const POLL_MS = 20_000;
@@ -64,6 +65,7 @@ function replaceList(html) {
   const focused = document.activeElement?.closest("#creators a, #creators button");
   const key = focused?.getAttribute("href") ?? focused?.getAttribute("data-tell");
   const before = old.dataset.live;
+  keepPictures(old, fresh);
   old.replaceWith(fresh);
   if (key) /** @type {HTMLElement | null} */ (fresh.querySelector(`[href="${CSS.escape(key)}"], [data-tell="${CSS.escape(key)}"]`))?.focus();
   wireTellButtons(fresh);

@@ -6,6 +6,7 @@
 import { SFUClient } from "../sfu_client.js";
 import { SpectatorPlayer } from "../spectator_player.js";
 import { icon } from "../ui.js";
+import { showPicture } from "./live_picture.js";
 import { SpectatorBar } from "./spectator_bar.js";
 
 const FULL_RETRY_MS = 10_000;
@@ -90,6 +91,7 @@ export class Player {
         this.setSound(!this.video.muted);
       } else this.over(state === "stalled" ? "stalled" : "joining");
     };
+    this.spectator.onAddress = ({ posterUrl }) => showPicture(this.tile, posterUrl);
     this.spectator.onSilent = () => {
       this.setSound(false);
       this.video.play().catch(() => this.over("lost"));
