@@ -153,7 +153,9 @@ class Fan(Human):
                 self.house.call(self.user_id, "tip", tip)
 
     def _subscribe(self) -> None:
-        creator = self._favourite = self.world.somebody()
+        if self._favourite is None or self.random.random() < 0.6:
+            self._favourite = self.world.somebody()
+        creator = self._favourite
 
         def act(tx: Any, now: Any) -> Any:
             current = subscriptions.between(tx, self.user_id, creator.user_id, now)
