@@ -152,8 +152,9 @@ class Database:
         try:
             with session as tx, tx.begin():
                 yield tx
-        finally:
+            # Not one that ended otherwise: who knows in which state it is.
             self._idle.session = session
+        finally:
             if self._writer is not None:
                 self._writer.release()
 

@@ -46,6 +46,21 @@ def test_what_raises_is_rolled_back(database: Database) -> None:
     assert notes(database) == set()
 
 
+def test_a_session_that_was_interrupted_is_not_used_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's time limit comes at any instruction, such as while a session is being closed."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), database.transaction() as tx:
+        note(tx, "msg_1")
+        monkeypatch.setattr(tx, "close", interrupted)
+    database.run(lambda tx: note(tx, "msg_2"))
+    assert notes(database) == {"msg_1", "msg_2"}
+
+
 def test_reading_commits_nothing(database: Database) -> None:
     """PostgreSQL refuses the write; on SQLite it is rolled back."""
     with database.reading() as tx:
