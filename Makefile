@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ simulate: install-test ## The whole money path on one virtual clock, with crashe
 bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
 	@$(PYTHON) -m simulation --bugs
 
-bench: bench-forwarding bench-cut bench-ledger ## Every benchmark
+bench: bench-forwarding bench-cut bench-ledger bench-spectators ## Every benchmark
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
@@ -53,6 +53,9 @@ bench-cut: install-run ## From terminate-stream, and from budget end, to the las
 
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
+
+bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=)
+	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0)
 
 docs: install-test ## Write the generated parts of docs/ again
 	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs

@@ -1,0 +1,219 @@
+"""``make bench-spectators``: from a creator's camera to a spectator's screen, and what a room costs.
+
+A real house, a clip of numbered pictures over WebRTC, and in one run: how old a segment is when it is on disk, how
+old a picture is when Chromium shows it, how often it stands still, how far sound and picture are apart, and the
+CPU of a room's child and ffmpeg. The floor is one bare ffmpeg that makes the same ladder of the same file in real
+time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds N
+spectators at the app. The last line is a room's CPU divided by the floor's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from bench.spectators_clip import clip_file, median_ms, sound_after_picture
+from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
+from bench.spectators_glass import Seen, watch
+from bench.spectators_origin import Load, load
+from demo import PASSWORD
+from demo.clip import Clip
+from demo.peer import Peer
+from demo.run import environment
+from models import spectator_addresses
+from models.config import load_settings
+from models.ladder import RENDITIONS, RUNGS, Tier
+from models.spectator_addresses import Spectator
+from ops.house import ROOT, House, session_members
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
+
+SECONDS = 60.0
+SPECTATORS = 500
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.5
+LOOK_SECONDS = 0.05
+WARM_SECONDS = 4.0
+CREATOR = "creator_a"
+TIER: Tier = "free"
+RUNG = "480p"
+"""The best that a visitor gets."""
+
+
+def main() -> int:
+    """Start a house, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each measurement lasts")
+    parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at the app")
+    arguments = parser.parse_args()
+    clip = clip_file(ROOT / "var")
+    with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
+        var = Path(directory)
+        house = House(
+            environment(var),
+            var=var,
+            names=("media", "worker", "transcode", "clock", "web"),
+            broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
+            say=lambda text: None,
+        )
+        try:
+            house.start()
+            threading.Thread(target=house.watch, daemon=True).start()
+            uvloop.run(measure(house, clip, arguments.seconds, arguments.origin))
+        finally:
+            house.stop()
+    return 0
+
+
+async def measure(house: House, clip: Path, seconds: float, spectators: int) -> None:
+    """Everything, one after the other, of one broadcast."""
+    async with Peer(house.environment["PUBLIC_URL"]) as creator:
+        await creator.sign_in(f"{CREATOR}@demo.test", PASSWORD)
+        stream = await creator.call("POST", "/api/streaming/streams", {})
+        seat = await creator.join(stream["roomId"], decode=False)
+        playing = Clip(clip)
+        await seat.publish(playing)
+        started_at = time.time() - playing.elapsed()
+        directory = await on_air(house)
+        print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        await latencies(house, directory, started_at, seconds)
+        ratio = await costs(house, directory, clip, seconds)
+        if spectators:
+            await origin(house, directory, stream["roomId"], spectators, seconds)
+        await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
+    print(f"ratio: {ratio:.2f}")
+
+
+async def on_air(house: House) -> Path:
+    """The broadcast's directory, once every rung has a segment. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            for directory in (house.var / "hls").glob("brd_*"):
+                if all(written(directory / name / "index.m3u8") for name in RENDITIONS):
+                    return directory
+            await asyncio.sleep(0.1)
+
+
+async def latencies(house: House, directory: Path, started_at: float, seconds: float) -> None:
+    """From capture to disk and to glass, and sound against picture."""
+    settled = asyncio.Event()
+    watching = asyncio.create_task(watch(f"{house.url}/models/{CREATOR}", seconds, settled.set))
+    waiting = asyncio.create_task(settled.wait())
+    await asyncio.wait((watching, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    lags: dict[str, float] = {}
+    while not watching.done():
+        lags.update(segment_lags(directory / RUNGS[0].name))
+        await asyncio.wait((watching,), timeout=POLL_SECONDS)
+    seen = await watching
+    print(f"capture → segment on disk, {RUNGS[0].name}       {spread(list(lags.values()))}")
+    print(f"capture → glass, by hls.js             {spread(seen.by_date())}")
+    print(f"capture → glass, by the picture itself {spread(seen.by_number(started_at))}")
+    print(describe(seen))
+    offsets = await asyncio.to_thread(sound_after_picture, directory, RUNG)
+    if offsets:
+        print(f"sound after picture, in the segments:  {median_ms(offsets):+.1f} ms, "
+              f"from {min(offsets) * 1000:+.1f} to {max(offsets) * 1000:+.1f}, n={len(offsets)}")  # fmt: skip
+
+
+def segment_lags(rung: Path) -> dict[str, float]:
+    """Seconds from the capture of a segment's last picture to its file, for each that the playlist names."""
+    lags: dict[str, float] = {}
+    captured_at = length = 0.0
+    for line in (rung / "index.m3u8").read_text().splitlines():
+        if line.startswith("#EXT-X-PROGRAM-DATE-TIME:"):
+            captured_at = datetime.fromisoformat(line.partition(":")[2]).timestamp()
+        elif line.startswith("#EXTINF:"):
+            length = float(line.partition(":")[2].rstrip(","))
+        elif line.endswith(".m4s") and not line.startswith("#") and (rung / line).exists():
+            lags[line] = (rung / line).stat().st_mtime - captured_at - length
+    return lags
+
+
+def describe(seen: Seen) -> str:
+    """What the viewer saw, in words."""
+    heights = sorted({picture.height for picture in seen.pictures})
+    return (
+        f"page opened → playing {seen.started_ms / 1000:.1f} s; stalls: {len(seen.stalls)}, "
+        f"{sum(seen.stalls):.0f} ms; longest picture {seen.longest_gap_ms:.0f} ms; "
+        f"{seen.frames} pictures shown, {seen.dropped} not; lines: {', '.join(map(str, heights))}"
+    )
+
+
+async def costs(house: House, directory: Path, clip: Path, seconds: float) -> float:
+    """Prints what a room costs; answers with that, divided by the floor."""
+    settings = load_settings(house.environment)
+    child = int(msgspec.json.decode((directory / "child.json").read_bytes())["pid"])
+    encoders = offspring(child)
+    name, preset = RUNGS[0].name, settings.transcode_preset
+    with tempfile.TemporaryDirectory(dir=house.var) as floors, bare_ffmpeg(clip, Path(floors), preset) as bare:
+        await asyncio.sleep(WARM_SECONDS)
+        ours = SegmentMeter(directory / name / "index.m3u8", [child], encoders)
+        theirs = SegmentMeter(Path(floors) / f"{name}.m3u8", [bare])
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            ours.look()
+            theirs.look()
+            await asyncio.sleep(LOOK_SECONDS)
+    (outside, inside), [floor] = ours.cores(), theirs.cores()
+    room, cores = outside + inside, os.cpu_count() or 1
+    print(f"one room, {preset}: {room:.3f} cores at real time: {outside:.3f} child, {inside:.3f} its ffmpeg")
+    print(f"floor, a bare ffmpeg: {floor:.3f} cores at real time (media seen in {seconds:.0f} s: "
+          f"{ours.media_seconds} s and {theirs.media_seconds} s)")  # fmt: skip
+    print(f"a machine of {cores} cores, if nothing else ran on it: {int(cores / room)} rooms; the ladder at "
+          f"{cores / room:.1f}× real time, its {len(RUNGS)} rungs counted singly "
+          f"{len(RUNGS) * cores / room:.1f}×")  # fmt: skip
+    return room / floor
+
+
+async def origin(house: House, directory: Path, room_id: str, spectators: int, seconds: float) -> None:
+    """Spectators at the app itself, without nginx in front."""
+    settings = load_settings(house.environment)
+    key = settings.key(spectator_addresses.KEY_PURPOSE)
+    expires = int(time.time()) + settings.spectator_seconds
+    viewers = [spectator_addresses.viewer_id(directory.name, str(number), key) for number in range(spectators)]
+    prefixes = [
+        spectator_addresses.prefix(Spectator(room_id, directory.name, viewer, TIER, expires), key)
+        for viewer in viewers
+    ]
+    web, own = Meter(session_members(house.children["web"].pid)), Meter([os.getpid()])
+    began = time.monotonic()
+    found = await load(house.url, prefixes, seconds)
+    took = time.monotonic() - began
+    print(f"origin, {spectators} spectators of {RUNG} and sound, {took:.0f} s, the app alone: "
+          f"{web.cores():.2f} cores web, {own.cores():.2f} this client")  # fmt: skip
+    describe_load(found, took)
+
+
+def describe_load(found: Load, took: float) -> None:
+    """Print requests a second, how long they took, and what went wrong."""
+    answers = sum(len(times) for times in found.kinds.values())
+    print(f"  {answers / took:.0f} requests/s, {found.size * 8 / took / 1e6:.0f} Mbit/s; "
+          f"failed: {dict(found.failures) or 0}; rounds too late: {found.late} of {found.rounds}")  # fmt: skip
+    for kind, times in found.kinds.items():
+        if times:
+            print(f"  {kind}: {spread([each / 1000 for each in times])}")
+
+
+def spread(seconds: list[float]) -> str:
+    """p50 and p95 in words."""
+    if not seconds:
+        return "nothing seen"
+    ordered = sorted(seconds)
+    high = ordered[round(0.95 * (len(ordered) - 1))]
+    return f"p50 {statistics.median(ordered):6.3f} s   p95 {high:6.3f} s   n={len(ordered)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
