@@ -24,7 +24,9 @@ DELAY_SECONDS = 0.45
 """Behind capture: network, resends and decoding take less, or their frames come too late."""
 FIRST_PICTURE_SECONDS = 2.0
 """How long to wait for somebody's picture before beginning without."""
-FAR_BEHIND_SECONDS = 2.0
+LATE_SECONDS = 0.5
+"""A tick that is later is left out, not composed: a machine that is too busy has no time for the past."""
+FAR_BEHIND_SECONDS = 5.0
 """A process that was stopped that long starts again with a gap that playlists name."""
 TICK_SAMPLES = SAMPLES_PER_SECOND // FRAMES_PER_SECOND
 MOST_SLIPS = 1000
@@ -119,6 +121,7 @@ class Program:
         self._composer = Composer()
         self._timeline = Timeline()
         self._begins = 0.0
+        self._poster_at = FRAMES_PER_SECOND
         self.capture_time = self._timeline.capture_time
 
     @property
@@ -148,24 +151,28 @@ class Program:
         """Tick until it is over and what was captured before is played. Raises Behind."""
         tick = media_tick = 0
         last: int | None = None
-        poster_at = FRAMES_PER_SECOND
         while last is None or tick < last:
             moment = self._begins + tick / FRAMES_PER_SECOND
             self._clock.wait(moment + DELAY_SECONDS)
-            if self._clock.now() > moment + DELAY_SECONDS + FAR_BEHIND_SECONDS:
-                raise Behind
             if last is None and over():
                 last = tick + round(DELAY_SECONDS * FRAMES_PER_SECOND)
-            frames = [frame for track in self._room.pictures() if (frame := track.look(moment)) is not None]
-            picture = self._composer.picture(frames)
-            if encoders.offer(picture, self._sound(tick)):
+            late = self._clock.now() - moment - DELAY_SECONDS
+            if late > FAR_BEHIND_SECONDS:
+                raise Behind
+            if late <= LATE_SECONDS and self._show(encoders, posters, tick, moment):
                 media_tick += 1
             else:
                 self._timeline.slip(media_tick)
-            if frames and tick >= poster_at:
-                poster_at = tick + EVERY_SECONDS * FRAMES_PER_SECOND
-                posters.offer(picture, moment)
             tick += 1
+
+    def _show(self, encoders: Encoders, posters: Drawer, tick: int, moment: float) -> bool:
+        """Compose a tick; whether the encoders took it."""
+        frames = [frame for track in self._room.pictures() if (frame := track.look(moment)) is not None]
+        picture = self._composer.picture(frames)
+        if frames and tick >= self._poster_at:
+            self._poster_at = tick + EVERY_SECONDS * FRAMES_PER_SECOND
+            posters.offer(picture, moment)
+        return encoders.offer(picture, self._sound(tick))
 
     def _sound(self, tick: int) -> bytes:
         start = position(round(self._begins * 1e6)) + AAC_PRIMING_SAMPLES + tick * TICK_SAMPLES

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.transcode.composer import Buffers
-from workers.transcode.program import DELAY_SECONDS, FAR_BEHIND_SECONDS, Behind, Program, Timeline
+from workers.transcode.program import DELAY_SECONDS, FAR_BEHIND_SECONDS, LATE_SECONDS, Behind, Program, Timeline
 from workers.transcode.source import CLOCKS_AGREE_SECONDS, ClockFit, Room
 
 BEGAN = 1_700_000_000.0
@@ -81,10 +81,15 @@ def test_ticks_that_the_encoders_cannot_take_are_left_out_and_known_of() -> None
     assert program.capture_time(60 / 30) - begins == pytest.approx(66 / 30)
 
 
-def test_a_short_hang_is_caught_up_with_and_a_long_one_is_not_played_over() -> None:
+def test_a_moment_is_caught_up_with_a_hang_left_out_and_a_long_one_not_played_over() -> None:
     clock = Clock()
-    clock.late = {150: FAR_BEHIND_SECONDS / 2}
+    clock.late = {150: LATE_SECONDS / 2}
     assert play(clock, Encoders(), 90).dropped == 0
+    clock = Clock()
+    clock.late = {150: LATE_SECONDS + 1.01}
+    program = play(clock, Encoders(), 90)
+    assert program.dropped == 31
+    assert program.capture_time(80 / 30) - program.capture_time(0) == pytest.approx((80 + 31) / 30)
     clock = Clock()
     clock.late = {150: FAR_BEHIND_SECONDS + 1}
     with pytest.raises(Behind):
