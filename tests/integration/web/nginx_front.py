@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from models.config import Settings
-from ops import nginx
-from ops.nginx import Door
 from ops.ports import free_port
+from web import nginx
+from web.nginx import Door
 
 MODULE = "/usr/lib/nginx/modules/ngx_http_js_module.so"
 MAIN = """load_module {module};

@@ -1,4 +1,4 @@
-"""Write nginx's configuration for this installation: ``python -m ops.nginx /etc/nginx/greenroom``.
+"""Write nginx's configuration for this installation: ``python -m web.nginx /etc/nginx/greenroom``.
 
 Takes the settings that the app is started with, fills in deploy/nginx/greenroom.conf and puts the key of the
 spectators' addresses beside it, for root alone. That key is derived: nginx never learns ``SECRET_KEY``.
