@@ -208,7 +208,8 @@ def close_room(
 ) -> CloseRoom:
     """Want the room closed and tell its node; safe to repeat. Returns the command that was written."""
     room = mark_closed(tx, room_id, now)
-    broadcasts.end(tx, room_id, reason, now)
+    if room is not None and room.kind != "private":
+        broadcasts.end(tx, room_id, reason, now)
     command = CloseRoom(
         message_id=message_id or ids.new_id(ids.MESSAGE),
         cause_id=cause_id,
