@@ -10,6 +10,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,8 @@ from ops.ports import free_port
 
 INSTALLATIONS = Path("/usr/lib/postgresql")
 UNPRIVILEGED = ("postgres", "nobody")
+PATIENCE = 11
+"""How often the server is asked again while others are connected; it waits five seconds itself each time."""
 
 
 class PostgresError(Exception):
@@ -77,6 +80,11 @@ class PostgresServer:
 
     def _ask(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            for _ in range(PATIENCE):
+                # On a busy machine a connection that was told to end may take longer than the server waits.
+                with suppress(psycopg.errors.ObjectInUse):
+                    connection.execute(statement)
+                    return
             connection.execute(statement)
 
     def _make_cluster(self) -> None:
