@@ -31,6 +31,11 @@ _POSTGRES_SCHEMA = (
         "SELECT table_name, column_name, data_type || ' ' || is_nullable FROM information_schema.columns"
         " WHERE table_schema = 'public'"
     ),
+    (
+        "SELECT proname, pg_get_function_arguments(oid) || pg_get_function_result(oid), pg_get_functiondef(oid)"
+        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    ),
+    "SELECT viewname, viewowner, definition FROM pg_views WHERE schemaname = 'public'",
 )
 
 
