@@ -18,6 +18,7 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.gateways import gateway_for
 from models.receipt_keys import signing_key
+from models.sharing import Players
 from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, live, security, signaling, sockets
 from web.api import (
@@ -110,6 +111,7 @@ def _house(settings: Settings) -> Greenroom:
         gateway=gateway_for(settings, database),
         hub=Hub(settings.amqp_url, database, metrics),
         audience=Audience(database),
+        players=Players(),
         metrics=metrics,
     )
 

@@ -14,6 +14,7 @@ from flask import current_app, g, request
 
 from models.config import Settings
 from models.ids import new_id
+from models.sharing import Players
 from models.timing import Timers
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Greenroom:
     gateway: PaymentGateway
     hub: Hub
     audience: Audience
+    players: Players
     metrics: Metrics
 
 

@@ -1,22 +1,24 @@
 """``/live``: playlists, manifests, segments and pictures of broadcasts, by signed address.
 
 What nginx serves in production (deploy/nginx) and this app where there is none in front: the same paths, the
-same checks, the same headers. Reads files and no database, but for the redirect from the plain address.
+same checks, the same headers. Reads files and no database, but for the redirect from the plain address
+and to bar who shares theirs.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Blueprint, Response, send_from_directory, session
+from flask import Blueprint, Response, request, send_from_directory, session
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound as NoSuchFile
 
-from models import ids, spectator_addresses
+from models import ids, sharing, spectator_addresses
 from models.clock import utc_now
 from models.errors import Forbidden, NotFound
 from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
@@ -120,10 +122,28 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     whom = spectator_addresses.verify(room_id, broadcast_id, signed, key, utc_now().timestamp())
     if (settings.hls_dir / BARRED / barred_name(broadcast_id, whom.viewer_id)).exists():
         raise Forbidden("You may not watch this stream any more.", code="BARRED")
-    answer = _file(settings.hls_dir / broadcast_id, _permitted(name, whom.tier))
+    permitted = _permitted(name, whom.tier)
+    if name.endswith(_PLAYLISTS):
+        _require_own_device(whom, key)
+    answer = _file(settings.hls_dir / broadcast_id, permitted)
     if name.endswith(_PLAYLISTS):
         greenroom().audience.heard(broadcast_id, whom.viewer_id)
     return answer
+
+
+def _require_own_device(whom: Spectator, key: bytes) -> None:
+    """Bar a viewer whose address plays on more devices at once than a person has. Raises Forbidden BARRED."""
+    house = greenroom()
+    if house.settings.cdn_base_url:
+        # Who asks then is the CDN, from as many places as it has.
+        return
+    player = sharing.device(request.remote_addr or "unknown", request.headers.get("User-Agent", ""), key)
+    if not house.players.too_many(whom.broadcast_id, whom.viewer_id, player, time.monotonic()):
+        return
+    house.database.run(
+        lambda tx: spectating.bar(tx, whom.broadcast_id, whom.viewer_id, sharing.REASON, utc_now())
+    )
+    raise Forbidden("This address is shared with others.", code="BARRED")
 
 
 def _permitted(name: str, tier: Tier) -> str:
