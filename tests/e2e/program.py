@@ -16,6 +16,9 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from models.clock import utc_now
+from models.db import Database
+from models.services import accounts
 from ops.house import House
 from ops.supervise import DEMO_PASSWORD
 
@@ -87,3 +90,25 @@ class Program:
         [request_id] = [each["requestId"] for each in listed if each["fan"]["handle"] == handle]
         accepted = self.call("POST", "/api/streaming/private-accept", {"requestId": request_id})
         return str(accepted["sessionId"])
+
+
+def viewers_of(house: House, count: int) -> list[Program]:
+    """So many people with a program each, made without the slow hashing of a password."""
+    db, now = Database(f"sqlite:///{house.var / 'greenroom.db'}"), utc_now()
+    made = []
+    for number in range(count):
+        handle = f"viewer_{number}"
+        with db.transaction() as tx:
+            person = accounts.create_person(
+                tx,
+                email=f"{handle}@demo.test",
+                handle=handle,
+                display_name=handle,
+                password_hash="none",
+                roles=("fan",),
+                now=now,
+            )
+            token = accounts.open_sign_in(tx, person.user_id, kind="token", now=now).token
+        made.append(Program(house, handle, token))
+    db.close()
+    return made

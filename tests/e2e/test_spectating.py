@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from models import ledger
+from models.clock import utc_now
+from models.db import Database
+from models.services import accounts
 from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
+from tests.e2e.program import Program, viewers_of
 
 PATIENCE_MS = 60_000
+SEATS = 20
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,60 @@ def advances(page: Page) -> None:
     until(page, moves, "a moving picture")
 
 
+@pytest.fixture
+def full_room(house: House) -> Iterator[Program]:
+    """Creator B on the air without a picture, every seat taken, subscriptions for sale; fan B has tokens."""
+    creator = Program(house, "creator_b")
+    terms = {"subscriptionPrice": 100, "subscriptionMinutes": 0, "subscriberDiscountPercent": 0}
+    rest = {"perMinute": False, "instantUnlockPrice": None, "queue": False, "requestPriority": "first_come"}
+    creator.call("PUT", "/api/streaming/creator-options", terms | rest)
+    db = Database(f"sqlite:///{house.var / 'greenroom.db'}")
+    with db.transaction() as tx:
+        fan = accounts.find_by_handle(tx, "fan_b")
+        assert fan is not None
+        ledger.gift(tx, fan.user_id, 500, key="gift:premium", cause_id="test", now=utc_now())
+    db.close()
+    creator.go_live()
+    assert creator.room_id is not None
+    with ExitStack() as seats:
+        for viewer in viewers_of(house, SEATS - 1):
+            assert viewer.join(creator.room_id)[1]["type"] == "JOINED"
+            seats.callback(viewer.end)
+        yield creator
+    creator.end()
+
+
+@pytest.mark.timeout(240)
+def test_whoever_subscribes_goes_on_in_premium_on_the_same_page(
+    house: House, full_room: Program, sign_in: SignIn, visitor: Page
+) -> None:
+    page = f"{house.environment['PUBLIC_URL']}/models/creator_b"
+    # Given a fan for whom there is no seat, so that the broadcast plays
+    fan = sign_in(house, "fan_b")
+    fan.goto(page)
+    advances(fan)
+    fan.evaluate("window.stayed = true")
+    quality = fan.get_by_label("Quality")
+    # When the best quality is chosen, then the subscription is offered, and what plays goes on
+    quality.select_option(label="720p for subscribers")
+    dialog = fan.get_by_role("dialog", name="Subscribe to Creator B", exact=True)
+    dialog.get_by_role("button", name="Subscribe for 100 tokens", exact=True).click()
+    # Then it is shown without a new page
+    until(fan, lambda: fan.evaluate(HEIGHT) == 720, "720 lines")
+    advances(fan)
+    expect(quality.locator("option:checked")).to_have_text("720p")
+    assert fan.evaluate("window.stayed") is True
+    # And the list counts the seats and the fan; without a picture of now the drawn one is to be seen
+    visitor.goto(f"{house.environment['PUBLIC_URL']}/models")
+    expect(visitor.locator('[data-live-picture="creator_b"]')).to_be_hidden()
+    expect(visitor.locator("#creators [data-viewers]")).to_have_text(str(SEATS))
+    # When a visitor chooses the best quality, then the way to it leads through the sign-in
+    visitor.goto(page)
+    advances(visitor)
+    visitor.get_by_label("Quality").select_option(label="720p for subscribers")
+    expect(visitor).to_have_url(re.compile(r"/login\?next=/models/creator_b%3Fsubscribe%3D1|/login\?next=%2Fmodels"))
+
+
 @pytest.mark.timeout(240)
 def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     house: House, sign_in: SignIn, visitor: Page
@@ -66,7 +127,12 @@ def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     creator.goto(f"{address}/studio")
     creator.get_by_role("button", name="Go live", exact=True).click()
     expect(creator.get_by_role("button", name="End stream", exact=True)).to_be_visible(timeout=PATIENCE_MS)
-    # When somebody without an account opens the creator's page, then the picture plays
+    # When somebody without an account looks at the list, then it shows a picture of now
+    visitor.goto(f"{address}/models")
+    picture = visitor.locator('[data-live-picture="creator_a"]')
+    arrived = "image => image.naturalWidth === 640"
+    until(visitor, lambda: picture.count() > 0 and bool(picture.evaluate(arrived)), "a picture of now")
+    # When they open the creator's page, then the picture plays
     visitor.goto(f"{address}/models/creator_a")
     advances(visitor)
     quality = visitor.get_by_label("Quality")

@@ -10,12 +10,9 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Page, expect
 
-from models.clock import utc_now
-from models.db import Database
-from models.services import accounts
 from ops.house import House
 from tests.e2e.conftest import SignIn
-from tests.e2e.program import Program
+from tests.e2e.program import Program, viewers_of
 
 SEATS = 20
 # Signaling ends nowhere, as behind a proxy that knows no WebSockets; the feed is left alone.
@@ -142,28 +139,6 @@ def test_the_public_stream_is_watched_in_one_tab_at_a_time(
     fan.get_by_role("button", name="Watch here", exact=True).click()
     expect(second.get_by_role("heading", name=elsewhere, exact=True)).to_be_visible()
     expect(fan.get_by_role("heading", name=elsewhere, exact=True)).not_to_be_visible()
-
-
-def viewers_of(house: House, count: int) -> list[Program]:
-    """So many people with a program each, made without the slow hashing of a password."""
-    db, now = Database(f"sqlite:///{house.var / 'greenroom.db'}"), utc_now()
-    made = []
-    for number in range(count):
-        handle = f"viewer_{number}"
-        with db.transaction() as tx:
-            person = accounts.create_person(
-                tx,
-                email=f"{handle}@demo.test",
-                handle=handle,
-                display_name=handle,
-                password_hash="none",
-                roles=("fan",),
-                now=now,
-            )
-            token = accounts.open_sign_in(tx, person.user_id, kind="token", now=now).token
-        made.append(Program(house, handle, token))
-    db.close()
-    return made
 
 
 def test_when_every_seat_is_taken_the_page_says_so_and_takes_the_next(

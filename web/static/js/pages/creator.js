@@ -204,6 +204,16 @@ player.onSeated = () => {
   for (const later of SEATED_LOOKS_MS) window.setTimeout(refresh, later);
 };
 
+player.onPremium = () => {
+  const opener = document.querySelector("#patron [data-subscribe]");
+  if (page.kind === "anon") location.assign(`/login?next=${encodeURIComponent(`/models/${page.handle}?subscribe=1`)}`);
+  else if (opener instanceof HTMLButtonElement) opener.click();
+  else toast(page.kind === "fan" ? `${page.displayName} offers no subscription at the moment.` : "Subscriptions are for fans.", { kind: "warn" });
+};
+events.on("SUBSCRIPTION_CHANGED", (message) => {
+  if (message.creatorId === page.creatorId) player.renew();
+});
+
 wireTellButtons(root);
 wireAsking();
 if (page.state === "live" && watches) player.watch(page.roomId);

@@ -16,6 +16,8 @@ export class Player {
   onGone = () => {};
   /** A seat is taken: one more is watching. @type {() => void} */
   onSeated = () => {};
+  /** The quality for subscribers is wanted. @type {() => void} */
+  onPremium = () => {};
 
   /** @param {HTMLElement} tile @param {string} userId the watcher's own id */
   constructor(tile, userId) {
@@ -83,6 +85,11 @@ export class Player {
     void this.spectator.play(roomId);
   }
 
+  /** What the watcher may see has changed: it is shown without a break of the page. */
+  renew() {
+    if (this.spectator.active) void this.spectator.renew();
+  }
+
   /** @private */
   wireSpectator() {
     this.spectator.onState = (state) => {
@@ -91,6 +98,7 @@ export class Player {
         this.setSound(!this.video.muted);
       } else this.over(state === "stalled" ? "stalled" : "joining");
     };
+    this.spectatorBar.onPremium = () => this.onPremium();
     this.spectator.onAddress = ({ posterUrl }) => showPicture(this.tile, posterUrl);
     this.spectator.onSilent = () => {
       this.setSound(false);

@@ -8,8 +8,13 @@ import { make } from "../ui.js";
 
 const LOOK_MS = 1_000;
 const PREMIUM_HEIGHT = 720;
+/** The value of what can be had for a subscription. */
+const PREMIUM = "premium";
 
 export class SpectatorBar {
+  /** The quality for subscribers is wanted by somebody who is none. @type {() => void} */
+  onPremium = () => {};
+
   /** @param {HTMLElement} tile @param {SpectatorPlayer} player */
   constructor(tile, player) {
     this.tile = tile;
@@ -20,8 +25,10 @@ export class SpectatorBar {
     this.latency = tile.querySelector("[data-latency]");
     this.pip = /** @type {HTMLButtonElement | null} */ (tile.querySelector("[data-pip]"));
     this.timer = 0;
+    /** Whether the premium quality was asked for and is to be shown once it may be. */
+    this.wished = false;
     player.onQualities = () => this.list();
-    this.select?.addEventListener("change", () => player.choose(Number(this.select?.value)));
+    this.select?.addEventListener("change", () => this.chosen());
     this.liveButton?.addEventListener("click", () => player.goLive());
     this.pip?.addEventListener("click", () => this.toggleWindow());
     tile.addEventListener("keydown", (event) => this.pressed(event));
@@ -41,16 +48,31 @@ export class SpectatorBar {
     if (this.part) this.part.hidden = true;
     this.tile.removeAttribute("tabindex");
     window.clearInterval(this.timer);
+    this.wished = false;
+  }
+
+  /** @private */
+  chosen() {
+    const value = this.select?.value ?? "";
+    this.wished = value === PREMIUM;
+    if (!this.wished) this.player.choose(Number(value));
+    this.list(); // what is not had yet is not what is shown
+    if (this.wished) this.onPremium();
   }
 
   /** @private The qualities there are. */
   list() {
     if (!this.select) return;
+    const best = this.player.qualities.find(({ height }) => height === PREMIUM_HEIGHT);
+    if (this.wished && best && this.player.tier === "premium") {
+      this.wished = false;
+      this.player.choose(best.index);
+    }
     const chosen = this.player.quality;
     const shown = this.player.height;
     const options = [make("option", { value: "-1" }, shown && chosen === -1 ? `Auto (${shown}p)` : "Auto")];
     for (const { index, height } of this.player.qualities) options.push(make("option", { value: String(index) }, `${height}p`));
-    if (this.player.tier === "free") options.push(make("option", { value: "", disabled: true }, `${PREMIUM_HEIGHT}p for subscribers`));
+    if (this.player.tier === "free") options.push(make("option", { value: PREMIUM }, `${PREMIUM_HEIGHT}p for subscribers`));
     this.select.replaceChildren(...options);
     this.select.value = String(chosen);
   }
