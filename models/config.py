@@ -56,6 +56,7 @@ SETTING_NAMES = (
     "TRANSCODE_PRESET",
     "LOW_LATENCY_HLS",
     "SPECTATOR_SECONDS",
+    "PLAYERS_SOCKET",
     "CDN_BASE_URL",
     "CDN_EDGE_CHECKS",
     "LOG_LEVEL",
@@ -145,6 +146,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     low_latency_hls: bool
     spectator_seconds: int
     """How long a spectator's signed address is good; pages renew theirs before."""
+    players_socket: Path | None
+    """Unix socket where a transcode worker hears from nginx who plays; None: none does."""
     cdn_base_url: str
     """Where a CDN serves ``/live`` from; empty: we do."""
     cdn_edge_checks: bool
@@ -216,6 +219,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         spectator_seconds=read.integer(
             "SPECTATOR_SECONDS", PLAIN_CDN_SECONDS if read.text("CDN_BASE_URL", "") else 3_600, 30, 86_400
         ),
+        players_socket=read.path("PLAYERS_SOCKET"),
         cdn_base_url=read.text("CDN_BASE_URL", "").rstrip("/"),
         cdn_edge_checks=read.boolean("CDN_EDGE_CHECKS"),
     )
@@ -340,6 +344,10 @@ class _Reader:
         text = self.text(name, "")
         if text and not Path(text).is_file():
             self.wrong.append(f"{name} must name a file that is there")
+        return Path(text).resolve() if text else None
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name, "")
         return Path(text).resolve() if text else None
 
     def currency(self, name: str, default: str) -> str:

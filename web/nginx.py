@@ -39,6 +39,7 @@ def configuration(settings: Settings, door: Door, key_file: Path) -> str:
         "HERE": str(HERE),
         "KEY_FILE": str(key_file),
         "HLS_DIR": str(settings.hls_dir),
+        "PLAYERS_SOCKET": str(settings.players_socket or ""),
         "APP": f"{settings.host}:{settings.port}",
         "SERVER_NAME": door.server_name,
         "ACCESS_LOG": door.access_log,
@@ -47,7 +48,7 @@ def configuration(settings: Settings, door: Door, key_file: Path) -> str:
     for name, value in (*values.items(), *door._asdict().items()):
         if value and _PLAIN.fullmatch(value) is None:
             raise ValueError(f"{name} has a character that nginx's configuration cannot take as it is: {value!r}")
-    values["LISTEN"] = _listen(door)
+    values["LISTEN"], values["PLAYERS_LOG"] = _listen(door), _players_log(settings)
     return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], (HERE / CONFIGURATION).read_text())
 
 
@@ -68,6 +69,13 @@ def write(directory: Path, settings: Settings, door: Door) -> Path:
     path = directory / CONFIGURATION
     path.write_text(text)
     return path
+
+
+def _players_log(settings: Settings) -> str:
+    if settings.players_socket is None:
+        return "    # PLAYERS_SOCKET is not set: nobody counts players."
+    where = f"syslog:server=unix:{settings.players_socket},nohostname,tag=greenroom"
+    return f"    access_log {where} greenroom_players if=$live_player;"
 
 
 def _listen(door: Door) -> str:

@@ -22,30 +22,40 @@ from workers.broker import SafeRetries, configure
 from workers.failures import Failures
 from workers.heartbeat import WorkerHeartbeat
 from workers.loop import Loop
+from workers.transcode.players import PlayerLog
 from workers.transcode.supervisor import Supervisor
 
 
 class Transcoding(Middleware):
     """The supervisor's thread, from the worker's boot to its shutdown."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, player_log: PlayerLog | None = None) -> None:
         self._supervisor = supervisor
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="transcode-supervisor", daemon=True)
+        self._player_log = player_log
+        self._listener = threading.Thread(target=self._listen, name="transcode-players", daemon=True)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         """Called by Dramatiq in the worker process, after its fork."""
         self._thread.start()
+        self._listener.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         """Called by Dramatiq when the worker is told to stop."""
         self._stop.set()
         self._thread.join(timeout=10)
+        self._listener.join(timeout=10)
 
     def _run(self) -> None:
         # Children are started and stopped in this thread alone: the kernel ends them with it.
         Loop("transcode", self._supervisor.step, self._stop).run()
         self._supervisor.end()
+
+    def _listen(self) -> None:
+        if self._player_log is not None:
+            Loop("players", self._player_log.step, self._stop).run()
+            self._player_log.close()
 
 
 def declare_actor(broker: dramatiq.Broker, supervisor: Supervisor) -> None:
@@ -77,7 +87,9 @@ def _boot() -> None:
     supervisor = supervisor_for(settings, database)
     broker.add_middleware(Failures(database), before=SafeRetries)
     broker.add_middleware(WorkerHeartbeat(database))
-    broker.add_middleware(Transcoding(supervisor))
+    listens_at = settings.players_socket
+    player_log = PlayerLog(database, listens_at) if listens_at is not None else None
+    broker.add_middleware(Transcoding(supervisor, player_log))
     declare_actor(broker, supervisor)
     log.event("transcode_worker", rooms=settings.transcode_rooms, pid=os.getpid())
 

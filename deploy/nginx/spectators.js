@@ -12,6 +12,7 @@ const ADDRESS = /^\/live\/([^\/]+)\/([^\/]+)\/([^\/]+)\/([\s\S]*)$/;
 const NAME = /^[A-Za-z0-9_-]+$/;
 const PICTURE = /^(poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg)$/;
 const MEDIA = /^([0-9a-z]{1,8})\/(index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(\.p[0-9]{1,3})?\.m4s)$/;
+const PLAYLIST = /\.(m3u8|mpd)$/;
 const TITLES = { 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
 
 function key(r) {
@@ -91,6 +92,14 @@ function exists(path) {
     }
 }
 
+// Who plays, as one word that leads to no address: its network (IPv4 /24, IPv6 /64) and player, as models/sharing.py.
+function device(r) {
+    const address = r.rawVariables.binary_remote_addr;
+    const agent = r.rawVariables.http_user_agent || Buffer.from('');
+    const network = address.slice(0, address.length === 4 ? 3 : 8).toString('hex');
+    return hmac(r, `device\n${network}\n`).update(agent).digest('hex').slice(0, 16);
+}
+
 function serve(r) {
     if (r.method !== 'GET' && r.method !== 'HEAD') {
         refuse(r, 405, 'METHOD_NOT_ALLOWED', 'The address exists and does not take this method.');
@@ -119,6 +128,9 @@ function serve(r) {
     if (file === '') {
         refuse(r, 404, 'NOT_FOUND', 'There is no such file.');
         return;
+    }
+    if (PLAYLIST.test(file)) {
+        r.variables.live_player = `${broadcast} ${whom.viewer} ${device(r)}`;
     }
     r.internalRedirect(`/_broadcasts/${broadcast}/${file}`);
 }
