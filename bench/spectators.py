@@ -33,7 +33,7 @@ from demo.peer import Peer
 from demo.run import environment
 from models import spectator_addresses
 from models.config import load_settings
-from models.ladder import RENDITIONS, RUNGS, Tier
+from models.ladder import RENDITIONS, RUNGS, SLOT_SECONDS, Tier
 from models.spectator_addresses import Spectator
 from ops.house import ROOT, House, session_members
 from ops.ports import free_port
@@ -45,6 +45,7 @@ PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.05
 WARM_SECONDS = 4.0
+KEPT_UP = 0.8
 CREATOR = "creator_a"
 TIER: Tier = "free"
 RUNG = "480p"
@@ -171,6 +172,9 @@ async def costs(house: House, directory: Path, clip: Path, seconds: float) -> fl
     print(f"one room, {preset}: {room:.3f} cores at real time: {outside:.3f} child, {inside:.3f} its ffmpeg")
     print(f"floor, a bare ffmpeg: {floor:.3f} cores at real time (media seen in {seconds:.0f} s: "
           f"{ours.media_seconds} s and {theirs.media_seconds} s)")  # fmt: skip
+    # The first and the last segment are begun before and ended after what was seen.
+    if theirs.media_seconds + 2 * SLOT_SECONDS < KEPT_UP * seconds:
+        print("this machine was too busy for real time, also for a bare ffmpeg: latencies and stalls are its own")
     print(f"a machine of {cores} cores, if nothing else ran on it: {int(cores / room)} rooms; the ladder at "
           f"{cores / room:.1f}× real time, its {len(RUNGS)} rungs counted singly "
           f"{len(RUNGS) * cores / room:.1f}×")  # fmt: skip
