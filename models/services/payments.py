@@ -222,10 +222,15 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime, *, bef
     turned_bad = False
     if payment.status in ("failed", "disputed"):
         turned_bad = mark_bad(tx, row.id, now, status=payment.status)
-    elif outside_refunds.take_in(tx, row, payment.refunded_outside_minor, now):
-        turned_bad = mark_bad(tx, row.id, now)
-    elif row.status == "failed" or (row.status == "disputed" and payment.dispute is not None):
-        disputes.good_again(tx, row.id, now)
+    else:
+        if row.status == "disputed" and payment.dispute is not None:
+            # Won; and first, for only of a good purchase it is known which tokens are unspent.
+            disputes.good_again(tx, row.id, now)
+            tx.refresh(row)
+        if outside_refunds.take_in(tx, row, payment.refunded_outside_minor, now):
+            turned_bad = mark_bad(tx, row.id, now)
+        elif row.status == "failed":
+            disputes.good_again(tx, row.id, now)
     tx.refresh(row)
     if row.status not in BAD:
         outside_refunds.settle(tx, row, now)

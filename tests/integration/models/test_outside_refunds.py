@@ -12,6 +12,7 @@ from till import Till
 
 from models.db import Database
 from models.errors import Conflict
+from models.gateways.base import Dispute, Payment
 from models.messages.commands import CloseRoom
 from models.services import payments, purchase_refunds
 from workers.payments import poll_request_payments
@@ -235,4 +236,28 @@ def test_a_dispute_after_it_takes_the_rest_and_gives_the_rest_back(till: Till) -
     till.hear_all("charge.dispute.closed")
     assert till.available == 500
     assert not till.frozen
+    till.stage.audit()
+
+
+def test_a_dispute_that_was_won_and_then_the_whole_price_by_hand_heard_of_at_once(till: Till) -> None:
+    """Nothing was in use, all money is back: nobody stays frozen for it."""
+    purchase = till.buy()
+    dispute = till.world.dispute(purchase.gateway_ref or "")
+    till.hear_all("charge.dispute.created")
+    assert till.frozen
+    # when: no word of the two came in between
+    row = till.row(purchase.id)
+    answer = Payment(
+        reference=row.gateway_ref or "",
+        status="succeeded",
+        purchase_id=row.id,
+        dispute=Dispute(reference=dispute["id"], status="won", reason="fraudulent", amount_minor=row.price_minor),
+        refunded_outside_minor=row.price_minor,
+    )
+    till.stage.later(seconds=1)
+    for _ in range(2):
+        till.stage.run(lambda tx: payments.apply(tx, row.id, answer, till.stage.now))
+    # then
+    assert (till.available, till.frozen) == (0, False)
+    assert till.row(purchase.id).status == "succeeded"
     till.stage.audit()
