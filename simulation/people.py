@@ -304,9 +304,9 @@ class Creator(Human):
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        if self.random.random() < 0.04:
-            # In the very last moment: some of these come too late.
-            delay = self.random.randrange(116_000, 126_000)
+        if self.random.random() < 0.1:
+            # In the very last moment: most of these come too late, some before the clock has seen it.
+            delay = self.random.randrange(119_000, 124_000)
         self.timeline.after(delay, lambda: self._answer(request_id))
 
     def _answer(self, request_id: str) -> None:
