@@ -84,7 +84,7 @@ class Fan(Human):
         mine = self._open_requests()
         poor = self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 250 and not self._frozen
         if mine:
-            if dice < 0.10:
+            if dice < 0.05:
                 self.cancel(self.random.choice(mine))
             elif dice < 0.30 and len(mine) < 4:
                 self.ask()
@@ -92,9 +92,9 @@ class Fan(Human):
             self.close_feed()
         elif dice < 0.05:
             self._tip()
-        elif dice < 0.09:
+        elif dice < 0.11:
             self._subscribe()
-        elif poor or dice < 0.10:
+        elif poor or dice < 0.12:
             self.buy()
         elif not self.world.enough:
             self.ask()
@@ -304,9 +304,9 @@ class Creator(Human):
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        if self.random.random() < 0.1:
+        if self.random.random() < 0.15:
             # In the very last moment: most of these come too late, some before the clock has seen it.
-            delay = self.random.randrange(119_000, 124_000)
+            delay = self.random.randrange(119_000, 123_000)
         self.timeline.after(delay, lambda: self._answer(request_id))
 
     def _answer(self, request_id: str) -> None:
