@@ -31,6 +31,7 @@ from ops.house import House
 from ops.ports import free_port
 from ops.postgres import PostgresServer
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
+from tests import effort
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
@@ -74,6 +75,12 @@ models.db._sqlite_pragmas = _pragmas
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--prove", action="store_true", help="run the long proofs as well (make prove)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any module is imported, and for the processes that run tests beside this one, too."""
+    if config.getoption("--prove"):
+        os.environ[effort.PROVING] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

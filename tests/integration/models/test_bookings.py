@@ -38,6 +38,7 @@ from models.services.accounts import Person
 from models.services.booking_views import BookingView, SlotView
 from models.sessions import SessionRow
 from models.streams import MediaNodeRow, StreamRow
+from tests.effort import examples
 
 HOUR = 60
 
@@ -703,7 +704,7 @@ def test_a_shorter_minute_shortens_every_timer_of_a_booking() -> None:
 
 @given(data=st.data())
 @hypothesis_settings(
-    max_examples=15,
+    max_examples=examples(15),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

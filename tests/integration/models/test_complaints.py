@@ -23,6 +23,7 @@ from models.services.accounts import Person
 from models.services.complaints import ComplaintView
 from models.services.refunds import RefundView
 from models.sessions import SessionRow
+from tests.effort import examples
 
 _keys = itertools.count()
 
@@ -268,7 +269,7 @@ def test_a_refund_while_it_runs_is_none(stage: Stage) -> None:
         give(stage, call, 1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(12))
 @given(parts=st.lists(st.integers(1, 170), min_size=1, max_size=6), percent=st.integers(0, 100))
 def test_parts_are_quoted_as_they_are_given_and_add_up(stage: Stage, parts: list[int], percent: int) -> None:
     """Whatever the commission and however often: what was said before the click is what moves."""

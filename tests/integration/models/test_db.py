@@ -54,9 +54,13 @@ def test_a_session_that_was_interrupted_is_not_used_again(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), database.transaction() as tx:
-        note(tx, "msg_1")
-        monkeypatch.setattr(tx, "close", interrupted)
+    def write_and_be_interrupted() -> None:
+        with database.transaction() as tx:
+            note(tx, "msg_1")
+            monkeypatch.setattr(tx, "close", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_be_interrupted()
     database.run(lambda tx: note(tx, "msg_2"))
     assert notes(database) == {"msg_1", "msg_2"}
 

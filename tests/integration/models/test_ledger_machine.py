@@ -34,6 +34,7 @@ from models.books import HoldRow
 from models.db import Database
 from models.errors import Conflict, Invalid, PaymentRequired
 from models.services import accounts
+from tests.effort import examples
 
 _numbers = itertools.count()
 # Mostly small, so that they meet each other; some near what 64 bits hold.
@@ -408,11 +409,11 @@ def new_database(
     drop_last()
 
 
-def _run(new_database: Callable[[], Database], now: datetime, examples: int, steps: int) -> None:
+def _run(new_database: Callable[[], Database], now: datetime, tries: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: LedgerMachine(new_database, now + timedelta()),
         settings=hypothesis.settings(
-            max_examples=examples,
+            max_examples=tries,
             stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),
@@ -422,10 +423,10 @@ def _run(new_database: Callable[[], Database], now: datetime, examples: int, ste
 
 @pytest.mark.timeout(600)
 def test_any_order_of_movements_keeps_the_books(new_database: Callable[[], Database], now: datetime) -> None:
-    _run(new_database, now, examples=12, steps=30)
+    _run(new_database, now, tries=examples(12), steps=30)
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(3_600)
 def test_very_many_orders_of_movements_keep_the_books(new_database: Callable[[], Database], now: datetime) -> None:
-    _run(new_database, now, examples=150, steps=60)
+    _run(new_database, now, tries=150, steps=60)

@@ -28,6 +28,7 @@ from models.requests import OPEN, RequestRow
 from models.services import payments, private_streams, receipts, sessions, streams, termination
 from models.services.accounts import Caller, Person
 from models.sessions import SessionRow
+from tests.effort import examples
 
 INTEGRATOR = Caller(person=None, integrator_id="int_1", scopes=frozenset(), sign_in_id="int_1")
 picks = st.integers(0, 1_000)
@@ -306,7 +307,7 @@ def test_the_books_are_right_after_every_step(sqlite_template: Path, tmp_path: P
     run_state_machine_as_test(
         lambda: Lifecycle(sqlite_template, tmp_path),
         settings=settings(
-            max_examples=12,
+            max_examples=examples(12),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

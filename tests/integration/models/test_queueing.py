@@ -31,6 +31,7 @@ from models.requests import RequestRow
 from models.services import accounts, offers, presence, private_streams, queueing, streams
 from models.services.accounts import Person
 from models.services.streams import StreamView
+from tests.effort import examples
 
 
 @pytest.fixture
@@ -533,7 +534,7 @@ def test_the_queue_empties_whatever_order_things_happen_in(stage: Stage) -> None
     run_state_machine_as_test(
         lambda: Queue(stage),
         settings=settings(
-            max_examples=15,
+            max_examples=examples(15),
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -19,6 +19,7 @@ from models.months import months_after
 from models.services import accounts, renewals, spending, subscriptions
 from models.services.accounts import Person
 from models.subscriptions import SubscriptionRow
+from tests.effort import examples
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ def test_a_given_subscription_costs_nothing(stage: Stage) -> None:
 hours = st.lists(st.integers(1, 60 * 24), min_size=1, max_size=25)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hours=hours, tokens=st.integers(100, 900))
 def test_paid_periods_never_overlap_and_each_has_one_payment(
     sqlite_stage: Stage, hours: list[int], tokens: int

@@ -15,6 +15,7 @@ from models.db import Database
 from models.errors import DomainError
 from models.services import accounts, offers, subscriptions
 from models.services.accounts import Person
+from tests.effort import examples
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, included=st.integers(0, 25))
 def test_whatever_is_reserved_and_given_back_adds_up(
     sqlite_stage: Stage, steps: list[tuple[str, int, int]], included: int

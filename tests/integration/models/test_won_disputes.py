@@ -21,6 +21,7 @@ from models.books import HoldRow
 from models.db import Database
 from models.errors import Conflict
 from models.holds import gift_part, net_earnings
+from tests.effort import examples
 
 MakePerson = Callable[..., str]
 _numbers = itertools.count()
@@ -105,7 +106,7 @@ class Play:
 
 
 @pytest.mark.timeout(300)
-@hypothesis_settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=examples(40), suppress_health_check=list(HealthCheck))
 @given(tokens=LOTS, sessions=SESSIONS, steps=STEPS)
 # Both were found by this test's forerunner: a win that could not be written, and a token that promo never got.
 @example(
