@@ -29,6 +29,7 @@ export class Player {
     /** @type {SFUClient | null} */
     this.client = null;
     this.roomId = "";
+    this.seatless = false;
     this.timer = 0;
     this.spectator = new SpectatorPlayer(this.video);
     this.spectatorBar = new SpectatorBar(tile, this.spectator);
@@ -76,10 +77,11 @@ export class Player {
     }
   }
 
-  /** Watch the broadcast, without a seat. @param {string} roomId */
-  spectate(roomId) {
+  /** Watch the broadcast. @param {string} roomId @param {boolean} [seatless] because every seat is taken */
+  spectate(roomId, seatless = false) {
     this.stop();
     this.roomId = roomId;
+    this.seatless = seatless;
     this.over("joining");
     this.spectatorBar.show();
     void this.spectator.play(roomId);
@@ -105,7 +107,12 @@ export class Player {
       this.video.play().catch(() => this.over("lost"));
     };
     this.spectator.onEnded = () => this.onGone("STREAM_ENDED");
-    this.spectator.onRefused = (error) => this.lost(error.message);
+    this.spectator.onRefused = (error) => {
+      if (!this.seatless || error.code !== "UNAVAILABLE") return this.lost(error.message);
+      // Neither a seat nor a broadcast: the next seat that is free.
+      this.stop();
+      this.again("full", FULL_RETRY_MS);
+    };
   }
 
   /** Leave the seat; the page shows no picture until `watch` is called again. */
@@ -165,7 +172,7 @@ export class Player {
     if (client !== this.client) return;
     this.client = null;
     this.video.srcObject = null;
-    if (error.code === "ROOM_FULL" && error.message.includes("/live/")) this.spectate(this.roomId);
+    if (error.code === "ROOM_FULL" && error.message.includes("/live/")) this.spectate(this.roomId, true);
     else if (error.code === "ROOM_FULL") this.again("full", FULL_RETRY_MS);
     else if (error.code === "ROOM_NOT_FOUND") this.onGone("STREAM_ENDED");
     else this.lost(error.message);
