@@ -256,18 +256,28 @@ def already_taken_in(tx: Session, purchase_id: str, payment: Payment) -> Purchas
     return purchases.view(row)
 
 
-def ask(db: Database, gateway: PaymentGateway, purchase_id: str, reference: str, now: datetime) -> Applied:
+def ask(
+    db: Database,
+    gateway: PaymentGateway,
+    purchase_id: str,
+    reference: str,
+    now: datetime,
+    *,
+    before: int | None = None,
+) -> Applied:
     """Ask how a payment stands and apply the answer; asked again when something was taken in meanwhile.
 
-    Raises NotFound, Unavailable.
+    ``before``: what ``seen`` said just now, where the caller has looked. Raises NotFound, Unavailable.
     """
     for _ in range(MOST_QUESTIONS):
-        with db.reading() as tx:
-            before = seen(tx, purchase_id)
+        if before is None:
+            with db.reading() as tx:
+                before = seen(tx, purchase_id)
         payment = gateway.status(reference)
         applied = _taken(db, purchase_id, payment, now, before)
         if not applied.overtaken:
             return applied
+        before = None
     raise Unavailable("Others are hearing of this payment at the same time.")
 
 
@@ -281,13 +291,14 @@ def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: date
         row = tx.get(PurchaseRow, purchase_id)
         if row is None:
             raise NotFound("There is no such purchase.")
-        order, view, before = order_of(tx, row), purchases.view(row), seen(tx, purchase_id)
+        view, before = purchases.view(row), seen(tx, purchase_id)
+        order = order_of(tx, row) if row.gateway_ref is None else None
     unknown = row.status in ("created", "pending")
     if row.gateway != gateway.name or not (unknown or row.succeeded_at):
         return view
     if row.gateway_ref is not None:
-        return ask(db, gateway, purchase_id, row.gateway_ref, now).purchase
-    if (payment := gateway.recall(order)) is not None:
+        return ask(db, gateway, purchase_id, row.gateway_ref, now, before=before).purchase
+    if order is not None and (payment := gateway.recall(order)) is not None:
         return _taken(db, purchase_id, payment, now, before).purchase
     if now - row.created_at < ABANDONED_AFTER:
         return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from live_web import LiveWeb
+from live_web import LiveWeb, environment_for
 from web_people import PASSWORD, People, Someone
 
 # The stage of the services' tests, for what only media can say.
@@ -23,22 +23,6 @@ from models.db import Database
 from models.services import accounts
 from ops.rabbitmq import RabbitNode
 from web import create_app, limits
-
-SECRET = "a-key-for-tests-only-that-is-long-enough"
-# Nothing listens there: REST needs no broker.
-NO_BROKER = "amqp://guest:guest@127.0.0.1:9/"
-
-
-def environment_for(database_url: str, amqp_url: str = NO_BROKER) -> dict[str, str]:
-    """What an application of these tests is started with."""
-    return {
-        "SECRET_KEY": SECRET,
-        "DATABASE_URL": database_url,
-        "AMQP_URL": amqp_url,
-        "PUBLIC_URL": "http://localhost:8080",
-        "CORS_ORIGINS": "https://partner.example",
-        "TESTING": "1",
-    }
 
 
 @pytest.fixture

@@ -23,6 +23,21 @@ from ops.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60.0
+SECRET = "a-key-for-tests-only-that-is-long-enough"
+# Nothing listens there: REST needs no broker.
+NO_BROKER = "amqp://guest:guest@127.0.0.1:9/"
+
+
+def environment_for(database_url: str, amqp_url: str = NO_BROKER) -> dict[str, str]:
+    """What an application of these tests is started with."""
+    return {
+        "SECRET_KEY": SECRET,
+        "DATABASE_URL": database_url,
+        "AMQP_URL": amqp_url,
+        "PUBLIC_URL": "http://localhost:8080",
+        "CORS_ORIGINS": "https://partner.example",
+        "TESTING": "1",
+    }
 
 
 class LiveWeb:

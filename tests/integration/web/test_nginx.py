@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from conftest import environment_for
-from live_web import LiveWeb
+from live_web import LiveWeb, environment_for
 from nginx_front import Answer, Nginx, ask
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import environment_for
-from live_web import PATIENCE, LiveWeb
+from live_web import PATIENCE, LiveWeb, environment_for
 from web_people import People, Someone
 
 from models import ledger

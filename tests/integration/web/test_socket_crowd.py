@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import environment_for
-from live_web import LiveWeb
+from live_web import LiveWeb, environment_for
 from websockets.exceptions import InvalidStatus
 
 from web import crowd, limits

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import environment_for
-from live_web import PATIENCE, LiveWeb
+from live_web import PATIENCE, LiveWeb, environment_for
 
 THREADS = 8
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
