@@ -168,7 +168,7 @@ def _file(directory: Path, name: str) -> Response:
         answer = send_from_directory(directory, name, mimetype=_KINDS[suffix], conditional=True, max_age=None)
     except NoSuchFile:
         raise NotFound("There is no such file.") from None
-    answer.headers["Cache-Control"] = _FOR_GOOD if suffix in (".mp4", ".m4s") or "storyboard_" in name else _FRESH
+    answer.headers["Cache-Control"] = _FOR_GOOD if suffix in (".mp4", ".m4s") else _FRESH
     answer.headers["Access-Control-Allow-Origin"] = "*"
     answer.headers["Timing-Allow-Origin"] = "*"
     return answer

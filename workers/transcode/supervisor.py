@@ -72,7 +72,8 @@ class Child:
             start_new_session=True,
         )
         self._write(msgspec.json.encode(job) + b"\n")
-        threading.Thread(target=self._listen, name="transcode-child", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="transcode-child", daemon=True)
+        self._listener.start()
         _write_mark(directory, worker_id, self._process.pid)
 
     @property
@@ -102,6 +103,9 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=STOP_SECONDS)
+        # Its end of the pipe is closed: the listener has read the last of it.
+        self._listener.join(timeout=STOP_SECONDS)
+        self._write(b"", last=True)
 
     def _write(self, words: bytes, *, last: bool = False) -> None:
         stdin = self._process.stdin
@@ -118,14 +122,18 @@ class Child:
         stdout = self._process.stdout
         if stdout is None:
             return
-        for line in stdout:
-            try:
-                said = msgspec.json.decode(line, type=Said)
-            except msgspec.DecodeError:
-                log.event("child_unintelligible", level=logging.WARNING, broadcast_id=self.lease.broadcast_id)
-                continue
-            self.heard_at = time.monotonic()
-            self.ready = self.ready or said.type in ("ready", "progress")
+        with stdout:
+            for line in stdout:
+                self._heard(line)
+
+    def _heard(self, line: bytes) -> None:
+        try:
+            said = msgspec.json.decode(line, type=Said)
+        except msgspec.DecodeError:
+            log.event("child_unintelligible", level=logging.WARNING, broadcast_id=self.lease.broadcast_id)
+            return
+        self.heard_at = time.monotonic()
+        self.ready = self.ready or said.type in ("ready", "progress")
 
 
 class Supervisor:
@@ -158,11 +166,6 @@ class Supervisor:
         self._renew_at = 0.0
         self._sweep_at = 0.0
         self._begun = False
-
-    @property
-    def room_ids(self) -> tuple[str, ...]:
-        """The rooms that are being transcoded here."""
-        return tuple(child.lease.room_id for child in tuple(self._children.values()))
 
     def offer(self, broadcast_id: str) -> None:
         """Work on this one soon; returns at once. Raises Unavailable when there is no place for another."""
@@ -200,7 +203,7 @@ class Supervisor:
 
     def _begin(self) -> None:
         """A new life of this worker: what the former one left running ends, what it had leased is free."""
-        (self._root / BARRED).mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(parents=True, exist_ok=True)
         for directory in self._directories():
             _end_orphan(directory, self._worker_id)
         self._db.run(lambda tx: broadcasts.forget_leases(tx, self._worker_id, utc_now()))
@@ -211,8 +214,8 @@ class Supervisor:
     def _tend(self, now: float) -> None:
         for child in tuple(self._children.values()):
             if child.ready and not child.said_ready:
-                child.said_ready = True
                 self._say_ready(child.lease)
+                child.said_ready = True
             overdue = child.stopping_since is not None and now - child.stopping_since > STOP_SECONDS
             if child.status is None and (overdue or child.stands_still(now)):
                 log.event("child_killed", level=logging.WARNING, broadcast_id=child.lease.broadcast_id)
@@ -320,6 +323,7 @@ class Supervisor:
     def _shut_out(self) -> None:
         """Let whoever serves the files see who is barred: a file for each, and none for what has ended."""
         barred = self._root / BARRED
+        barred.mkdir(parents=True, exist_ok=True)
         with self._db.reading() as tx:
             found = spectating.barred(tx, self._spectators_key)
         wanted = {barred_name(broadcast_id, viewer_id) for broadcast_id, viewer_id in found}

@@ -63,7 +63,7 @@ def test_the_plain_address_leads_to_ones_own_with_all_below_it(client: FlaskClie
         with client.get(f"{prefix}/{name}") as answer:
             assert (answer.status_code, answer.get_data(as_text=True)) == (200, f"this is {name}"), name
             # then caches keep what never changes, and keep it for everybody
-            kept = "immutable" if name.endswith((".m4s", ".mp4", "_1.jpg")) else "max-age=1"
+            kept = "immutable" if name.endswith((".m4s", ".mp4")) else "max-age=1"
             assert kept in answer.headers["Cache-Control"], name
             assert "Set-Cookie" not in answer.headers
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
