@@ -49,7 +49,7 @@ def seat(tx: Session, room_id: str, *, person: Person | None, subject: str, key:
     if broadcast is None:
         raise Conflict("Nothing is broadcast from this room now.", code="STREAM_NOT_LIVE")
     if not broadcast.available:
-        raise Unavailable("No transcode worker has a place for this room.", code="UNAVAILABLE")
+        raise Unavailable("The stream cannot be watched without a seat at the moment.", code="UNAVAILABLE")
     viewer = spectator_addresses.viewer_id(broadcast.broadcast_id, subject, key)
     if tx.get(SpectatorBarRow, (broadcast.broadcast_id, viewer)) is not None:
         raise Forbidden("You may not watch this stream any more.", code="BARRED")
