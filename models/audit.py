@@ -177,7 +177,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         "{}: the transfers of its settled holds paid {}, they say {}",
         (
             "SELECT h.reference, COALESCE(SUM(e.amount), 0), h.earnings + h.commission FROM holds h"
-            " LEFT JOIN transfers t ON t.reference = h.reference AND t.kind IN ('settle', 'tip', 'subscription')"
+            " LEFT JOIN transfers t ON t.reference = h.reference AND t.kind IN (@paid)"
             " LEFT JOIN (SELECT e.transfer_id, SUM(e.amount) AS amount FROM entries e JOIN accounts a"
             " ON a.id = e.account_id AND a.kind IN ('earnings_pending', 'fees') GROUP BY e.transfer_id) e"
             " ON e.transfer_id = t.id WHERE h.status = 'settled' GROUP BY h.reference, h.earnings, h.commission"
@@ -187,14 +187,14 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "{} {} has no settled hold",
         (
-            "SELECT t.kind, t.id FROM transfers t WHERE t.kind IN ('settle', 'tip', 'subscription') AND NOT EXISTS"
+            "SELECT t.kind, t.id FROM transfers t WHERE t.kind IN (@paid) AND NOT EXISTS"
             " (SELECT 1 FROM holds h WHERE h.reference = t.reference AND h.status = 'settled')"
         ),
     ),
     (
         "{} was paid {} times",
         (
-            "SELECT reference, COUNT(*) FROM transfers WHERE kind IN ('settle', 'tip', 'subscription')"
+            "SELECT reference, COUNT(*) FROM transfers WHERE kind IN (@paid)"
             " GROUP BY reference HAVING COUNT(*) > 1"
         ),
     ),
@@ -295,6 +295,8 @@ def books_problems(tx: Session) -> tuple[str, ...]:
     return _found(tx, _BOOKS)
 
 
+# Kinds of what pays a creator out of a hold, once a reference.
+_PAID = "'settle', 'tip', 'subscription', 'pass'"
 # The one thing that the two databases spell differently: what is in a JSON array.
 _SPELLING = {
     "sqlite": {
@@ -314,7 +316,8 @@ _SPELLING = {
 
 def _found(tx: Session, checks: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     problems: list[str] = []
-    for sentence, query in checks:
+    for sentence, written in checks:
+        query = written.replace("@paid", _PAID)
         for word, spelling in _SPELLING[tx.get_bind().dialect.name].items():
             query = query.replace(word, spelling)
         found = tx.execute(text(f"{query} LIMIT {MOST_PER_CHECK}"))

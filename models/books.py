@@ -26,6 +26,7 @@ TRANSFER_KINDS = (
     "settle",
     "tip",
     "subscription",
+    "pass",
     "reverse",
     "payment_reversal",
     "payment_good",

@@ -158,7 +158,7 @@ def _permitted(name: str, tier: Tier) -> str:
     if media is None:
         raise NotFound("There is no such file.")
     if media["rung"] != AUDIO and media["rung"] not in {rung.name for rung in rungs_of(tier)}:
-        raise Forbidden("This quality is for subscribers.", code="PREMIUM_ONLY")
+        raise Forbidden("This quality is for subscribers and for who has a pass.", code="PREMIUM_ONLY")
     return name
 
 

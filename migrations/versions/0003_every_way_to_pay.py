@@ -34,6 +34,7 @@ _NEW_COLUMNS: dict[str, tuple[sa.Column[object], ...]] = {
         sa.Column("instant_unlock_price", sa.Integer(), nullable=True),
         sa.Column("subscription_price", sa.Integer(), nullable=True),
         sa.Column("subscription_minutes", sa.Integer(), nullable=True),
+        sa.Column("pass_price", sa.Integer(), nullable=True),
     ),
     "holds": (
         sa.Column("refunded", sa.BigInteger(), nullable=True),
@@ -143,6 +144,7 @@ _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
             False,
             "request_priority IN ('first_come', 'subscribers_first', 'highest_total')",
         ),
+        ("ck_creator_settings_pass_price", False, "pass_price BETWEEN 1 AND 1000000"),
         ("ck_creator_settings_subscription_minutes", False, "subscription_minutes BETWEEN 0 AND 600"),
         ("ck_creator_settings_subscription_price", False, "subscription_price BETWEEN 1 AND 1000000"),
         ("ck_creator_settings_unlock", False, "instant_unlock_price BETWEEN 1 AND 1000000"),
@@ -188,7 +190,7 @@ _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
         (
             "ck_transfers_kind",
             True,
-            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
+            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'pass', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
         ),
     ),
 }

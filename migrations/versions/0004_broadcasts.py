@@ -1,4 +1,4 @@
-"""Broadcasts: a room's picture and sound as HLS and DASH."""
+"""Broadcasts: a room's picture and sound as HLS and DASH; passes for the best of it."""
 
 from __future__ import annotations
 
@@ -64,10 +64,34 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("broadcast_id", "viewer_id", name=op.f("pk_spectator_bars")),
     )
+    _passes()
+
+
+def _passes() -> None:
+    op.create_table(
+        "passes",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fan_id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("price_tokens", sa.Integer(), nullable=False),
+        sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("taken_back_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("fan_id <> creator_id", name=op.f("ck_passes_not_oneself")),
+        sa.CheckConstraint("price_tokens BETWEEN 1 AND 1000000", name=op.f("ck_passes_price")),
+        sa.CheckConstraint("starts_at < ends_at", name=op.f("ck_passes_time")),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_passes_creator_id")),
+        sa.ForeignKeyConstraint(["fan_id"], ["people.id"], name=op.f("fk_passes_fan_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_passes")),
+        sa.UniqueConstraint("fan_id", "key", name=op.f("uq_passes_fan_id_key")),
+    )
+    op.create_index(op.f("ix_passes_fan_id_creator_id_ends_at"), "passes", ["fan_id", "creator_id", "ends_at"])
 
 
 def downgrade() -> None:
     """Back to no broadcasts."""
+    op.drop_table("passes")
     op.drop_table("spectator_bars")
     op.drop_table("audiences")
     op.drop_table("broadcasts")

@@ -35,6 +35,7 @@ Notification = Literal[
     "PURCHASE_CHANGED",
     "REFUND_CHANGED",
     "SUBSCRIPTION_CHANGED",
+    "PASS_CHANGED",
     "TIP",
     "PRIVATE_TURN",
     "PRIVATE_QUEUE",

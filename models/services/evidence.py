@@ -36,6 +36,7 @@ _WORDS = {
     "settle": "held tokens paid, the rest given back",
     "tip": "tip paid",
     "subscription": "subscription month paid",
+    "pass": "pass for a day of a creator's best picture paid",
     "reverse": "refund given",
 }
 _NO_MESSAGES = "There was no communication with the customer by e-mail or telephone. Chat is not recorded."

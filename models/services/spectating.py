@@ -18,7 +18,7 @@ from models.db import insert_into
 from models.errors import Conflict, Forbidden, NotFound, Unavailable
 from models.ladder import Tier
 from models.people import BlockRow
-from models.services import broadcasts
+from models.services import broadcasts, passes
 from models.services.accounts import Person
 from models.services.offers import is_subscriber
 from models.streams import RoomBarRow, RoomRow
@@ -63,12 +63,14 @@ def seat(tx: Session, room_id: str, *, person: Person | None, subject: str, key:
 
 
 def tier_of(tx: Session, person: Person | None, creator_id: str, now: datetime) -> Tier:
-    """Premium for the creator, subscribers and admins."""
+    """Premium for the creator, subscribers, whoever has a pass, and admins."""
     if person is None:
         return "free"
     if person.user_id == creator_id or "admin" in person.roles:
         return "premium"
-    return "premium" if is_subscriber(tx, person.user_id, creator_id, now) else "free"
+    fan_id = person.user_id
+    pays = is_subscriber(tx, fan_id, creator_id, now) or passes.is_valid(tx, fan_id, creator_id, now)
+    return "premium" if pays else "free"
 
 
 def bar(tx: Session, broadcast_id: str, viewer_id: str, reason: str, now: datetime) -> bool:

@@ -27,6 +27,7 @@ WORDS = {
     "settle": "Private stream",
     "tip": "Tip",
     "subscription": "Subscription",
+    "pass": "Pass",
     "reverse": "Refund given",
     "payment_reversal": "Payment taken back",
     "payment_good": "Payment good again",

@@ -18,7 +18,7 @@ from models.requests import OPEN, RequestRow
 from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
-from models.subscriptions import SubscriptionRow, TipRow
+from models.subscriptions import PassRow, SubscriptionRow, TipRow
 from web.pages.wording import plural, tokens
 
 
@@ -138,10 +138,10 @@ def _booked(tx: Session, person_id: str, references: Iterable[str]) -> dict[str,
 
 
 def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, str]:
-    """Who is on the other side of tips and of subscriptions' months, by the ledger's reference."""
+    """Who is on the other side of tips, passes and subscriptions' months, by the ledger's reference."""
     owners = {reference: reference.partition(":")[0] for reference in references}
     sides: dict[str, str] = {}
-    for table in (TipRow, SubscriptionRow):
+    for table in (TipRow, SubscriptionRow, PassRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
     people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
@@ -155,6 +155,8 @@ def _patron_words(line: StatementLine, other: str) -> str:
             return f"Tip from {other}" if line.earnings else f"Tip to {other}"
         case "subscription":
             return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
+        case "pass":
+            return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:
             return f"{line.words}: {other}"
 
