@@ -1,7 +1,7 @@
 """What every test may ask for: a database of either kind, a broker, a running house.
 
-Servers are started once a run, in temporary directories, on ports of their own; databases are made
-anew for each test from a migrated template, so that no test sees another's rows.
+Servers are started once a run, in temporary directories, on ports of their own; each test has a database as
+migrated as empty, so that no test sees another's rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import Engine
@@ -31,7 +31,7 @@ from ops.house import House
 from ops.ports import free_port
 from ops.postgres import PostgresServer
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
-from tests import effort
+from tests import databases, effort
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
@@ -59,6 +59,8 @@ for _dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
 def _engine(url: str, **options: object) -> Engine:
     engine = create_engine(url, **options)
     engine._compiled_cache = _statements
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "do_connect", databases.connect)
     return engine
 
 
@@ -144,6 +146,14 @@ def postgres(servers_directory: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def postgres_databases(postgres: PostgresServer) -> Iterator[databases.Databases]:
+    """Where tests borrow migrated, empty databases."""
+    made = databases.Databases(postgres)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def sqlite_template(servers_directory: Path) -> Path:
     """A migrated SQLite file to copy."""
     import migrations
@@ -161,10 +171,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"test{next(_numbers)}"
-    yield server.clone("template", name)
-    server.drop(name)
+    borrowed: databases.Databases = request.getfixturevalue("postgres_databases")
+    with borrowed.lent() as lent:
+        yield lent.url
 
 
 @pytest.fixture
