@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _house(settings: Settings) -> Greenroom:
     database = Database(settings.database_url)
-    metrics = Metrics(database)
+    metrics = Metrics(database, settings.hls_dir)
     return Greenroom(
         settings=settings,
         timers=timers_for(settings.minute_ms),

@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request, send_from_directory, session
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound as NoSuchFile
 
-from models import ids, sharing, spectator_addresses
+from models import ids, live_files, sharing, spectator_addresses
 from models.clock import utc_now
 from models.errors import Forbidden, NotFound
 from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
@@ -42,16 +42,6 @@ _MEDIA = re.compile(
     r"(?P<rung>[0-9a-z]{1,8})/"
     r"(?:index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(?:\.p[0-9]{1,3})?\.m4s)"
 )
-_KINDS = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".mp4": "video/mp4",
-    ".m4s": "video/iso.segment",
-    ".jpg": "image/jpeg",
-    ".vtt": "text/vtt",
-}
-# A playlist is another one two seconds later; a segment never changes.
-_FRESH, _FOR_GOOD = "public, max-age=1", "public, max-age=3600, immutable"
 
 
 def subject(person: Person | None) -> str:
@@ -125,7 +115,7 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     permitted = _permitted(name, whom.tier)
     if name.endswith(_PLAYLISTS):
         _require_own_device(whom, key)
-    answer = _file(settings.hls_dir / broadcast_id, permitted)
+    answer = _elsewhere(broadcast_id, permitted) or _file(settings.hls_dir / broadcast_id, permitted)
     if name.endswith(_PLAYLISTS):
         greenroom().audience.heard(broadcast_id, whom.viewer_id)
     return answer
@@ -162,13 +152,27 @@ def _permitted(name: str, tier: Tier) -> str:
     return name
 
 
+def _elsewhere(broadcast_id: str, name: str) -> Response | None:
+    """On to the object storage, for what it has and never changes; playlists and pictures are always ours."""
+    settings = greenroom().settings
+    if not settings.s3_bucket or not live_files.never_changes(name):
+        return None
+    address = live_files.stored_at(settings.hls_dir, broadcast_id, name, time.time())
+    if address is None:
+        return None
+    answer = Response(status=302, headers={"Location": address, "Access-Control-Allow-Origin": "*"})
+    # Good for a while only, and only for who was just let in.
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 def _file(directory: Path, name: str) -> Response:
-    suffix = Path(name).suffix
+    kind = live_files.kind(name)
     try:
-        answer = send_from_directory(directory, name, mimetype=_KINDS[suffix], conditional=True, max_age=None)
+        answer = send_from_directory(directory, name, mimetype=kind, conditional=True, max_age=None)
     except NoSuchFile:
         raise NotFound("There is no such file.") from None
-    answer.headers["Cache-Control"] = _FOR_GOOD if suffix in (".mp4", ".m4s") else _FRESH
+    answer.headers["Cache-Control"] = live_files.cache_control(name)
     answer.headers["Access-Control-Allow-Origin"] = "*"
     answer.headers["Timing-Allow-Origin"] = "*"
     return answer

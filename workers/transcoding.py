@@ -22,30 +22,39 @@ from workers.broker import SafeRetries, configure
 from workers.failures import Failures
 from workers.heartbeat import WorkerHeartbeat
 from workers.loop import Loop
+from workers.transcode.broadcasting import Broadcasting
+from workers.transcode.objects import Bucket
 from workers.transcode.players import PlayerLog
 from workers.transcode.supervisor import Supervisor
+from workers.transcode.upload import CONNECTIONS, Mirror
 
 
 class Transcoding(Middleware):
     """The supervisor's thread, from the worker's boot to its shutdown."""
 
-    def __init__(self, supervisor: Supervisor, player_log: PlayerLog | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, player_log: PlayerLog | None = None, mirror: Mirror | None = None
+    ) -> None:
         self._supervisor = supervisor
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="transcode-supervisor", daemon=True)
         self._player_log = player_log
         self._listener = threading.Thread(target=self._listen, name="transcode-players", daemon=True)
+        self._mirror = mirror
+        self._uploader = threading.Thread(target=self._upload, name="transcode-uploads", daemon=True)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
         """Called by Dramatiq in the worker process, after its fork."""
         self._thread.start()
         self._listener.start()
+        self._uploader.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         """Called by Dramatiq when the worker is told to stop."""
         self._stop.set()
         self._thread.join(timeout=10)
         self._listener.join(timeout=10)
+        self._uploader.join(timeout=10)
 
     def _run(self) -> None:
         # Children are started and stopped in this thread alone: the kernel ends them with it.
@@ -56,6 +65,11 @@ class Transcoding(Middleware):
         if self._player_log is not None:
             Loop("players", self._player_log.step, self._stop).run()
             self._player_log.close()
+
+    def _upload(self) -> None:
+        if self._mirror is not None:
+            Loop("uploads", self._mirror.step, self._stop).run()
+            self._mirror.close()
 
 
 def declare_actor(broker: dramatiq.Broker, supervisor: Supervisor) -> None:
@@ -68,7 +82,7 @@ def declare_actor(broker: dramatiq.Broker, supervisor: Supervisor) -> None:
 
 def supervisor_for(settings: Settings, db: Database) -> Supervisor:
     """The supervisor of this process."""
-    return Supervisor(
+    return Broadcasting(
         db,
         worker_id=settings.transcode_worker_id,
         root=settings.hls_dir,
@@ -76,6 +90,20 @@ def supervisor_for(settings: Settings, db: Database) -> Supervisor:
         preset=settings.transcode_preset,
         low_latency=settings.low_latency_hls,
         spectators_key=settings.key(spectator_addresses.KEY_PURPOSE),
+    )
+
+
+def mirror_for(settings: Settings, db: Database) -> Mirror | None:
+    """What puts this worker's broadcasts into object storage, where there is one."""
+    if not settings.s3_bucket:
+        return None
+    return Mirror(
+        db,
+        Bucket(settings, CONNECTIONS),
+        root=settings.hls_dir,
+        worker_id=settings.transcode_worker_id,
+        # A CDN in front has rights of its own in the bucket, or asks us and keeps what we answer.
+        hand_out_addresses=not settings.cdn_base_url,
     )
 
 
@@ -89,7 +117,7 @@ def _boot() -> None:
     broker.add_middleware(WorkerHeartbeat(database))
     listens_at = settings.players_socket
     player_log = PlayerLog(database, listens_at) if listens_at is not None else None
-    broker.add_middleware(Transcoding(supervisor, player_log))
+    broker.add_middleware(Transcoding(supervisor, player_log, mirror_for(settings, database)))
     declare_actor(broker, supervisor)
     log.event("transcode_worker", rooms=settings.transcode_rooms, pid=os.getpid())
 

@@ -12,6 +12,9 @@ const ADDRESS = /^\/live\/([^\/]+)\/([^\/]+)\/([^\/]+)\/([\s\S]*)$/;
 const NAME = /^[A-Za-z0-9_-]+$/;
 const PICTURE = /^(poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg)$/;
 const MEDIA = /^([0-9a-z]{1,8})\/(index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(\.p[0-9]{1,3})?\.m4s)$/;
+const FOR_GOOD = /\.(mp4|m4s)$/;
+// As long as an address of object storage works after this, its holder has to use it.
+const USABLE_MS = 60000;
 const PLAYLIST = /\.(m3u8|mpd)$/;
 const TITLES = { 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
 
@@ -92,6 +95,19 @@ function exists(path) {
     }
 }
 
+// Where object storage has a file that never changes, or null: as models/live_files.py.
+function storedAt(r, broadcast, file) {
+    if (!r.variables.stored_dir || !FOR_GOOD.test(file)) {
+        return null;
+    }
+    const path = `${r.variables.stored_dir}/${broadcast}/${file}`;
+    try {
+        return Date.now() - fs.statSync(path).mtimeMs > USABLE_MS ? null : fs.readFileSync(path, 'utf8');
+    } catch (error) {
+        return null;
+    }
+}
+
 // Who plays, as one word that leads to no address: its network (IPv4 /24, IPv6 /64) and player, as models/sharing.py.
 function device(r) {
     const address = r.rawVariables.binary_remote_addr;
@@ -127,6 +143,13 @@ function serve(r) {
     }
     if (file === '') {
         refuse(r, 404, 'NOT_FOUND', 'There is no such file.');
+        return;
+    }
+    const elsewhere = storedAt(r, broadcast, file);
+    if (elsewhere !== null) {
+        r.headersOut['Cache-Control'] = 'no-store';
+        r.headersOut['Access-Control-Allow-Origin'] = '*';
+        r.return(302, elsewhere);
         return;
     }
     if (PLAYLIST.test(file)) {
