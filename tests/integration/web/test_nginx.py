@@ -147,7 +147,7 @@ ADDRESSES: dict[str, tuple[Path_, int, str]] = {
     "not our letters": (lambda front: front.prefix() + "%C3%A9", 403, "FORBIDDEN"),
     "better tier": (lambda front: front.prefix().replace(".free.", ".premium."), 403, "FORBIDDEN"),
     "unknown tier": (lambda front: front.prefix(tier="gold"), 403, "FORBIDDEN"),  # type: ignore[arg-type]
-    "later": (lambda front: front.prefix().replace(f"{front.broadcast}/", f"{front.broadcast}/9"), 403, "FORBIDDEN"),
+    "later": (lambda front: front.prefix().replace("/brd_", "/9brd_"), 403, "FORBIDDEN"),
     "other room": (lambda front: front.prefix().replace(ROOM, "live-str_b"), 403, "FORBIDDEN"),
     "other broadcast": (lambda front: front.prefix().replace(front.broadcast, OTHER), 403, "FORBIDDEN"),
     "barred": (lambda front: front.prefix(viewer=BAD_VIEWER), 403, "BARRED"),
