@@ -15,6 +15,7 @@ from media.call import Call
 from media.egress import Tap
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
+from media.recorded import Permission
 from media.reports import Reporter
 from models import log
 from models.clock import monotonic_ms, utc_now
@@ -62,6 +63,7 @@ class Room:
         self._closed = False
         self.egress: Tap | None = None
         """As long as somebody reads this room's media."""
+        self._permission = Permission()
         self.call: Call | None = None
         if spec.budget is not None:
             self.call = Call(
@@ -73,6 +75,8 @@ class Room:
                 announce=self._broadcast,
                 on_end=self._shut,
             )
+        if spec.recording_id:
+            self.permit_recording(spec.recording_id)
 
     # --- seats --------------------------------------------------------------------------------------
 
@@ -83,6 +87,8 @@ class Room:
             self.cut(user_id, "MODERATION")
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
+        if spec.recording_id:
+            self.permit_recording(spec.recording_id)
 
     @property
     def paid_ms(self) -> int:
@@ -168,6 +174,8 @@ class Room:
         )
         if self.call is not None:
             newcomer.send(self.call.clock())
+            if self._permission.recording_id:
+                newcomer.send(self._permission.word)
         for other in others:
             for track in other.peer.published.values():
                 newcomer.receive(track)
@@ -291,6 +299,28 @@ class Room:
 
     def _untapped(self) -> None:
         self.egress = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether this room's media may leave it: anybody may watch it, or both its parties agreed."""
+        return not self.spec.parties or bool(self._permission.recording_id)
+
+    def permit_recording(self, recording_id: str) -> bool:
+        """Let the media be read, and have both told before the first frame is. False once it was stopped."""
+        if self.call is None or self._closed:
+            return False
+        if self._permission.give(recording_id):
+            self._broadcast(self._permission.word)
+        return self._permission.recording_id == recording_id
+
+    def stop_recording(self) -> None:
+        """On return not one frame more is handed out, ever. Harmless to repeat, and before it began."""
+        if self.call is None or not self._permission.take():
+            return
+        if self.egress is not None:
+            self.egress.close("RECORDING_STOPPED")
+            self.egress = None
+        self._broadcast(self._permission.word)
 
     # --- time and ends ------------------------------------------------------------------------------
 

@@ -296,7 +296,7 @@ def books_problems(tx: Session) -> tuple[str, ...]:
 
 
 # Kinds of what pays a creator out of a hold, once a reference.
-_PAID = "'settle', 'tip', 'subscription', 'pass'"
+_PAID = "'settle', 'tip', 'subscription', 'pass', 'recording'"
 # The one thing that the two databases spell differently: what is in a JSON array.
 _SPELLING = {
     "sqlite": {

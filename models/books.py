@@ -27,6 +27,7 @@ TRANSFER_KINDS = (
     "tip",
     "subscription",
     "pass",
+    "recording",
     "reverse",
     "payment_reversal",
     "payment_good",

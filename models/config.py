@@ -53,6 +53,9 @@ SETTING_NAMES = (
     "PAYOUT_CURRENCY",
     "HLS_DIR",
     "TRANSCODE_ROOMS",
+    "RECORDINGS_DIR",
+    "RECORDING_DAYS",
+    "RECORDINGS_FREE_MB",
     "TRANSCODE_WORKER_ID",
     "TRANSCODE_PRESET",
     "LOW_LATENCY_HLS",
@@ -146,6 +149,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where broadcasts are written, and served from: a directory of its own."""
     transcode_rooms: int
     """How many rooms one transcode worker takes."""
+    recordings_dir: Path
+    """Where private streams are recorded that both sides agreed to, and served from to the two."""
+    recording_days: int
+    """How long a recording is kept."""
+    recordings_free_mb: int
+    """Nothing is recorded while less than this is free where recordings are written, in 10^6 bytes."""
     transcode_worker_id: str
     """The same through a worker's restarts, another for each worker of a host."""
     transcode_preset: str
@@ -226,6 +235,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         payout_currency=read.currency("PAYOUT_CURRENCY", "USD"),
         hls_dir=Path(read.text("HLS_DIR", str(var_dir / "hls"))).resolve(),
         transcode_rooms=read.integer("TRANSCODE_ROOMS", os.cpu_count() or 1, 0, 1_000),
+        recordings_dir=Path(read.text("RECORDINGS_DIR", str(var_dir / "recordings"))).resolve(),
+        recording_days=read.integer("RECORDING_DAYS", 30, 1, 365),
+        recordings_free_mb=read.integer("RECORDINGS_FREE_MB", 1_000, 0, 100_000_000),
         transcode_worker_id=read.text("TRANSCODE_WORKER_ID", socket.gethostname()),
         transcode_preset=read.text("TRANSCODE_PRESET", "superfast"),
         low_latency_hls=read.boolean("LOW_LATENCY_HLS"),

@@ -26,6 +26,8 @@ PAYOUT = "pyt"
 COMPLAINT = "cpl"
 AMENDMENT = "amd"
 BROADCAST = "brd"
+RECORDING = "rec"
+CONSENT = "con"
 
 
 # Each of 32 characters (RFC 4648 section 6, in lower case) for eight of 256 values: all are equally likely.

@@ -209,7 +209,7 @@ def pay(
     creator_id: str,
     amount: int,
     commission_percent: int,
-    kind: Literal["tip", "subscription", "pass"],
+    kind: Literal["tip", "subscription", "pass", "recording"],
     key: str,
     reference: str,
     cause_id: str,
@@ -267,7 +267,7 @@ def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
         .join(TransferRow, TransferRow.id == EntryRow.transfer_id)
         .where(
             EntryRow.account_id == account_id("wallet", fan_id),
-            TransferRow.kind.in_(("hold", "release", "settle", "tip", "subscription", "pass")),
+            TransferRow.kind.in_(("hold", "release", "settle", "tip", "subscription", "pass", "recording")),
             TransferRow.created_at >= midnight,
         )
         .group_by(TransferRow.reference)

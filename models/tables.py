@@ -13,6 +13,7 @@ from models import (
     people,
     plumbing,
     receipts,
+    recordings,
     requests,
     sessions,
     streams,
@@ -35,5 +36,6 @@ TABLES = (
     operations,
     earnings,
     receipts,
+    recordings,
 )
 metadata = Base.metadata

@@ -190,7 +190,7 @@ _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
         (
             "ck_transfers_kind",
             True,
-            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'pass', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
+            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'pass', 'recording', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
         ),
     ),
 }

@@ -44,6 +44,7 @@ Notification = Literal[
     "BOOKING_REMINDER",
     "BOOKING_STARTED",
     "BROADCAST_READY",
+    "RECORDING_CHANGED",
 ]
 
 

@@ -21,7 +21,7 @@ from models.gateways import base
 from models.machine import move
 from models.payments import BAD, DisputeRow, PurchaseRow
 from models.people import PersonRow
-from models.services import passes, subscriptions, termination
+from models.services import passes, recording_sales, subscriptions, termination
 from models.services.announcements import balance_changed
 from models.services.closing import close_request, open_requests
 from models.services.included_minutes import reserved_of
@@ -71,6 +71,7 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     for reference in references:
         subscriptions.payment_taken_back(tx, reference, now)
         passes.payment_taken_back(tx, reference, now)
+        recording_sales.payment_taken_back(tx, reference, now)
     ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
     # Minutes that a subscription includes are paid by what paid the subscription.
     included = (request_id for reference in references for request_id in reserved_of(tx, reference))
@@ -135,6 +136,7 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
     for reference in _paid_with(tx, row.id):
         subscriptions.payment_good_again(tx, reference, now)
         passes.payment_good_again(tx, reference, now)
+        recording_sales.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)
     _unfreeze(tx, row.user_id)
     balance_changed(tx, row.user_id, now)

@@ -36,6 +36,7 @@ _WORDS = {
     "settle": "held tokens paid, the rest given back",
     "tip": "tip paid",
     "subscription": "subscription month paid",
+    "recording": "recording of a private stream paid",
     "pass": "pass for a day of a creator's best picture paid",
     "reverse": "refund given",
 }

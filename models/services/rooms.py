@@ -18,6 +18,7 @@ from models.errors import Forbidden, NotFound, Unavailable
 from models.machine import move
 from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec, SpentReason
 from models.people import BlockRow
+from models.recordings import STANDING, RecordingRow
 from models.services import broadcasts
 from models.services.accounts import Person
 from models.services.locks import locked
@@ -147,7 +148,16 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             paused_for_ms=paused_for_ms,
             spent_reason=spent_reason(session),
         ),
+        recording_id=_recording_id(tx, session.id),
     )
+
+
+def _recording_id(tx: Session, session_id: str) -> str:
+    """Of the recording that both parties have agreed to and that a worker is about to make, or makes."""
+    standing = select(RecordingRow.id).where(
+        RecordingRow.session_id == session_id, RecordingRow.status.in_(STANDING), RecordingRow.epoch > 0
+    )
+    return tx.scalar(standing) or ""
 
 
 def spent_reason(session: SessionRow) -> SpentReason:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from models.bookings import BookingRow
 from models.people import PersonRow
+from models.recordings import RecordingRow
 from models.requests import OPEN, RequestRow
 from models.services import wallet
 from models.services.wallet import StatementLine
@@ -141,7 +142,7 @@ def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str
     """Who is on the other side of tips, passes and subscriptions' months, by the ledger's reference."""
     owners = {reference: reference.partition(":")[0] for reference in references}
     sides: dict[str, str] = {}
-    for table in (TipRow, SubscriptionRow, PassRow):
+    for table in (TipRow, SubscriptionRow, PassRow, RecordingRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
     people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
@@ -155,6 +156,8 @@ def _patron_words(line: StatementLine, other: str) -> str:
             return f"Tip from {other}" if line.earnings else f"Tip to {other}"
         case "subscription":
             return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
+        case "recording":
+            return f"Recording bought by {other}" if line.earnings else f"Recording of a call with {other}"
         case "pass":
             return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:

@@ -23,6 +23,7 @@ from models.messages import events
 from models.services import broadcasts, spectating, streams
 from models.services.accounts import Person
 from models.services.streams import StreamView
+from workers.transcode.broadcasting import Broadcasting
 from workers.transcode.supervisor import CHILD_FILE, Mark, Supervisor
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -52,7 +53,7 @@ def make(db: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     def supervisor(worker_id: str = "worker_1", capacity: int = 2) -> Supervisor:
         made.append(
-            Supervisor(
+            Broadcasting(
                 db,
                 worker_id=worker_id,
                 root=root,
