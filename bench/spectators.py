@@ -3,8 +3,9 @@
 A real house, a clip of numbered pictures over WebRTC, and in one run: how old a segment is when it is on disk, how
 old a picture is when Chromium shows it, how often it stands still, how far sound and picture are apart, and the
 CPU of a room's child and ffmpeg. The floor is one bare ffmpeg that makes the same ladder of the same file in real
-time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds N
-spectators at the app. The last line is a room's CPU divided by the floor's.
+time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds
+spectators: some at the app itself, and N at an nginx before it. The last line is a room's CPU divided by the
+floor's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import uvloop
 from bench.spectators_clip import clip_file, median_ms, sound_after_picture
 from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
 from bench.spectators_glass import Seen, watch
+from bench.spectators_nginx import Front, answered
 from bench.spectators_origin import Load, load
 from demo import PASSWORD
 from demo.clip import Clip
@@ -40,7 +42,9 @@ from ops.ports import free_port
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 SECONDS = 60.0
-SPECTATORS = 500
+SPECTATORS = 2_000
+MOST_AT_THE_APP = 200
+"""Without nginx: more than one process of the app carries shows nothing but a queue."""
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.05
@@ -56,13 +60,13 @@ def main() -> int:
     """Start a house, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each measurement lasts")
-    parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at the app")
+    parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at nginx")
     arguments = parser.parse_args()
     clip = clip_file(ROOT / "var")
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         var = Path(directory)
         house = House(
-            environment(var),
+            environment(var) | {"TRUSTED_PROXIES": "1"},
             var=var,
             names=("media", "worker", "transcode", "clock", "web"),
             broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
@@ -182,7 +186,7 @@ async def costs(house: House, directory: Path, clip: Path, seconds: float) -> fl
 
 
 async def origin(house: House, directory: Path, room_id: str, spectators: int, seconds: float) -> None:
-    """Spectators at the app itself, without nginx in front."""
+    """Spectators at the app itself, as many as it may carry, and then all of them at nginx."""
     settings = load_settings(house.environment)
     key = settings.key(spectator_addresses.KEY_PURPOSE)
     expires = int(time.time()) + settings.spectator_seconds
@@ -191,13 +195,30 @@ async def origin(house: House, directory: Path, room_id: str, spectators: int, s
         spectator_addresses.prefix(Spectator(room_id, directory.name, viewer, TIER, expires), key)
         for viewer in viewers
     ]
-    web, own = Meter(session_members(house.children["web"].pid)), Meter([os.getpid()])
-    began = time.monotonic()
-    found = await load(house.url, prefixes, seconds)
-    took = time.monotonic() - began
-    print(f"origin, {spectators} spectators of {RUNG} and sound, {took:.0f} s, the app alone: "
-          f"{web.cores():.2f} cores web, {own.cores():.2f} this client")  # fmt: skip
-    describe_load(found, took)
+    web = session_members(house.children["web"].pid)
+    few = prefixes[:MOST_AT_THE_APP]
+    await crowd(house.url, few, seconds, "", {"web": web}, f"{len(few)} at the app alone")
+    with Front(house.var / "nginx", settings) as front:
+        before = await asyncio.to_thread(answered, house.url)
+        groups = {"nginx": [front.pid, *offspring(front.pid)], "web": web}
+        await crowd(front.address, prefixes, seconds, room_id, groups, f"{spectators} at nginx")
+        after = await asyncio.to_thread(answered, house.url)
+    of_web = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    print(f"  what the app answered meanwhile: {of_web}")
+
+
+async def crowd(
+    address: str, prefixes: list[str], seconds: float, renews: str, groups: dict[str, list[int]], what: str
+) -> None:
+    """Let them come, and print what it cost and how long they waited, from when all were there."""
+    counting = asyncio.Event()
+    coming = asyncio.create_task(load(address, prefixes, seconds, renews=renews, on_counting=counting))
+    await counting.wait()
+    meters = {name: Meter(pids) for name, pids in {**groups, "this client": [os.getpid()]}.items()}
+    found = await coming
+    cores = ", ".join(f"{meter.cores():.2f} cores {name}" for name, meter in meters.items())
+    print(f"origin, {what}, {RUNG} and sound, {seconds:.0f} s, load {os.getloadavg()[0]:.1f}: {cores}")
+    describe_load(found, seconds)
 
 
 def describe_load(found: Load, took: float) -> None:
@@ -207,7 +228,9 @@ def describe_load(found: Load, took: float) -> None:
           f"failed: {dict(found.failures) or 0}; rounds too late: {found.late} of {found.rounds}")  # fmt: skip
     for kind, times in found.kinds.items():
         if times:
-            print(f"  {kind}: {spread([each / 1000 for each in times])}")
+            ordered = sorted(times)
+            p50, p95, p99 = (ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.95, 0.99))
+            print(f"  {kind}: p50 {p50:.1f} ms   p95 {p95:.1f} ms   p99 {p99:.1f} ms   n={len(ordered)}")
 
 
 def spread(seconds: list[float]) -> str:
