@@ -18,12 +18,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine import Engine
+from sqlalchemy import text
 from sqlalchemy.orm import Session
-from sqlalchemy.util import LRUCache
 
 import models.db
 from models.db import Database
@@ -31,7 +27,7 @@ from ops.house import House
 from ops.ports import free_port
 from ops.postgres import PostgresServer
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
-from tests import databases, effort
+from tests import compiled, databases, effort
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
@@ -48,20 +44,7 @@ _numbers = itertools.count()
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
-# Each test has a database of its own, and an engine compiles every statement anew: that was most of a test's
-# time. All engines of one kind speak the same dialect here, and know each other's compiled statements.
-_statements: LRUCache[object, object] = LRUCache(10_000)
-for _dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
-    _dialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
-    _dialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
-
-
-def _engine(url: str, **options: object) -> Engine:
-    engine = create_engine(url, **options)
-    engine._compiled_cache = _statements
-    if engine.dialect.name == "postgresql":
-        event.listen(engine, "do_connect", databases.connect)
-    return engine
+compiled.once()
 
 
 def _pragmas(connection: sqlite3.Connection, record: object) -> None:
@@ -71,7 +54,6 @@ def _pragmas(connection: sqlite3.Connection, record: object) -> None:
 
 
 _product_pragmas = models.db._sqlite_pragmas
-models.db.create_engine = _engine  # type: ignore[attr-defined]
 models.db._sqlite_pragmas = _pragmas
 
 
