@@ -86,13 +86,9 @@ function permitted(name, tier) {
     return RUNGS[tier].indexOf(media[1]) < 0 ? null : name;
 }
 
-function exists(path) {
-    try {
-        fs.accessSync(path);
-        return true;
-    } catch (error) {
-        return false;
-    }
+// What stands at a path, or undefined. Without an exception: one costs njs ten times as much as all the rest here.
+function look(path) {
+    return fs.statSync(path, { throwIfNoEntry: false });
 }
 
 // Where object storage has a file that never changes, or null: as models/live_files.py.
@@ -101,8 +97,12 @@ function storedAt(r, broadcast, file) {
         return null;
     }
     const path = `${r.variables.stored_dir}/${broadcast}/${file}`;
+    const found = look(path);
+    if (found === undefined || Date.now() - found.mtimeMs > USABLE_MS) {
+        return null;
+    }
     try {
-        return Date.now() - fs.statSync(path).mtimeMs > USABLE_MS ? null : fs.readFileSync(path, 'utf8');
+        return fs.readFileSync(path, 'utf8');
     } catch (error) {
         return null;
     }
@@ -132,7 +132,7 @@ function serve(r) {
         refuse(r, 403, whom.code, whom.detail);
         return;
     }
-    if (exists(`${r.variables.hls_dir}/barred/${broadcast}.${whom.viewer}`)) {
+    if (look(`${r.variables.hls_dir}/barred/${broadcast}.${whom.viewer}`) !== undefined) {
         refuse(r, 403, 'BARRED', 'You may not watch this stream any more.');
         return;
     }
