@@ -27,8 +27,8 @@ import uvloop
 from bench.spectators_clip import clip_file, median_ms, sound_after_picture
 from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
 from bench.spectators_glass import Seen, watch
-from bench.spectators_nginx import Front, answered
-from bench.spectators_origin import Load, load
+from bench.spectators_nginx import Front, answered, visit
+from bench.spectators_origin import Load, Visit, load
 from demo import PASSWORD
 from demo.clip import Clip
 from demo.peer import Peer
@@ -197,18 +197,24 @@ async def origin(house: House, directory: Path, room_id: str, spectators: int, s
     ]
     web = session_members(house.children["web"].pid)
     few = prefixes[:MOST_AT_THE_APP]
-    await crowd(house.url, few, seconds, "", {"web": web}, f"{len(few)} at the app alone")
+    await crowd(house.url, few, seconds, None, {"web": web}, f"{len(few)} at the app alone")
+    page = await asyncio.to_thread(visit, house.url, room_id)
     with Front(house.var / "nginx", settings) as front:
         before = await asyncio.to_thread(answered, house.url)
         groups = {"nginx": [front.pid, *offspring(front.pid)], "web": web}
-        await crowd(front.address, prefixes, seconds, room_id, groups, f"{spectators} at nginx")
+        await crowd(front.address, prefixes, seconds, page, groups, f"{spectators} at nginx")
         after = await asyncio.to_thread(answered, house.url)
     of_web = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
     print(f"  what the app answered meanwhile: {of_web}")
 
 
 async def crowd(
-    address: str, prefixes: list[str], seconds: float, renews: str, groups: dict[str, list[int]], what: str
+    address: str,
+    prefixes: list[str],
+    seconds: float,
+    renews: Visit | None,
+    groups: dict[str, list[int]],
+    what: str,
 ) -> None:
     """Let them come, and print what it cost and how long they waited, from when all were there."""
     counting = asyncio.Event()

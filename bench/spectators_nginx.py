@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from bench.spectators_origin import Visit
 from models.config import Settings
 from ops.ports import free_port
 from web import nginx
@@ -86,3 +87,13 @@ def answered(app: str) -> dict[str, int]:
         name = f"{said['method']} {said['route']}"
         found[name] = found.get(name, 0) + int(float(count))
     return found
+
+
+def visit(app: str, room_id: str) -> Visit:
+    """One visitor's page. Raises OSError."""
+    with urllib.request.urlopen(f"{app}/models", timeout=30) as answer:
+        text, cookies = answer.read().decode(), answer.headers.get_all("Set-Cookie") or []
+    token = re.search(r'<meta name="csrf-token" content="([^"]+)"', text)
+    if token is None:
+        raise OSError("the page has no token")
+    return Visit(room_id, "; ".join(cookie.partition(";")[0] for cookie in cookies), token[1])

@@ -51,6 +51,14 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Visit(NamedTuple):
+    """What a page has that asks for an address: the room, and what its browser sends along."""
+
+    room_id: str
+    cookie: str
+    token: str
+
+
 class Connection(asyncio.Protocol):
     """One viewer's connection. One request at a time; bodies are kept only for who asks for them."""
 
@@ -126,9 +134,9 @@ class Connection(asyncio.Protocol):
 
 
 class Viewer:
-    """One of them. ``renews``: the room whose address it asks for anew as it goes."""
+    """One of them. ``renews``: how it asks for a new address, if it does."""
 
-    def __init__(self, address: str, prefix: str, number: int, found: Load, renews: str) -> None:
+    def __init__(self, address: str, prefix: str, number: int, found: Load, renews: Visit | None) -> None:
         where = urlsplit(address)
         self._host, self._port = where.hostname or "", where.port or 80
         self._prefix, self._found, self._renews = prefix, found, renews
@@ -141,13 +149,13 @@ class Viewer:
     async def watch(self, begins: float, counts_from: float, until: float) -> None:
         """By the monotonic clock."""
         await asyncio.sleep(begins - time.monotonic())
-        renew_at = begins + random.uniform(0, RENEW_SECONDS) if self._renews else until
+        renew_at = begins + random.uniform(0, RENEW_SECONDS)
         await self._get("master.m3u8", "playlist")
         while (began := time.monotonic()) < until:
             self.counts = began >= counts_from
-            if began >= renew_at:
+            if self._renews and began >= renew_at:
                 renew_at += RENEW_SECONDS
-                await self._renew()
+                await self._renew(self._renews)
             await self._round()
             took = time.monotonic() - began
             self._found.rounds += self.counts
@@ -167,10 +175,11 @@ class Viewer:
         request = f"GET {self._prefix}/{name} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n\r\n"
         return await self._fetch(request.encode(), kind)
 
-    async def _renew(self) -> None:
-        body = msgspec.json.encode({"roomId": self._renews})
+    async def _renew(self, visit: Visit) -> None:
+        body = msgspec.json.encode({"roomId": visit.room_id})
         head = (
             f"POST /api/streaming/spectate HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+            f"Cookie: {visit.cookie}\r\nX-CSRFToken: {visit.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         await self._fetch(head.encode() + body, "renewal")
@@ -224,10 +233,10 @@ class Viewer:
 
 
 async def load(
-    address: str, prefixes: list[str], seconds: float, *, renews: str, on_counting: asyncio.Event
+    address: str, prefixes: list[str], seconds: float, *, renews: Visit | None, on_counting: asyncio.Event
 ) -> Load:
     """One spectator for each signed prefix. They come within RAMP_SECONDS, and are counted for ``seconds`` after
-    that; ``on_counting`` is set at that moment. ``renews``: the room whose address they renew, empty for none."""
+    that; ``on_counting`` is set at that moment. With ``renews`` they renew their address."""
     found = Load()
     now = time.monotonic()
     counts_from = now + RAMP_SECONDS
