@@ -346,6 +346,13 @@ def _storage_rule(settings: Settings) -> list[str]:
     return wrong
 
 
+def _recordings_rule(settings: Settings) -> list[str]:
+    inside = settings.recordings_dir.is_relative_to(settings.hls_dir)
+    if inside or settings.hls_dir.is_relative_to(settings.recordings_dir):
+        return ["RECORDINGS_DIR must lie outside HLS_DIR, and HLS_DIR outside it: what is there is public"]
+    return []
+
+
 def _minute_rule(settings: Settings) -> list[str]:
     if settings.minute_ms == 60_000 or settings.demo or settings.testing:
         return []
@@ -373,6 +380,7 @@ _RULES: tuple[Callable[[Settings], list[str]], ...] = (
     _address_rule,
     _gateway_rule,
     _spectator_rule,
+    _recordings_rule,
     _storage_rule,
     _minute_rule,
     _demo_rule,

@@ -1,8 +1,8 @@
-"""What ``dramatiq workers.transcoding`` imports: the one actor of the transcode queue, and its supervisor.
+"""What ``dramatiq workers.transcoding`` imports: the actors of the transcode queue, and their supervisors.
 
 The second of the two modules that do something at import, for the same reason as ``workers.actors``.
-The actor returns at once: it offers the broadcast to the supervisor, or refuses it when this worker is full;
-the message then goes to another. A broadcast whose message is lost is found by the supervisors themselves.
+An actor returns at once: it offers the broadcast, or the recording, to its supervisor, or refuses it when this
+worker is full; the message then goes to another. One whose message is lost is found by the supervisors themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dramatiq.middleware import Middleware
 from models import log, spectator_addresses
 from models.config import Settings, load_settings
 from models.db import Database
-from models.messages.routing import TRANSCODE_ACTOR, TRANSCODE_QUEUE
+from models.messages.routing import RECORDING_ACTOR, TRANSCODE_ACTOR, TRANSCODE_QUEUE
 from workers.broker import SafeRetries, configure
 from workers.failures import Failures
 from workers.heartbeat import WorkerHeartbeat
@@ -25,6 +25,7 @@ from workers.loop import Loop
 from workers.transcode.broadcasting import Broadcasting
 from workers.transcode.objects import Bucket
 from workers.transcode.players import PlayerLog
+from workers.transcode.recording import Recording
 from workers.transcode.supervisor import Supervisor
 from workers.transcode.upload import CONNECTIONS, Mirror
 
@@ -72,12 +73,16 @@ class Transcoding(Middleware):
             self._mirror.close()
 
 
-def declare_actor(broker: dramatiq.Broker, supervisor: Supervisor) -> None:
+def declare_actors(broker: dramatiq.Broker, broadcasts: Supervisor, recordings: Supervisor) -> None:
     """Tell ``broker`` what to call."""
 
     @dramatiq.actor(broker=broker, actor_name=TRANSCODE_ACTOR, queue_name=TRANSCODE_QUEUE)
     def transcode_broadcast(broadcast_id: str) -> None:
-        supervisor.offer(broadcast_id)
+        broadcasts.offer(broadcast_id)
+
+    @dramatiq.actor(broker=broker, actor_name=RECORDING_ACTOR, queue_name=TRANSCODE_QUEUE)
+    def record_session(recording_id: str) -> None:
+        recordings.offer(recording_id)
 
 
 def supervisor_for(settings: Settings, db: Database) -> Supervisor:
@@ -90,6 +95,18 @@ def supervisor_for(settings: Settings, db: Database) -> Supervisor:
         preset=settings.transcode_preset,
         low_latency=settings.low_latency_hls,
         spectators_key=settings.key(spectator_addresses.KEY_PURPOSE),
+    )
+
+
+def recording_supervisor_for(settings: Settings, db: Database) -> Supervisor:
+    """The supervisor of this process' recordings: as many as broadcasts, which end where a room goes private."""
+    return Recording(
+        db,
+        worker_id=settings.transcode_worker_id,
+        root=settings.recordings_dir,
+        capacity=settings.transcode_rooms,
+        preset=settings.transcode_preset,
+        free_bytes=settings.recordings_free_mb * 1_000_000,
     )
 
 
@@ -112,13 +129,14 @@ def _boot() -> None:
     log.configure("transcode", settings.log_level)
     broker = configure(settings)
     database = Database(settings.database_url)
-    supervisor = supervisor_for(settings, database)
+    supervisor, recordings = supervisor_for(settings, database), recording_supervisor_for(settings, database)
     broker.add_middleware(Failures(database), before=SafeRetries)
     broker.add_middleware(WorkerHeartbeat(database))
     listens_at = settings.players_socket
     player_log = PlayerLog(database, listens_at) if listens_at is not None else None
     broker.add_middleware(Transcoding(supervisor, player_log, mirror_for(settings, database)))
-    declare_actor(broker, supervisor)
+    broker.add_middleware(Transcoding(recordings))
+    declare_actors(broker, supervisor, recordings)
     log.event("transcode_worker", rooms=settings.transcode_rooms, pid=os.getpid())
 
 
