@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -57,16 +59,32 @@ RUNG = "480p"
 
 
 def main() -> int:
-    """Start a house, measure, print."""
+    """Start a house, measure, print; and another one for low latency."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each measurement lasts")
     parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at nginx")
+    parser.add_argument("--low-latency", action="store_true", help="the latencies with LOW_LATENCY_HLS=1 as well")
     arguments = parser.parse_args()
     clip = clip_file(ROOT / "var")
+    seconds = arguments.seconds
+    if arguments.low_latency:
+        print("low latency (LOW_LATENCY_HLS=1)")
+        with running(LOW_LATENCY_HLS="1") as house:
+            uvloop.run(measure(house, clip, seconds))
+        print("plain")
+    with running() as house:
+        ratio = uvloop.run(measure(house, clip, seconds, arguments.origin, costs_too=True))
+    print(f"ratio: {ratio:.2f}")
+    return 0
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[House]:
+    """A real house in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         var = Path(directory)
         house = House(
-            environment(var) | {"TRUSTED_PROXIES": "1"},
+            environment(var) | {"TRUSTED_PROXIES": "1"} | settings,
             var=var,
             names=("media", "worker", "transcode", "clock", "web"),
             broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
@@ -75,14 +93,16 @@ def main() -> int:
         try:
             house.start()
             threading.Thread(target=house.watch, daemon=True).start()
-            uvloop.run(measure(house, clip, arguments.seconds, arguments.origin))
+            yield house
         finally:
             house.stop()
-    return 0
 
 
-async def measure(house: House, clip: Path, seconds: float, spectators: int) -> None:
-    """Everything, one after the other, of one broadcast."""
+async def measure(
+    house: House, clip: Path, seconds: float, spectators: int = 0, *, costs_too: bool = False
+) -> float:
+    """One after the other, of one broadcast; answers with the ratio, 0 without ``costs_too``."""
+    ratio = 0.0
     async with Peer(house.environment["PUBLIC_URL"]) as creator:
         await creator.sign_in(f"{CREATOR}@demo.test", PASSWORD)
         stream = await creator.call("POST", "/api/streaming/streams", {})
@@ -93,11 +113,12 @@ async def measure(house: House, clip: Path, seconds: float, spectators: int) -> 
         directory = await on_air(house)
         print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         await latencies(house, directory, started_at, seconds)
-        ratio = await costs(house, directory, clip, seconds)
+        if costs_too:
+            ratio = await costs(house, directory, clip, seconds)
         if spectators:
             await origin(house, directory, stream["roomId"], spectators, seconds)
         await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
-    print(f"ratio: {ratio:.2f}")
+    return ratio
 
 
 async def on_air(house: House) -> Path:

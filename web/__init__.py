@@ -30,6 +30,7 @@ from web.api import (
     passes,
     payments,
     receipts,
+    recordings,
     rtc,
     spectating,
     spending,
@@ -40,6 +41,7 @@ from web.api import (
 )
 from web.api import auth as auth_api
 from web.audience import Audience
+from web.blocking import Waiting
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
@@ -60,6 +62,7 @@ APIS = (
     bookings.api,
     earnings.api,
     receipts.api,
+    recordings.api,
     admin.api,
 )
 _SOCKETS = (events.blueprint, signaling.blueprint)
@@ -114,6 +117,7 @@ def _house(settings: Settings) -> Greenroom:
         hub=Hub(settings.amqp_url, database, metrics),
         audience=Audience(database),
         players=Players(),
+        waiting=Waiting(),
         metrics=metrics,
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.db import Database
     from models.gateways.base import PaymentGateway
     from web.audience import Audience
+    from web.blocking import Waiting
     from web.events import Hub
     from web.metrics import Metrics
     from web.rpc import NodeRpc
@@ -41,6 +42,7 @@ class Greenroom:
     hub: Hub
     audience: Audience
     players: Players
+    waiting: Waiting
     metrics: Metrics
 
 

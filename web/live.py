@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request, send_from_directory, session
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound as NoSuchFile
 
-from models import ids, live_files, sharing, spectator_addresses
+from models import ids, live_edge, live_files, sharing, spectator_addresses
 from models.clock import utc_now
 from models.errors import Forbidden, NotFound
 from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
@@ -27,6 +27,7 @@ from models.services.accounts import Person
 from models.services.spectating import Seat
 from models.spectator_addresses import BARRED, Spectator, barred_name
 from web import limits
+from web.api.errors import Refusal
 from web.auth import current_person
 from web.context import greenroom
 
@@ -37,6 +38,7 @@ _PLAYLISTS = (".m3u8", ".mpd")
 MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
 POSTER = "poster.jpg"
 VISITOR = "visitor"
+_RUNGS_PLAYLIST = re.compile(r"[0-9a-z]{1,8}/index\.m3u8")
 _PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
 _MEDIA = re.compile(
     r"(?P<rung>[0-9a-z]{1,8})/"
@@ -115,10 +117,29 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     permitted = _permitted(name, whom.tier)
     if name.endswith(_PLAYLISTS):
         _require_own_device(whom, key)
+    if settings.low_latency_hls:
+        _wait(settings.hls_dir / broadcast_id, permitted)
     answer = _elsewhere(broadcast_id, permitted) or _file(settings.hls_dir / broadcast_id, permitted)
     if name.endswith(_PLAYLISTS):
         greenroom().audience.heard(broadcast_id, whom.viewer_id)
     return answer
+
+
+def _wait(directory: Path, name: str) -> None:
+    """Until what a low-latency player waits for is there. Raises Refusal, Unavailable."""
+    waiting = greenroom().waiting
+    if live_files.is_part(name):
+        waiting.for_part(directory / name)
+    if not _RUNGS_PLAYLIST.fullmatch(name):
+        return
+    try:
+        wish = live_edge.wish_of(request.args.get("_HLS_msn"), request.args.get("_HLS_part"))
+        if wish is not None:
+            waiting.for_playlist(directory / name, wish)
+    except ValueError:
+        raise Refusal(400, "No player may wait for that.", code="BAD_REQUEST") from None
+    except FileNotFoundError:
+        raise NotFound("There is no such file.") from None
 
 
 def _require_own_device(whom: Spectator, key: bytes) -> None:

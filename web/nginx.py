@@ -41,6 +41,7 @@ def configuration(settings: Settings, door: Door, key_file: Path) -> str:
         "KEY_FILE": str(key_file),
         "HLS_DIR": str(settings.hls_dir),
         "STORED_DIR": str(settings.hls_dir / STORED) if settings.s3_bucket else "",
+        "LOW_LATENCY": "1" if settings.low_latency_hls else "",
         "PLAYERS_SOCKET": str(settings.players_socket or ""),
         "APP": f"{settings.host}:{settings.port}",
         "SERVER_NAME": door.server_name,
