@@ -15,6 +15,9 @@ const HLS = new URL("../vendor/hls/hls.mjs", import.meta.url).href;
 const HLS_WORKER = new URL("../vendor/hls/hls.worker.js", import.meta.url).href;
 const NOT_READY_MS = 1_000;
 const STALLED_MS = 1_500;
+/** So many times without a picture within this time, and low latency is too much for this connection. */
+const MOST_WAITS = 3;
+const WAITS_MS = 30_000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8_000;
 /** Whoever says nothing for 90 seconds counts no more as watching. */
@@ -48,11 +51,16 @@ export class SpectatorPlayer {
   #retryTimer = 0;
   #stallTimer = 0;
   #retryMs = FIRST_RETRY_MS;
+  /** Whether low latency did not go well here. */
+  #cautious = false;
+  /** @type {number[]} when the picture waited for data */
+  #waits = [];
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {
     this.video = video;
     video.addEventListener("playing", () => this.#isPlaying());
+    video.addEventListener("waiting", () => this.#waited());
     for (const type of ["waiting", "stalled"]) video.addEventListener(type, () => this.#mayStall());
     video.addEventListener("ended", () => this.#over());
   }
@@ -183,11 +191,14 @@ export class SpectatorPlayer {
       this.#start();
       return;
     }
+    const lowLatency = this.#address.lowLatency && !this.#cautious;
+    this.#waits = [];
     const hls = new Hls({
       workerPath: HLS_WORKER,
-      lowLatencyMode: this.#address.lowLatency,
-      liveSyncDuration: this.#address.lowLatency ? undefined : 3,
-      liveMaxLatencyDuration: this.#address.lowLatency ? undefined : 10,
+      lowLatencyMode: lowLatency,
+      // In low latency the playlist says how far to stay behind.
+      liveSyncDuration: lowLatency ? undefined : 3,
+      liveMaxLatencyDuration: lowLatency ? undefined : 10,
       maxLiveSyncPlaybackRate: 1.05,
       backBufferLength: 10,
       capLevelToPlayerSize: true,
@@ -280,6 +291,16 @@ export class SpectatorPlayer {
   #mayStall() {
     window.clearTimeout(this.#stallTimer);
     if (this.active) this.#stallTimer = window.setTimeout(() => this.onState("stalled"), STALLED_MS);
+  }
+
+  /** In low latency: too often, and from here on whole segments and their longer buffer. */
+  #waited() {
+    if (!this.active || !this.#hls?.lowLatencyMode) return;
+    const now = performance.now();
+    this.#waits = [...this.#waits.filter((at) => now - at < WAITS_MS), now];
+    if (this.#waits.length < MOST_WAITS) return;
+    this.#cautious = true;
+    void this.#load(this.#generation);
   }
 
   #nativeEdge() {
