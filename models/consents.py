@@ -74,6 +74,15 @@ def sign(record: Record, key: SigningKey, *, number: int, previous_hash: str | N
     return seal(document, key, number=number, previous_hash=previous_hash)
 
 
+def is_record(line: bytes) -> bool:
+    """Whether this wants to be a sealed record."""
+    try:
+        document = canonical.decode(line)
+    except canonical.NotCanonical:
+        return False
+    return isinstance(document, Mapping) and document.get("document") == DOCUMENT
+
+
 def problems(text: str | bytes, keys: Mapping[str, Ed25519PublicKey]) -> list[str]:
     """What is wrong with a sealed record, in sentences; empty when it is as somebody signed it."""
     try:

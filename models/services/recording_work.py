@@ -123,6 +123,12 @@ def finished(
     recording_ends.changed(tx, row, now)
 
 
+def kept_by(tx: Session, worker_id: str) -> Sequence[str]:
+    """Recordings that this worker has completed and that can be watched."""
+    mine = select(RecordingRow.id).where(RecordingRow.status == "kept", RecordingRow.worker_id == worker_id)
+    return tx.scalars(mine.order_by(RecordingRow.id)).all()
+
+
 def lost(tx: Session, recording_id: str, now: datetime) -> None:
     """Its file is not where it should be: it cannot be given, and who paid for it is given back."""
     row = locked(tx, RecordingRow, recording_id)
