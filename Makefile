@@ -19,7 +19,8 @@ run: install-run ## Install what is missing and start everything; Ctrl-C stops i
 	@exec $(PYTHON) -m ops.supervise
 
 test: install-test check ## Install what is missing, check types and style, run the whole suite
-	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Hundreds of processes are started: each would compile what is imported anew where nothing may be kept.
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: install-test ## Types and style
 	@$(PYTHON) -m ruff check .

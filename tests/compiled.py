@@ -10,7 +10,6 @@ Knows only how SQLAlchemy, Werkzeug, Jinja and argon2 keep such things.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import sqlalchemy
@@ -25,7 +24,6 @@ from sqlalchemy.util import LRUCache
 from werkzeug.routing import Rule
 
 import models.db
-import web.assets
 from models.services import accounts
 from tests import databases
 
@@ -46,7 +44,6 @@ def once() -> None:
     models.db.create_engine = _engine  # type: ignore[attr-defined]
     Rule._compile_builder = _builder  # type: ignore[method-assign]
     Flask.jinja_options = {**Flask.jinja_options, "bytecode_cache": _Templates()}
-    web.assets.digest_of = functools.cache(web.assets.digest_of)
     accounts._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 

@@ -6,6 +6,7 @@ migrated as empty, so that no test sees another's rows.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -88,6 +89,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long_proofs = [item for item in items if item.get_closest_marker("prove")]
     config.hook.pytest_deselected(items=long_proofs)
     items[:] = [item for item in items if not item.get_closest_marker("prove")]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and is not worth looking through for rubbish a thousand times over."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_report_header() -> str:
