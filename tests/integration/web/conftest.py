@@ -25,8 +25,8 @@ from models.services import accounts
 from ops.rabbitmq import RabbitNode
 from web import assets, create_app, limits
 
-# The files under web/static do not change during the tests: read for the first application alone.
-assets.digest_of = functools.cache(assets.digest_of)
+_digest_of = functools.cache(assets.digest_of)
+"""The files under web/static do not change during the tests: read for the first application alone."""
 
 
 @pytest.fixture
@@ -42,8 +42,9 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The application."""
+    monkeypatch.setattr(assets, "digest_of", _digest_of)
     made = create_app(settings)
     yield made
     made.extensions["greenroom"].audience.close()
