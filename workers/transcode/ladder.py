@@ -39,6 +39,10 @@ sound and picture agree without an edit list, which not every player reads."""
 QUEUED_TICKS = 10
 """A third of a second; more than that behind, and pictures are left out instead of getting old."""
 STOP_SECONDS = 5.0
+PICTURE_BYTES = 1024 * 1024
+"""Most of a picture."""
+OUTPUT_BYTES = 256 * 1024
+"""A key frame and what is written while the reader waits for more."""
 
 Buffers = Sequence[bytes | memoryview]
 _PR_SET_PDEATHSIG = 1
@@ -65,7 +69,9 @@ class Encoder:
         """Where each stream is read."""
         ends = Ends(picture_read, sound_read, {name: write for name, (_, write) in pipes.items()})
         held = (ends.picture, ends.sound, *ends.outputs.values())
-        _widen(self._picture)
+        _widen(self._picture, PICTURE_BYTES)
+        for fd in self.outputs.values():
+            _widen(fd, OUTPUT_BYTES)
         self.process = subprocess.Popen(
             command(ends),
             stdin=subprocess.DEVNULL,
@@ -208,10 +214,10 @@ def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _widen(fd: int) -> None:
-    """A pipe that holds most of a picture, so that both sides wake less often; as it was where that is refused."""
+def _widen(fd: int, size: int) -> None:
+    """A pipe that holds ``size`` bytes, so that both sides wake less often; as it was where that is refused."""
     with contextlib.suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
 
 
 def _write(items: queue.Queue[Buffers | None], fd: int) -> None:
