@@ -213,3 +213,24 @@ def test_only_creators_offer(client: FlaskClient, fan: Someone, creator: Someone
     for price in (-1, 1_000_001):
         refusal = client.put(OFFER, json=body | {"price": price}, headers=creator.headers())
         assert code_of(refusal) == (422, "INVALID")
+
+
+def page(play: Play, who: Someone) -> str:
+    """The receipt, as that side's browser gets it."""
+    with play.client.session_transaction() as cookie:
+        cookie.clear()
+    return str(play.client.get(f"/history/{play.call.session_id}", headers=who.headers()).get_data(as_text=True))
+
+
+def test_the_receipt_shows_it_to_each_side_as_agreed(kept: Play) -> None:
+    assert "<video" in page(kept, kept.creator)
+    before = page(kept, kept.fan)
+    assert "<video" not in before
+    assert "Pay 200 tokens and watch" in before
+    assert "about $10.00" in before
+    kept.buy(kept.fan)
+    assert "<video" in page(kept, kept.fan)
+    kept.client.delete(kept.address(), headers=kept.creator.headers())
+    gone = page(kept, kept.fan)
+    assert "<video" not in gone
+    assert "deleted it. What was paid for it is on its way back." in gone

@@ -81,6 +81,7 @@ def test_calls_that_move_tokens_require_a_key(described: dict[str, Any]) -> None
         "/api/streaming/bookings",
         "/api/streaming/private-extend",
         "/api/streaming/private-request",
+        "/api/streaming/recordings/{recordingId}/buy",
         "/api/streaming/subscriptions",
         "/api/streaming/tips",
         "/api/wallet/refunds",
