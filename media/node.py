@@ -237,6 +237,7 @@ class Node:
             session_id=session_id,
             paid_ms=room.paid_ms,
             creator_here=spec.creator_id in room.participants,
+            publishers_here=tuple(user_id for user_id in spec.publishers if user_id in room.participants),
         )
         return DONE
 

@@ -102,8 +102,8 @@ class Room:
         if grant.issued_at <= self._missed_cuts.get(grant.user_id, 0.0):
             raise Refused("This grant is older than a cut.", code="FORBIDDEN")
         others = [user_id for user_id in self.participants if user_id != grant.user_id]
-        # The creator's own seat is never given away.
-        reserved = 0 if self.spec.creator_id in (grant.user_id, *others) else 1
+        # The creators' own seats are never given away.
+        reserved = len(self._seats_of_creators - {grant.user_id, *others})
         if len(others) + reserved >= CAPACITY:
             raise Refused("Every seat in this room is taken.", code="ROOM_FULL")
 
@@ -159,6 +159,8 @@ class Room:
             self._look_after(participant, monotonic_ms(), 0)
 
     def _may_publish(self, user_id: str) -> bool:
+        if self.spec.publishers:
+            return user_id in self.spec.publishers
         return bool(self.spec.parties) or user_id == self.spec.creator_id
 
     def _welcome(self, newcomer: Participant) -> None:
@@ -427,7 +429,11 @@ class Room:
 
     @property
     def _viewers(self) -> int:
-        return sum(1 for user_id in self.participants if user_id != self.spec.creator_id)
+        return len(self.participants.keys() - self._seats_of_creators)
+
+    @property
+    def _seats_of_creators(self) -> set[str]:
+        return set(self.spec.publishers) or {self.spec.creator_id}
 
     @property
     def _cause(self) -> str:

@@ -63,8 +63,23 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         "{}: held are {}, the open holds sum to {}",
         (
             "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM balances a LEFT JOIN holds h"
-            " ON h.fan_id = a.owner_id WHERE a.kind = 'held' GROUP BY a.id, a.balance"
+            " ON h.fan_id = a.owner_id AND h.pot IS NULL WHERE a.kind = 'held' GROUP BY a.id, a.balance"
             " HAVING a.balance <> COALESCE(SUM(h.amount), 0)"
+        ),
+    ),
+    (
+        "{} has {}, the open stakes in it sum to {}",
+        (
+            "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM balances a LEFT JOIN holds h"
+            " ON h.pot = a.id WHERE a.kind = 'pot' GROUP BY a.id, a.balance"
+            " HAVING a.balance <> COALESCE(SUM(h.amount), 0)"
+        ),
+    ),
+    (
+        "hold {} is in {}, which there is not",
+        (
+            "SELECT h.reference, h.pot FROM holds h WHERE h.pot IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM accounts a WHERE a.id = h.pot AND a.kind = 'pot')"
         ),
     ),
     (
@@ -234,9 +249,10 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
     (
         "{} tokens are held for {}, which is neither an open request nor a booking nor a running session",
         (
-            "SELECT h.amount, h.reference FROM holds h WHERE h.amount <> 0 AND NOT EXISTS (SELECT 1 FROM"
-            " private_stream_requests r WHERE r.id = h.reference AND r.status IN ('queued', 'pending'))"
-            " AND NOT EXISTS (SELECT 1 FROM private_stream_sessions s WHERE s.request_id = h.reference"
+            "SELECT h.amount, h.reference FROM holds h WHERE h.amount <> 0 AND h.pot IS NULL AND NOT EXISTS"
+            " (SELECT 1 FROM private_stream_requests r WHERE r.id = h.reference AND r.status IN"
+            " ('queued', 'pending')) AND NOT EXISTS"
+            " (SELECT 1 FROM private_stream_sessions s WHERE s.request_id = h.reference"
             " AND s.status <> 'ended') AND NOT EXISTS (SELECT 1 FROM bookings b WHERE b.request_id = h.reference"
             " AND b.status = 'booked')"
         ),
@@ -278,10 +294,47 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+_BATTLES: tuple[tuple[str, str], ...] = (
+    (
+        "battle {} is {}: its fees and side tips are {}, its pot has {}",
+        (
+            "SELECT x.id, x.status, x.paid_in, x.pot FROM (SELECT b.id, b.status,"
+            " COALESCE((SELECT SUM(s.fee) FROM battle_sides s WHERE s.battle_id = b.id), 0)"
+            " + COALESCE((SELECT SUM(t.amount) FROM battle_tips t WHERE t.battle_id = b.id"
+            " AND t.returned_at IS NULL), 0) AS paid_in,"
+            " COALESCE((SELECT a.balance FROM balances a WHERE a.id = 'pot:' || b.id), 0) AS pot FROM battles b) x"
+            " WHERE x.pot <> CASE WHEN x.status IN ('open', 'running') THEN x.paid_in ELSE 0 END"
+        ),
+    ),
+    (
+        "{} has {} and belongs to no battle",
+        (
+            "SELECT a.id, a.balance FROM balances a WHERE a.kind = 'pot' AND NOT EXISTS"
+            " (SELECT 1 FROM battles b WHERE a.id = 'pot:' || b.id)"
+        ),
+    ),
+    (
+        "battle {} shared out {}, its sides say {}",
+        (
+            "SELECT x.id, x.paid, x.shares FROM (SELECT b.id,"
+            " COALESCE((SELECT SUM(s.share) FROM battle_sides s WHERE s.battle_id = b.id), 0) AS shares,"
+            " COALESCE((SELECT SUM(h.earnings + h.commission) FROM holds h WHERE h.status = 'settled'"
+            " AND h.reference LIKE b.id || ':%'), 0) AS paid FROM battles b) x WHERE x.paid <> x.shares"
+        ),
+    ),
+    (
+        "share {} belongs to no battle that has ended",
+        (
+            "SELECT t.id FROM transfers t WHERE t.kind = 'share' AND NOT EXISTS (SELECT 1 FROM battles b"
+            " WHERE t.reference LIKE b.id || ':%' AND b.status = 'ended')"
+        ),
+    ),
+)
+
 
 def audit(tx: Session) -> AuditReport:
     """All checks of docs/money.md's "Proof" that this release has something to check for."""
-    problems = (*books_problems(tx), *_found(tx, _SESSIONS))
+    problems = (*books_problems(tx), *_found(tx, _SESSIONS), *_found(tx, _BATTLES))
     return AuditReport(
         ok=not problems,
         problems=problems,
@@ -296,7 +349,7 @@ def books_problems(tx: Session) -> tuple[str, ...]:
 
 
 # Kinds of what pays a creator out of a hold, once a reference.
-_PAID = "'settle', 'tip', 'subscription', 'pass', 'recording'"
+_PAID = "'settle', 'tip', 'subscription', 'pass', 'recording', 'share'"
 # The one thing that the two databases spell differently: what is in a JSON array.
 _SPELLING = {
     "sqlite": {

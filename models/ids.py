@@ -18,6 +18,8 @@ REFUND = "rfd"
 SUBSCRIPTION = "sub"
 TIP = "tip"
 DAY = "pas"
+BATTLE = "bat"
+BATTLE_TIP = "btp"
 MESSAGE = "msg"
 BOOT = "boot"
 SLOT = "slt"
@@ -47,3 +49,8 @@ def live_room(stream_id: str) -> str:
 def private_room(session_id: str) -> str:
     """The room of a private session."""
     return f"private-{session_id}"
+
+
+def battle_room(battle_id: str) -> str:
+    """The room of a battle."""
+    return f"battle-{battle_id}"

@@ -12,7 +12,7 @@ from models.machine import Machine, allowed
 
 AUTO_ACCEPT = ("manual", "all", "subscribers")
 REQUEST_PRIORITIES = ("first_come", "subscribers_first", "highest_total")
-ROOM_KINDS = ("live", "private")
+ROOM_KINDS = ("live", "private", "battle")
 
 
 class StreamRow(Machine):

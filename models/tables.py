@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models import (
+    battles,
     bookings,
     books,
     broadcasts,
@@ -37,5 +38,6 @@ TABLES = (
     earnings,
     receipts,
     recordings,
+    battles,
 )
 metadata = Base.metadata

@@ -13,6 +13,7 @@ from models.clock import utc_now
 from models.config import Settings
 from models.db import Database
 from models.services import (
+    battle_clock,
     booking_clock,
     private_streams,
     queueing,
@@ -44,6 +45,9 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
         ("sessions_overdue", sessions.settle_overdue),
         ("next_minutes_held", sessions.hold_next_minutes),
         ("booked_streams_ended", booking_clock.end_streams),
+        ("battles_begun", battle_clock.begin_due),
+        ("battles_ended", battle_clock.end_due),
+        ("battles_deserted", battle_clock.drop_absent),
         ("queues_called", queueing.call_waiting),
         ("recordings_given_up", recording_ends.give_up_due),
         ("recordings_expired", recording_ends.expire_due),

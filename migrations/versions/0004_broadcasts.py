@@ -10,9 +10,33 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+_SQLITE_RULES = (
+    """
+CREATE TRIGGER IF NOT EXISTS battles_empty_pot BEFORE UPDATE OF status ON battles
+WHEN NEW.status IN ('ended', 'cancelled')
+  AND EXISTS (SELECT 1 FROM accounts WHERE id = 'pot:' || NEW.id AND balance <> 0)
+BEGIN SELECT RAISE(ABORT, 'the pot of this battle is not empty'); END
+""".strip(),
+)
+_POSTGRESQL_RULES = (
+    """
+CREATE OR REPLACE FUNCTION refuse_full_pot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT FROM accounts WHERE id = 'pot:' || NEW.id AND balance <> 0) THEN
+    RAISE EXCEPTION 'the pot of this battle is not empty' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END $$
+""".strip(),
+    """
+CREATE OR REPLACE TRIGGER battles_empty_pot BEFORE UPDATE OF status ON battles FOR EACH ROW
+WHEN (NEW.status IN ('ended', 'cancelled')) EXECUTE FUNCTION refuse_full_pot()
+""".strip(),
+)
+
 
 def upgrade() -> None:
     """Nothing was broadcast before."""
+    _battles()
     op.create_table(
         "broadcasts",
         sa.Column("id", sa.String(), nullable=False),
@@ -59,9 +83,7 @@ def upgrade() -> None:
         sa.Column("viewer_id", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["broadcast_id"], ["broadcasts.id"], name=op.f("fk_spectator_bars_broadcast_id")
-        ),
+        sa.ForeignKeyConstraint(["broadcast_id"], ["broadcasts.id"], name=op.f("fk_spectator_bars_broadcast_id")),
         sa.PrimaryKeyConstraint("broadcast_id", "viewer_id", name=op.f("pk_spectator_bars")),
     )
     _passes()
@@ -208,8 +230,127 @@ def _passes() -> None:
     op.create_index(op.f("ix_passes_fan_id_creator_id_ends_at"), "passes", ["fan_id", "creator_id", "ends_at"])
 
 
+def _battles() -> None:
+    with op.batch_alter_table("rooms") as batch:
+        batch.drop_constraint(op.f("ck_rooms_kind"), type_="check")
+        batch.create_check_constraint(op.f("ck_rooms_kind"), sa.text("kind IN ('live', 'private', 'battle')"))
+    op.create_table(
+        "battles",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("host_id", sa.String(), nullable=False),
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("title", sa.String(), nullable=False),
+        sa.Column("entry_fee", sa.Integer(), nullable=False),
+        sa.Column("winner_percent", sa.Integer(), nullable=True),
+        sa.Column("most_creators", sa.Integer(), nullable=False),
+        sa.Column("limit_minutes", sa.Integer(), nullable=False),
+        sa.Column("minute_ms", sa.Integer(), nullable=False),
+        sa.Column("commission_percent", sa.Integer(), nullable=False),
+        sa.Column("begins_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("end_reason", sa.String(), nullable=True),
+        sa.Column("pot_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cause_id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.CheckConstraint(
+            "(status IN ('ended', 'cancelled')) = (ended_at IS NOT NULL)", name=op.f("ck_battles_ended")
+        ),
+        sa.CheckConstraint(
+            "(status IN ('running', 'ended')) = (started_at IS NOT NULL)", name=op.f("ck_battles_started")
+        ),
+        sa.CheckConstraint(
+            "end_reason IN ('time', 'host', 'deserted', 'too_few', 'withdrawn', 'moderation')",
+            name=op.f("ck_battles_end_reason"),
+        ),
+        sa.CheckConstraint("outcome IN ('won', 'draw', 'walkover', 'returned')", name=op.f("ck_battles_outcome")),
+        sa.CheckConstraint("status IN ('open', 'running', 'ended', 'cancelled')", name=op.f("ck_battles_status")),
+        sa.CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name=op.f("ck_battles_outcome_at_end")),
+        sa.CheckConstraint("(started_at IS NULL) = (ends_at IS NULL)", name=op.f("ck_battles_ends")),
+        sa.CheckConstraint("commission_percent BETWEEN 0 AND 100", name=op.f("ck_battles_commission")),
+        sa.CheckConstraint("entry_fee BETWEEN 0 AND 100000", name=op.f("ck_battles_entry_fee")),
+        sa.CheckConstraint("limit_minutes BETWEEN 1 AND 120 AND minute_ms > 0", name=op.f("ck_battles_limit")),
+        sa.CheckConstraint("most_creators BETWEEN 2 AND 4", name=op.f("ck_battles_most_creators")),
+        sa.CheckConstraint("pot_tokens >= 0", name=op.f("ck_battles_pot_tokens")),
+        sa.CheckConstraint("winner_percent BETWEEN 50 AND 100", name=op.f("ck_battles_winner_percent")),
+        sa.ForeignKeyConstraint(["host_id"], ["people.id"], name=op.f("fk_battles_host_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_battles")),
+        sa.UniqueConstraint("room_id", name=op.f("uq_battles_room_id")),
+    )
+    op.create_index(op.f("ix_battles_host_id_created_at"), "battles", ["host_id", "created_at"], unique=False)
+    op.create_index(op.f("ix_battles_status_begins_at"), "battles", ["status", "begins_at"], unique=False)
+    op.create_index(op.f("ix_battles_status_ends_at"), "battles", ["status", "ends_at"], unique=False)
+    op.create_table(
+        "battle_sides",
+        sa.Column("battle_id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("fee", sa.Integer(), nullable=False),
+        sa.Column("entered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("came_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("absent_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("heard_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("share", sa.BigInteger(), nullable=False),
+        sa.Column("earned", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("status IN ('in', 'left', 'gone', 'done')", name=op.f("ck_battle_sides_status")),
+        sa.CheckConstraint("fee >= 0", name=op.f("ck_battle_sides_fee")),
+        sa.CheckConstraint("share >= 0 AND 0 <= earned AND earned <= share", name=op.f("ck_battle_sides_share")),
+        sa.ForeignKeyConstraint(["battle_id"], ["battles.id"], name=op.f("fk_battle_sides_battle_id")),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_battle_sides_creator_id")),
+        sa.PrimaryKeyConstraint("battle_id", "creator_id", name=op.f("pk_battle_sides")),
+    )
+    op.create_index(
+        "uq_battle_sides_one_in",
+        "battle_sides",
+        ["creator_id"],
+        unique=True,
+        sqlite_where=sa.text("status = 'in'"),
+        postgresql_where=sa.text("status = 'in'"),
+    )
+    op.create_table(
+        "battle_tips",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("battle_id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("fan_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("amount", sa.Integer(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("returned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("amount BETWEEN 5 AND 100000", name=op.f("ck_battle_tips_amount")),
+        sa.CheckConstraint("fan_id <> creator_id", name=op.f("ck_battle_tips_not_oneself")),
+        sa.ForeignKeyConstraint(
+            ["battle_id", "creator_id"],
+            ["battle_sides.battle_id", "battle_sides.creator_id"],
+            name=op.f("fk_battle_tips_battle_id_creator_id"),
+        ),
+        sa.ForeignKeyConstraint(["battle_id"], ["battles.id"], name=op.f("fk_battle_tips_battle_id")),
+        sa.ForeignKeyConstraint(["fan_id"], ["people.id"], name=op.f("fk_battle_tips_fan_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_battle_tips")),
+        sa.UniqueConstraint("fan_id", "key", name=op.f("uq_battle_tips_fan_id_key")),
+    )
+    op.create_index(
+        op.f("ix_battle_tips_battle_id_creator_id"), "battle_tips", ["battle_id", "creator_id"], unique=False
+    )
+    op.create_index(op.f("ix_battle_tips_battle_id_fan_id"), "battle_tips", ["battle_id", "fan_id"], unique=False)
+    for statement in _SQLITE_RULES if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL_RULES:
+        op.execute(sa.text(statement))
+
+
 def downgrade() -> None:
     """Back to no broadcasts."""
+    for table in ("battle_tips", "battle_sides", "battles"):
+        op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION refuse_full_pot()")
+    with op.batch_alter_table("rooms") as batch:
+        batch.drop_constraint(op.f("ck_rooms_kind"), type_="check")
+        batch.create_check_constraint(op.f("ck_rooms_kind"), sa.text("kind IN ('live', 'private')"))
     op.drop_table("recording_consents")
     op.drop_table("recordings")
     op.drop_table("recording_offers")

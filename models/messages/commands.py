@@ -63,11 +63,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else."""
+    """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else.
+
+    ``publishers``: who sends picture and sound, where that is not the creator alone.
+    """
 
     room_id: str
     creator_id: str
     parties: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
     budget: Budget | None = None
     recording_id: str = ""

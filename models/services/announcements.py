@@ -36,6 +36,8 @@ Notification = Literal[
     "REFUND_CHANGED",
     "SUBSCRIPTION_CHANGED",
     "PASS_CHANGED",
+    "BATTLE_CHANGED",
+    "BATTLE_TIP",
     "TIP",
     "PRIVATE_TURN",
     "PRIVATE_QUEUE",

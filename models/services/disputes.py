@@ -21,7 +21,7 @@ from models.gateways import base
 from models.machine import move
 from models.payments import BAD, DisputeRow, PurchaseRow
 from models.people import PersonRow
-from models.services import passes, recording_sales, subscriptions, termination
+from models.services import battle_clock, passes, recording_sales, subscriptions, termination
 from models.services.announcements import balance_changed
 from models.services.closing import close_request, open_requests
 from models.services.included_minutes import reserved_of
@@ -67,6 +67,7 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     # Nothing may be accepted on a frozen account, whichever tokens are behind it.
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", now, "payment_failed")
+    battle_clock.spending_frozen(tx, user_id, now)
     references = _paid_with(tx, row.id)
     for reference in references:
         subscriptions.payment_taken_back(tx, reference, now)

@@ -38,6 +38,9 @@ _WORDS = {
     "subscription": "subscription month paid",
     "recording": "recording of a private stream paid",
     "pass": "pass for a day of a creator's best picture paid",
+    "stake": "paid into the pot of a battle",
+    "stake_return": "given back from the pot of a battle",
+    "share": "part of a battle's pot paid",
     "reverse": "refund given",
 }
 _NO_MESSAGES = "There was no communication with the customer by e-mail or telephone. Chat is not recorded."

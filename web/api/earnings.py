@@ -28,6 +28,7 @@ WORDS = {
     "tip": "Tip",
     "subscription": "Subscription",
     "pass": "Pass",
+    "share": "Battle",
     "recording": "Recording",
     "reverse": "Refund given",
     "payment_reversal": "Payment taken back",
