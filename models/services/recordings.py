@@ -47,7 +47,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class RecordingView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A session's recording as one of its sides sees it. ``mine``, ``theirs``: whose consent stands."""
+    """A session's recording as one of its sides sees it. ``mine``, ``theirs``: whose consent stands;
+    ``offered``: it can be asked for now."""
 
     session_id: str
     recording_id: str | None
@@ -189,7 +190,8 @@ def view(tx: Session, session_id: str, person_id: str, keep_days: int) -> Record
     if row is None or not asked:
         terms = Terms(price=offer.price, shared=offer.shared, keep_days=keep_days)
         return RecordingView(
-            session_id=session_id, recording_id=None, role=role, offered=offer.offered, status="none",
+            session_id=session_id, recording_id=None, role=role,
+            offered=offer.offered and session.status in IN_CALL, status="none",
             terms=terms, text=consents.words(terms), mine=False, theirs=False,
         )  # fmt: skip
     terms = _terms(row)
