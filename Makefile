@@ -20,7 +20,7 @@ run: install-run ## Install what is missing and start everything; Ctrl-C stops i
 
 test: install-test check ## Install what is missing, check types and style, run the whole suite
 	@# Hundreds of processes are started: each would compile what is imported anew where nothing may be kept.
-	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: install-test ## Types and style
 	@$(PYTHON) -m ruff check .

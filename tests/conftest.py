@@ -32,13 +32,18 @@ from tests import compiled, databases, effort
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
-# Modules that start the whole house, those that take longest first, and how many others lie between two of them.
-LONGEST = ("test_ways_to_pay", "test_kills", "test_chaos", "test_queue_and_bookings", "test_private_call")
-REAL_TIME = (
-    "test_kills", "test_chaos", "test_hostile_clients", "test_mock_fan", "test_supervise", "test_repair_live",
-    "test_broadcasting",
+# Modules that mostly wait for real time: they start processes, or play media as fast as it is meant to be seen.
+IN_REAL_TIME = ("e2e", "media", "transcode")
+HOUSES = {"make_house", "live_app"}
+ALSO = ("test_chaos", "test_supervise")
+# Those that take longest, first.
+LONGEST = (
+    "test_ways_to_pay", "test_kills", "test_spectating", "test_queue_and_bookings", "test_private_call",
+    "test_spectators_under_kills", "test_private_frames", "test_egress", "test_troubles", "test_blank_media",
+    "test_hostile_clients", "test_recording_private", "test_recording", "test_chaos", "test_money_from_outside",
+    "test_patrons", "test_pages", "test_admin", "test_signaling", "test_egress_chromium", "test_broadcasting",
+    "test_supervise", "test_control", "test_mock_fan",
 )  # fmt: skip
-BETWEEN = 4
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
 
@@ -69,26 +74,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What fails fastest first, but for modules that mostly wait for real time: those lie spread among the others,
-    so that none is left alone at the end and few run side by side.
+    """What fails fastest first, then modules that mostly wait for real time, evenly spread among the others: so
+    there is always something to compute, few houses stand side by side, and what takes longest is not last.
 
     The long proofs run with ``make prove``; each has a short seed among the ordinary tests.
     """
     by_file: dict[Path, list[pytest.Item]] = {}
     for item in sorted(items, key=lambda item: KINDS.index(item.path.relative_to(ROOT / "tests").parts[0])):
         by_file.setdefault(item.path, []).append(item)
-    waiting = [path for path in by_file if path.parent.name == "e2e" or path.stem in REAL_TIME]
+    waiting = [path for path, tests in by_file.items() if _is_in_real_time(path, tests)]
     waiting.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
     others = [path for path in by_file if path not in waiting]
     quick = sum(path.is_relative_to(ROOT / "tests/unit") for path in others)
+    between = (len(others) - quick) / max(1, len(waiting))
     for number, path in enumerate(waiting):
-        others.insert(quick + number * BETWEEN, path)
+        others.insert(quick + number + int(number * between), path)
     items[:] = [item for path in others for item in by_file[path]]
     if config.getoption("--prove"):
         return
     long_proofs = [item for item in items if item.get_closest_marker("prove")]
     config.hook.pytest_deselected(items=long_proofs)
     items[:] = [item for item in items if not item.get_closest_marker("prove")]
+
+
+def _is_in_real_time(path: Path, tests: list[pytest.Item]) -> bool:
+    if path.stem in ALSO or (path.parent.name in IN_REAL_TIME and not path.is_relative_to(ROOT / "tests/unit")):
+        return True
+    return any(HOUSES.intersection(getattr(test, "fixturenames", ())) for test in tests)
 
 
 def pytest_collection_finish() -> None:
@@ -275,9 +287,8 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
         yield make
 
 
-@pytest.fixture(scope="session")
-def live_app(rabbit: RabbitNode, servers_directory: Path) -> Iterator[House]:
-    """One house for all tests that only need the product to be there: demo people, and a minute that is
-    not the usual one, though long enough for nobody to have to hurry."""
-    with _houses(rabbit, servers_directory) as make:
-        yield make(minute_seconds=50, demo=True)
+@pytest.fixture(scope="module")
+def live_app(make_house: MakeHouse) -> House:
+    """One house for the tests of a module that only need the product to be there: demo people, and a minute that
+    is not the usual one, though long enough for nobody to have to hurry."""
+    return make_house(minute_seconds=50, demo=True)

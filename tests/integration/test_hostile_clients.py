@@ -72,14 +72,22 @@ class Scene:
 
     async def bill(self) -> tuple[dict[str, Any], int]:
         """The receipt, the same for both, and what the fan has less."""
-        receipt = await self.fan.receipt(self.session_id, seconds=PATIENCE_SECONDS)
-        assert receipt == await self.creator.receipt(self.session_id)
+        receipt = await signed_receipt(self.fan, self.session_id)
+        assert receipt == await signed_receipt(self.creator, self.session_id)
         after = (await self.fan.call("GET", "/api/wallet"))["available"]
         await self.creator.call("DELETE", f"/api/streaming/streams/{self.stream_id}")
         return receipt, self.before - after
 
     async def close(self) -> None:
         await asyncio.gather(self.creator.close(), self.fan.close())
+
+
+async def signed_receipt(person: Peer, session_id: str) -> dict[str, Any]:
+    """The clock signs it some time after the end."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "signature" not in (receipt := await person.receipt(session_id)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return receipt
 
 
 async def nothing_more(*seats: Seat) -> None:
