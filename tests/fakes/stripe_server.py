@@ -148,7 +148,7 @@ class StripeServer:
         self._server.server_close()
         self._thread.join()
         for thread in self._sending:
-            thread.join(timeout=10)
+            thread.join(timeout=60)
 
     def deliver(self, event: Object, *, url: str | None = None, secret: str = SECRET) -> int:
         """Send one event, signed; the HTTP status that came back."""

@@ -123,7 +123,7 @@ class MediaProcess:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_the_next_boot_goes_on_where_the_last_report_stood(
         media.process.send_signal(how)
         await fan.closed()
         await creator.closed()
-        media.process.wait(timeout=10)
+        media.process.wait(timeout=60)
         if how == signal.SIGTERM:
             assert media.process.returncode == 0
             assert fan.close_code == 1012

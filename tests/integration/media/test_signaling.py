@@ -6,14 +6,13 @@ import asyncio
 import gc
 import itertools
 import os
-import time
 
 import msgspec
 import pytest
 from media_clients import until
 from seats import CREATOR, FAN, Marked, Seat, Stage, fields, live_spec, plays, private_spec, signed_grant
 
-from media import participants
+from media import node, participants
 from media.signaling import MOST_QUEUED, Connection
 from models.messages import events
 from models.messages import signaling as say
@@ -382,10 +381,9 @@ async def test_a_silent_peer_loses_its_seat_within_ten_seconds(stage: Stage) -> 
     assert viewer.subscribing is not None
     # The browser froze: its datagrams stop, while the web app's pipe keeps the socket open.
     viewer.subscribing.getTransceivers()[0].receiver.transport.transport._connection._nominated.clear()
-    transport = stage.node.rooms[room_id].participants[FAN].peer
     await until(lambda: bool(stage.of_type(events.ParticipantLeft)), "the silence is noticed")
-    assert participants.SILENT_MS < 10_000
-    assert time.monotonic() * 1000 - transport.last_heard_ms < 10_500
+    # A node looks again before it would have been asleep; what it slept through is nobody's silence.
+    assert participants.SILENT_MS + node.ASLEEP_MS < 10_000
     await creator.hears("PARTICIPANT_LEFT")
 
 
