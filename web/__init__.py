@@ -23,6 +23,7 @@ from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, live, security, signaling, sockets
 from web.api import (
     admin,
+    battles,
     bookings,
     earnings,
     health,
@@ -60,6 +61,7 @@ APIS = (
     tips.api,
     spending.api,
     bookings.api,
+    battles.api,
     earnings.api,
     receipts.api,
     recordings.api,

@@ -49,6 +49,7 @@ TOP_UP = Limit("top-up", 20, 60, "caller")
 TIP = Limit("tip", 30, 60, "caller")
 SUBSCRIBE = Limit("subscribe", 20, 60, "caller")
 PASS = Limit("pass", 20, 60, "caller")
+BATTLE = Limit("battle", 30, 60, "caller")
 RECORDING = Limit("recording", 30, 60, "caller")
 # A player asks for a range at each jump.
 RECORDING_FILE = Limit("recording-file", 600, 60, "caller")

@@ -1,7 +1,7 @@
 """Battles: a creator opens one, others enter, fans tip a side, and the pot is split as was said beforehand.
 
 Opening, entering, leaving, beginning, tipping and ending; what the clock and the media node do to a battle is
-in ``battle_clock``, its money in ``battle_money``. docs/decisions/0013 gives the rules and their reasons.
+in ``battle_clock``, its money in ``battle_money``. docs/decisions/0014 gives the rules and their reasons.
 
 Locks: people (by id), the battle, streams, accounts.
 """

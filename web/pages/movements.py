@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from models.battles import BattleRow
 from models.bookings import BookingRow
 from models.people import PersonRow
 from models.recordings import RecordingRow
@@ -145,9 +146,12 @@ def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str
     for table in (TipRow, SubscriptionRow, PassRow, RecordingRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
+    titles = select(BattleRow.id, BattleRow.title).where(BattleRow.id.in_(set(owners.values())))
+    battles = {row.id: row.title for row in tx.execute(titles)}
     people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
     names = {row.id: row.display_name for row in tx.execute(people)}
-    return {reference: names[sides[owner]] for reference, owner in owners.items() if owner in sides}
+    found = {owner: names[side] for owner, side in sides.items()} | battles
+    return {reference: found[owner] for reference, owner in owners.items() if owner in found}
 
 
 def _patron_words(line: StatementLine, other: str) -> str:
@@ -158,6 +162,8 @@ def _patron_words(line: StatementLine, other: str) -> str:
             return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
         case "recording":
             return f"Recording bought by {other}" if line.earnings else f"Recording of a call with {other}"
+        case "stake" | "stake_return" | "share":
+            return f"{line.words}: “{other}”"
         case "pass":
             return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:
