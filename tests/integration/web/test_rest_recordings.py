@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filmed import finish, lease, row
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from stage import Call, Stage
 from web_people import People, Someone, code_of
 
 from models import receipt_check
+from models.books import LotUseRow
 from models.config import Settings
+from models.payments import PurchaseRow
 from models.services import recording_work
 from web.api import recordings as recordings_api
 
@@ -213,6 +218,31 @@ def test_only_creators_offer(client: FlaskClient, fan: Someone, creator: Someone
     for price in (-1, 1_000_001):
         refusal = client.put(OFFER, json=body | {"price": price}, headers=creator.headers())
         assert code_of(refusal) == (422, "INVALID")
+
+
+def test_a_bank_is_shown_what_its_customer_signed(
+    kept: Play, client: FlaskClient, admin: Someone, people: People
+) -> None:
+    # given that the recording alone was paid for with a purchase that its buyer disputes
+    kept.buy(kept.fan)
+    with people.database.reading() as tx:
+        uses = tx.scalars(select(LotUseRow.lot_id).where(LotUseRow.reference == row(kept.stage, kept.call).id))
+        [purchase_id] = uses.all()
+    bought = PurchaseRow(
+        id=purchase_id, user_id=kept.fan.user_id, idempotency_key="k", package_id="tokens-5000", tokens=3_000,
+        price_minor=15_000, currency="USD", gateway="sandbox", status="succeeded", cause_id="t",
+        created_at=kept.stage.now, succeeded_at=kept.stage.now,
+    )  # fmt: skip
+    people.database.run(lambda tx: tx.add(bought))
+    packed = zipfile.ZipFile(
+        io.BytesIO(client.get(f"/api/receipts/evidence/{purchase_id}", headers=admin.headers()).data)
+    )
+    records = packed.read("service_documentation_recording_consents.jsonl")
+    keys = receipt_check.read_keys(client.get("/.well-known/greenroom-receipt-keys.json").data)
+    assert receipt_check.check(records, keys).problems == ()
+    said = packed.read("access_activity_log.txt").decode()
+    assert said.count("consent to being recorded given, signed") == 1
+    assert "recording of a private stream paid: wallet -200" in said
 
 
 def page(play: Play, who: Someone) -> str:
