@@ -70,8 +70,8 @@ def doors(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def waits(future: Future[Answer]) -> bool:
-    """Whether it has not been answered in the time that ten looks take."""
-    threading.Event().wait(0.5)
+    """Whether it has not been answered in the time that five looks take."""
+    threading.Event().wait(0.25)
     return not future.done()
 
 
