@@ -81,7 +81,8 @@ class Room:
     # --- seats --------------------------------------------------------------------------------------
 
     def update(self, spec: RoomSpec) -> None:
-        """Bring the room to a newer wish: more people barred, more time paid; never less of either."""
+        """Bring the room to a newer wish: more people barred, more time paid, never less of either; and whether
+        it may be recorded."""
         self.barred |= set(spec.barred)
         for user_id in tuple(self.barred & self.participants.keys()):
             self.cut(user_id, "MODERATION")
@@ -89,6 +90,9 @@ class Room:
             self.call.update(spec.budget)
         if spec.recording_id:
             self.permit_recording(spec.recording_id)
+        else:
+            # That it was taken back may have been lost on the way.
+            self.end_recording()
 
     @property
     def paid_ms(self) -> int:
@@ -314,6 +318,11 @@ class Room:
         if self._permission.give(recording_id):
             self._broadcast(self._permission.word)
         return self._permission.recording_id == recording_id
+
+    def end_recording(self) -> None:
+        """What may be recorded now, may not any more; what may not yet, may later."""
+        if self._permission.recording_id:
+            self.stop_recording()
 
     def stop_recording(self) -> None:
         """On return not one frame more is handed out, ever. Harmless to repeat, and before it began."""

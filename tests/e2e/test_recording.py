@@ -32,12 +32,13 @@ def house(make_house: MakeHouse) -> Iterator[House]:
 def shot(page: Page, name: str) -> None:
     """For looking at, when somebody asks for pictures."""
     if SHOTS:
-        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
+        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
 
 
 def test_both_agree_one_stops_it_and_both_watch_it(house: House, sign_in: SignIn) -> None:
     address = house.environment["PUBLIC_URL"]
-    creator, fan = sign_in(house, "creator_a"), sign_in(house, "fan_a")
+    creator = sign_in(house, "creator_a")
+    fan = sign_in(house, "fan_a", viewport={"width": 390, "height": 844}, color_scheme="light")
     # given a creator who offers recordings for 40 tokens
     creator.goto(f"{address}/studio?tab=settings")
     creator.get_by_label("Offer recordings").check()

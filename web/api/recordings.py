@@ -197,6 +197,8 @@ def recording_file(call: Call[Nothing]) -> Response:
     )
     answer.headers["Cache-Control"] = "private, no-store"
     answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    # nginx keeps what a slow reader has not taken in files of its own; not of this.
+    answer.headers["X-Accel-Buffering"] = "no"
     return answer
 
 

@@ -128,6 +128,21 @@ async def test_a_node_that_comes_back_knows_what_still_stands(stage: Stage) -> N
 
 
 @plays
+async def test_a_wish_without_it_takes_it_back_but_only_what_was_given(stage: Stage) -> None:
+    # given a room that is told its state again before anybody has agreed
+    room_id, creator, _ = await call(stage)
+    assert stage.order(OpenRoom(room=private_spec("one"), **fields())).ok
+    assert permit(stage, room_id) == ""
+    reader = await EgressClient.open(stage.port, room_id)
+    await reader.reads("video", 3)
+    # when the word that it was withdrawn was lost, and the state is told again
+    assert stage.order(OpenRoom(room=private_spec("one"), **fields())).ok
+    assert await reader.closed() == 1000
+    await until(lambda: marks(creator) == ["on", "off"], "the mark is off")
+    assert await refused(stage, room_id) == 403
+
+
+@plays
 async def test_new_tracks_after_a_withdrawal_are_not_tapped(stage: Stage) -> None:
     room_id, creator, _ = await call(stage)
     permit(stage, room_id)

@@ -155,6 +155,7 @@ def test_the_creator_watches_free_and_the_fan_pays_first(kept: Play) -> None:
     mine = kept.file(kept.creator)
     assert (mine.status_code, mine.data, mine.content_type) == (200, FILM, "video/mp4")
     assert mine.headers["Cache-Control"] == "no-store"
+    assert mine.headers["X-Accel-Buffering"] == "no"
     assert "attachment" not in mine.headers["Content-Disposition"]
     refusal = kept.file(kept.fan)
     assert code_of(refusal) == (402, "RECORDING_UNPAID")
