@@ -93,6 +93,8 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            # It decodes what strangers send, and has no business with the object storage.
+            env={name: value for name, value in os.environ.items() if not name.startswith("S3_")},
         )
         self._write(msgspec.json.encode(job) + b"\n")
         self._listener = threading.Thread(target=self._listen, name="transcode-child", daemon=True)

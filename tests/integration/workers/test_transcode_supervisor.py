@@ -122,6 +122,17 @@ def test_what_is_offered_is_begun_and_a_full_worker_refuses_the_next(
     assert row_of(stage, first).worker_id == "worker_1"
 
 
+def test_a_child_is_not_given_the_keys_of_the_object_storage(
+    stage: Stage, make: MakeSupervisor, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "not-for-children")
+    _, _, broadcast_id = on_air(stage)
+    make().step()
+    environment = Path(f"/proc/{pid_of(root, broadcast_id)}/environ").read_bytes()
+    assert b"SECRET_KEY=" in environment
+    assert b"not-for-children" not in environment
+
+
 def test_a_child_that_dies_is_followed_under_the_next_epoch(
     stage: Stage, make: MakeSupervisor, root: Path, eventually: Eventually
 ) -> None:
