@@ -146,3 +146,16 @@ def test_object_storage_needs_all_of_its_settings() -> None:
     ):
         with pytest.raises(SettingsError, match=name):
             load_settings({**KEY, **STORAGE, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("hls", "recordings", "refused"),
+    [("/a/hls", "/a/rec", False), ("/a", "/a/rec", True), ("/a/hls", "/a", True), ("/a", "/a", True)],
+)
+def test_recordings_lie_where_nothing_is_public(hls: str, recordings: str, refused: bool) -> None:
+    environment = {"SECRET_KEY": "x" * 32, "HLS_DIR": hls, "RECORDINGS_DIR": recordings}
+    if not refused:
+        assert str(load_settings(environment).recordings_dir) == recordings
+        return
+    with pytest.raises(SettingsError, match="RECORDINGS_DIR must lie outside HLS_DIR"):
+        load_settings(environment)
