@@ -29,6 +29,7 @@ import uvloop
 from bench.spectators_clip import clip_file, median_ms, sound_after_picture
 from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
 from bench.spectators_glass import Seen, watch
+from bench.spectators_native import play
 from bench.spectators_nginx import Front, answered, visit
 from bench.spectators_origin import Load, Visit, load
 from demo import PASSWORD
@@ -36,7 +37,7 @@ from demo.clip import Clip
 from demo.peer import Peer
 from demo.run import environment
 from models import spectator_addresses
-from models.config import load_settings
+from models.config import Settings, load_settings
 from models.ladder import RENDITIONS, RUNGS, SLOT_SECONDS, Tier
 from models.spectator_addresses import Spectator
 from ops.house import ROOT, House, session_members
@@ -113,6 +114,8 @@ async def measure(
         directory = await on_air(house)
         print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         await latencies(house, directory, started_at, seconds)
+        if house.environment.get("LOW_LATENCY_HLS") == "1":
+            await native(house, directory, stream["roomId"], seconds)
         if costs_too:
             ratio = await costs(house, directory, clip, seconds)
         if spectators:
@@ -177,6 +180,27 @@ def describe(seen: Seen) -> str:
     )
 
 
+async def native(house: House, directory: Path, room_id: str, seconds: float) -> None:
+    """A player with blocking reloads and hinted parts, at nginx."""
+    settings = load_settings(house.environment)
+    with Front(house.var / "nginx", settings) as front:
+        [prefix] = signed_prefixes(settings, directory.name, room_id, 1)
+        seen = await play(front.address, prefix, RUNG, seconds)
+    print(f"capture → part, hinted, at nginx       {spread(seen.ages)}; refused: {seen.refused}, "
+          f"not hinted in time: {seen.skipped}, reloads for nothing: {seen.idle}")  # fmt: skip
+
+
+def signed_prefixes(settings: Settings, broadcast_id: str, room_id: str, count: int) -> list[str]:
+    """Addresses of so many viewers of the free tier."""
+    key = settings.key(spectator_addresses.KEY_PURPOSE)
+    expires = int(time.time()) + settings.spectator_seconds
+    viewers = [spectator_addresses.viewer_id(broadcast_id, str(number), key) for number in range(count)]
+    return [
+        spectator_addresses.prefix(Spectator(room_id, broadcast_id, viewer, TIER, expires), key)
+        for viewer in viewers
+    ]
+
+
 async def costs(house: House, directory: Path, clip: Path, seconds: float) -> float:
     """Prints what a room costs; answers with that, divided by the floor."""
     settings = load_settings(house.environment)
@@ -209,13 +233,7 @@ async def costs(house: House, directory: Path, clip: Path, seconds: float) -> fl
 async def origin(house: House, directory: Path, room_id: str, spectators: int, seconds: float) -> None:
     """Spectators at the app itself, as many as it may carry, and then all of them at nginx."""
     settings = load_settings(house.environment)
-    key = settings.key(spectator_addresses.KEY_PURPOSE)
-    expires = int(time.time()) + settings.spectator_seconds
-    viewers = [spectator_addresses.viewer_id(directory.name, str(number), key) for number in range(spectators)]
-    prefixes = [
-        spectator_addresses.prefix(Spectator(room_id, directory.name, viewer, TIER, expires), key)
-        for viewer in viewers
-    ]
+    prefixes = signed_prefixes(settings, directory.name, room_id, spectators)
     web = session_members(house.children["web"].pid)
     few = prefixes[:MOST_AT_THE_APP]
     await crowd(house.url, few, seconds, None, {"web": web}, f"{len(few)} at the app alone")
