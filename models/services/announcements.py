@@ -37,6 +37,7 @@ Notification = Literal[
     "SUBSCRIPTION_CHANGED",
     "PASS_CHANGED",
     "BATTLE_CHANGED",
+    "BATTLE_BEGUN",
     "BATTLE_TIP",
     "TIP",
     "PRIVATE_TURN",

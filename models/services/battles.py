@@ -185,6 +185,9 @@ def begin(tx: Session, battle: BattleRow, now: datetime) -> None:
     spec = rooms.battle_spec(tx, battle)
     rooms.open_room(tx, spec, kind="battle", node_id=node_id, cause_id=battle.id, now=now)
     changed(tx, battle, now)
+    for side in sides:
+        # Wherever they are: who does not come within a minute is out of it.
+        tell(tx, side.creator_id, "BATTLE_BEGUN", now, battleId=battle.id, title=battle.title)
     log.event("battle_begun", battle_id=battle.id, creators=len(sides), cause_id=battle.cause_id)
 
 

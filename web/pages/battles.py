@@ -89,6 +89,8 @@ def battle(battle_id: str) -> str:
         template,
         battle=view,
         kind=kind,
+        may_tip=kind == "fan",
+        may_enter=viewer is not None and "creator" in viewer.roles and kind not in ("host", "side"),
         balance=balance,
         seatless=seatless,
         page_json=msgspec.json.encode(page).decode(),

@@ -230,6 +230,8 @@ def test_public_streams_end_when_it_begins_and_none_begins_meanwhile(stage: Stag
     arena.start()
     assert stage.run(lambda tx: streams.stream_of(tx, host.user_id)) is None
     assert stage.told(None, "STREAM_ENDED")[-1]["streamId"] == stream.stream_id
+    for creator in (host, guest):
+        assert stage.told(creator, "BATTLE_BEGUN")[-1]["battleId"] == arena.battle_id
     refused("IN_BATTLE", stage.go_live, guest)
     (opened,) = [command for command in stage.commands(OpenRoom) if command.room.room_id == arena.room_id]
     assert opened.room.publishers == (host.user_id, guest.user_id)

@@ -128,10 +128,8 @@ async function takeSeat() {
     return;
   }
   player.camera = camera;
-  const seated = player.watch(page.roomId);
-  player.showSelf();
   /** @type {HTMLElement} */ (root.querySelector("[data-own]")).hidden = false;
-  await seated;
+  await player.watch(page.roomId);
 }
 
 function wireCamera() {
@@ -219,8 +217,13 @@ function wireActs() {
   });
 }
 
-player.onGone = () => {
-  player.over("offline");
+player.onGone = (reason) => {
+  if (reason === "STREAM_ENDED") player.over("offline");
+  else {
+    camera.stopCamera();
+    player.camera = null;
+    player.lost("You were removed from this battle.");
+  }
   void refresh();
 };
 player.onPremium = () => toast("720p is for subscribers of a creator in this battle, and for who has a pass of one.", { kind: "info" });

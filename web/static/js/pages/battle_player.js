@@ -28,6 +28,13 @@ export class BattlePlayer extends Player {
     this.grid?.replaceChildren();
   }
 
+  /** @override @param {string} roomId */
+  async watch(roomId) {
+    const seated = super.watch(roomId);
+    this.showSelf();
+    await seated;
+  }
+
   /** @override @param {MediaStream} stream @param {string} userId */
   async show(stream, userId) {
     const video = this.pictureOf(userId);
