@@ -16,7 +16,7 @@ from media import node, participants
 from media.signaling import MOST_QUEUED, Connection
 from models.messages import events
 from models.messages import signaling as say
-from models.messages.commands import CloseRoom, GrantBudget, OpenRoom, TerminateCall
+from models.messages.commands import CloseRoom, GrantBudget, OpenRoom, RoomSpec, TerminateCall
 
 
 async def call(stage: Stage, name: str, paid_ms: int = 600_000) -> tuple[Seat, Seat]:
@@ -501,3 +501,25 @@ async def test_a_flood_is_refused_and_a_frame_too_big_closes(stage: Stage) -> No
     await twice.send(type="JOIN_ROOM", roomId=room_id, userId="usr_twice", grant=grant)
     await twice.hears("ERROR")
     assert twice.errors == ["ALREADY_JOINED"]
+
+
+@plays
+async def test_in_a_battle_those_who_compete_publish_and_their_seats_are_kept(stage: Stage) -> None:
+    rival = "usr_rival"
+    spec = RoomSpec(room_id="battle-bat_1", creator_id=CREATOR, publishers=(CREATOR, rival))
+    room_id = stage.open(spec)
+    watchers = [await stage.join(room_id, f"usr_{n}", publish=False) for n in range(18)]
+    assert not any(seat.errors for seat in watchers)
+    assert (await stage.join(room_id, "usr_18", publish=False)).errors == ["ROOM_FULL"]
+    for user_id in (CREATOR, rival):
+        assert not (await stage.join(room_id, user_id)).errors
+    room = stage.node.rooms[room_id]
+    # a grant alone makes nobody compete
+    await watchers[0].send(type="LEAVE_ROOM")
+    await watchers[0].closed()
+    await stage.join(room_id, "usr_18")
+    assert {user_id for user_id, seat in room.participants.items() if seat.publishes} == {CREATOR, rival}
+    # those who compete do not count as watching, and the control plane hears who of them is there
+    assert stage.of_type(events.ParticipantJoined)[-1].viewers == 18
+    stage.open(spec)
+    assert stage.of_type(events.RoomOpened)[-1].publishers_here == (CREATOR, rival)
