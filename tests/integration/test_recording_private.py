@@ -24,7 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from demo import PASSWORD
 from demo.peer import ApiError, Peer
-from demo.seat import Seat
+from demo.seat import Refused, Seat
 from models import egress_tickets
 from models.clock import utc_now
 from models.config import load_settings
@@ -36,7 +36,8 @@ from tests.integration.test_private_frames import Numbered, number_in
 from tests.integration.transcode import played
 
 PATIENCE_SECONDS = 90.0
-SECONDS = 45
+SECONDS = 12
+"""Of numbers before they begin anew."""
 SIZE = (320, 180)
 BOOKS = (".db", ".db-wal", ".db-shm", ".log")
 """What the house may write at any time."""
@@ -131,7 +132,7 @@ def recordings(house: House) -> list[Path]:
 
 
 @asynccontextmanager
-async def call(house: House, clip: clock_clip.Clip) -> AsyncIterator[tuple[Peer, Peer, str, Seat, Numbered]]:
+async def call(house: House, clip: clock_clip.Clip) -> AsyncIterator[tuple[Peer, Peer, str, list[Seat], Numbered]]:
     """A creator who sends and a fan who watches, in private; the creator offers recordings."""
     url = house.environment["PUBLIC_URL"]
     async with Peer(url) as creator, Peer(url) as fan:
@@ -145,10 +146,10 @@ async def call(house: House, clip: clock_clip.Clip) -> AsyncIterator[tuple[Peer,
         request = await fan.call("POST", "/api/streaming/private-request", wish)
         accepted = await creator.call("POST", "/api/streaming/private-accept", {"requestId": request["requestId"]})
         sent = Numbered(clip)
-        seats = await asyncio.gather(creator.join(accepted["roomId"]), fan.join(accepted["roomId"], decode=False))
+        seats = [await creator.join(accepted["roomId"]), await fan.join(accepted["roomId"], decode=False)]
         await seats[0].publish(sent)
         await seats[0].wait_for_clock("running")
-        yield creator, fan, accepted["sessionId"], seats[0], sent
+        yield creator, fan, accepted["sessionId"], seats, sent
         await fan.call("POST", "/api/streaming/private-end", {"sessionId": accepted["sessionId"]})
         await asyncio.gather(*(seat.ended for seat in seats))
         await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
@@ -237,7 +238,7 @@ def test_private_media_is_on_disk_with_two_keys_alone_and_not_a_frame_longer(
     house: House, clip: clock_clip.Clip
 ) -> None:
     async def play() -> None:
-        async with call(house, clip) as (creator, fan, session_id, seat, sent):
+        async with call(house, clip) as (creator, fan, session_id, (seat, _), sent):
             room_id = f"private-{session_id}"
             # given a call in which nobody, and then one, has agreed
             before = files(house)
@@ -286,15 +287,54 @@ def test_private_media_is_on_disk_with_two_keys_alone_and_not_a_frame_longer(
             }  # fmt: skip
             assert stat.S_IMODE(whole.stat().st_mode) == 0o600
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-            # and no picture that was sent after the withdrawal was confirmed is in the file, all before are
-            found = numbers(whole)
-            print(f"{shown - found[-1]} pictures between the last one recorded and the withdrawal's answer")
-            assert found == sorted(found)
+            # and no picture that was sent after the withdrawal was confirmed is in the file
+            after = (shown - 1 - numbers(whole)[-1]) % (SECONDS * clock_clip.RATE)
+            print(f"{after} pictures were sent after the last recorded one, before the withdrawal's answer")
+            assert after < 2 * clock_clip.RATE
             assert plays(whole) > 4
-            assert shown - 2 * clock_clip.RATE < found[-1] <= shown
             # nor is it begun again
             with pytest.raises(ApiError, match="RECORDING_OVER"):
                 await agree(creator, session_id)
             assert await read_room(house, room_id) == 403
 
     asyncio.run(play())
+
+
+@pytest.mark.timeout(240)
+def test_a_node_that_was_killed_goes_on_with_what_both_still_agree_to(house: House, clip: clock_clip.Clip) -> None:
+    async def play() -> None:
+        async with call(house, clip) as (creator, fan, session_id, taken, _):
+            room_id = f"private-{session_id}"
+            before = set(recordings(house))
+            await agree(creator, session_id)
+            await agree(fan, session_id)
+            await status(fan, session_id, "running")
+            [directory] = set(recordings(house)) - before
+            # when the node is killed, and both come back to its next life
+            house.children["media"].signal(signal.SIGKILL)
+            seats = [await rejoin(creator, room_id), await rejoin(fan, room_id)]
+            taken += seats
+            await seats[0].publish(Numbered(clip))
+            # then they see the mark again, and the same recorder goes on
+            await until(lambda: all(marks(seat) == ["on"] for seat in seats))
+            assert parts(directory) == 1
+            size = (directory / "part_1.mp4").stat().st_size
+            await until(lambda: (directory / "part_1.mp4").stat().st_size > size)
+            # and a word to the node itself is enough to stop it
+            await seats[1]._send({"type": "STOP_RECORDING"})
+            await until(lambda: all(marks(seat) == ["on", "off"] for seat in seats))
+            kept = await status(creator, session_id, "kept")
+            assert kept["stopReason"] == "stopped"
+            assert plays(directory / "recording.mp4") > 1
+
+    asyncio.run(play())
+
+
+async def rejoin(person: Peer, room_id: str) -> Seat:
+    """As a browser does when its node was restarted."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                return await person.join(room_id, decode=False)
+            except (ApiError, Refused, OSError, TimeoutError):
+                await asyncio.sleep(0.2)

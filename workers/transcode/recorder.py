@@ -30,6 +30,8 @@ PERMITTED_WITHIN_SECONDS = 10.0
 """The word that permits us takes another way than the one that sent us."""
 WATCH_SECONDS = 0.5
 POLL_SECONDS = 0.02
+HEADER_BYTES = 4_096
+"""A file that is larger has pictures, not only the header that players need first."""
 HANDED_ON = "HANDED_ON"
 
 
@@ -128,7 +130,7 @@ class Recorder:
         while not self._closed.wait(WATCH_SECONDS):
             if self._reel.free_bytes() < self._job.free_bytes:
                 self._no_space.set()
-            if self._reel.size or self._over():
+            if self._reel.size > HEADER_BYTES or self._over():
                 _tell(Said(type="progress"))
 
     def _say(self, reason: str, recorded: Recorded = Recorded(0, 0)) -> None:
