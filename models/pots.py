@@ -41,6 +41,12 @@ def tokens_in(tx: Session, pot: str) -> int:
     return int(tx.scalar(select(func.sum(HoldRow.amount)).where(HoldRow.pot == pot)) or 0)
 
 
+def tokens_in_each(tx: Session, names: Mapping[str, str]) -> dict[str, int]:
+    """The same of several pots, under the names that the caller has for their accounts."""
+    sums = select(HoldRow.pot, func.sum(HoldRow.amount)).where(HoldRow.pot.in_(names)).group_by(HoldRow.pot)
+    return {names[pot]: int(tokens) for pot, tokens in tx.execute(sums) if pot is not None}
+
+
 def stakes_in(tx: Session, pot: str) -> Sequence[HoldRow]:
     """The open stakes, with their givers' wallets locked before them, in one order."""
     wallets = select("wallet:" + HoldRow.fan_id).where(HoldRow.pot == pot, HoldRow.amount > 0)

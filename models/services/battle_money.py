@@ -6,7 +6,7 @@ Knows nothing of rooms, seats and clocks; the ledger moves the tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -102,6 +102,11 @@ def share_out(tx: Session, battle: BattleRow, shares: Mapping[str, int], now: da
 def in_pot(tx: Session, battle_id: str) -> int:
     """Tokens in the pot now."""
     return pots.tokens_in(tx, pots.account_of(battle_id))
+
+
+def in_pots(tx: Session, battle_ids: Sequence[str]) -> dict[str, int]:
+    """The same of many, in one question; battles with nothing in the pot are left out."""
+    return pots.tokens_in_each(tx, {pots.account_of(battle_id): battle_id for battle_id in battle_ids})
 
 
 def scores(tx: Session, battle_id: str) -> dict[str, int]:

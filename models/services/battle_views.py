@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.battles import UNFINISHED, BattleRow, BattleSideRow, BattleTipRow
@@ -93,14 +94,19 @@ def find(tx: Session, battle_id: str, viewer_id: str | None, now: datetime) -> B
 
 
 def listed(tx: Session, viewer_id: str | None, now: datetime) -> BattleList:
-    """The battles that anybody may look at now."""
-    open_ones = select(BattleRow).where(BattleRow.status.in_(UNFINISHED)).limit(MOST_SHOWN)
+    """The battles that anybody may look at now, without their single tips; in a few questions, however many."""
+    open_ones = (
+        select(BattleRow)
+        .where(BattleRow.status.in_(UNFINISHED))
+        .order_by(BattleRow.status.desc(), BattleRow.begins_at, BattleRow.id)
+        .limit(MOST_SHOWN)
+    )
     over = select(BattleRow).where(BattleRow.status == "ended").order_by(BattleRow.ended_at.desc()).limit(10)
     rank = {"running": 0, "open": 1}
     found = sorted(
         tx.scalars(open_ones), key=lambda row: (rank[row.status], row.ends_at or row.begins_at, row.id)
     )
-    return BattleList(battles=tuple(view_of(tx, row, viewer_id, now) for row in (*found, *tx.scalars(over))))
+    return BattleList(battles=_views(tx, [*found, *tx.scalars(over)], viewer_id, now))
 
 
 def current_of(tx: Session, creator_id: str) -> str | None:
@@ -113,6 +119,39 @@ def current_of(tx: Session, creator_id: str) -> str | None:
 
 def view_of(tx: Session, battle: BattleRow, viewer_id: str | None, now: datetime) -> BattleView:
     """The row as somebody sees it."""
+    (view,) = _views(tx, [battle], viewer_id, now)
+    return msgspec.structs.replace(view, tips=_tips(tx, battle.id))
+
+
+class _Money(NamedTuple):
+    """Tokens of several battles at once."""
+
+    score: dict[tuple[str, str], int]
+    """By battle and creator."""
+    pot: dict[str, int]
+    yours: dict[str, int]
+
+
+def _views(
+    tx: Session, battles: Sequence[BattleRow], viewer_id: str | None, now: datetime
+) -> tuple[BattleView, ...]:
+    money = _money(tx, [battle.id for battle in battles], viewer_id)
+    sides: dict[str, list[SideView]] = {battle.id: [] for battle in battles}
+    running = {battle.id for battle in battles if battle.status == "running"}
+    rows = (
+        select(BattleSideRow, PersonRow)
+        .join(PersonRow, PersonRow.id == BattleSideRow.creator_id)
+        .where(BattleSideRow.battle_id.in_(sides), BattleSideRow.status != "left")
+        .order_by(BattleSideRow.place)
+        .execution_options(populate_existing=True)
+    )
+    for side, person in tx.execute(rows):
+        score = money.score.get((side.battle_id, side.creator_id), 0)
+        sides[side.battle_id].append(_side(side, person, score, side.battle_id in running))
+    return tuple(_view(battle, tuple(sides[battle.id]), money, now) for battle in battles)
+
+
+def _view(battle: BattleRow, sides: tuple[SideView, ...], money: _Money, now: datetime) -> BattleView:
     over = battle.ended_at is not None
     deadline = battle.ends_at if battle.status == "running" else battle.begins_at
     left = 0 if over or deadline is None else max(0, int((deadline - now).total_seconds() * 1000))
@@ -134,31 +173,39 @@ def view_of(tx: Session, battle: BattleRow, viewer_id: str | None, now: datetime
         ended_at=battle.ended_at,
         outcome=battle.outcome,
         end_reason=battle.end_reason,
-        pot=battle.pot_tokens if over else battle_money.in_pot(tx, battle.id),
+        pot=battle.pot_tokens if over else money.pot.get(battle.id, 0),
         remaining_ms=left,
-        sides=_sides(tx, battle),
-        tips=_tips(tx, battle.id),
-        your_tips=_tipped_by(tx, battle.id, viewer_id),
+        sides=sides,
+        tips=(),
+        your_tips=money.yours.get(battle.id, 0),
     )
 
 
-def _sides(tx: Session, battle: BattleRow) -> tuple[SideView, ...]:
-    score = battle_money.scores(tx, battle.id)
-    sides = [side for side in battle_money.sides_of(tx, battle.id) if side.status != "left"]
-    people = _people(tx, [side.creator_id for side in sides])
-    return tuple(
-        SideView(
-            creator_id=side.creator_id,
-            handle=people[side.creator_id].handle,
-            display_name=people[side.creator_id].display_name,
-            avatar_url=people[side.creator_id].avatar_url,
-            status=side.status,
-            present=battle.status == "running" and side.status == "in" and side.absent_since is None,
-            score=score.get(side.creator_id, 0),
-            share=side.share,
-            earned=side.earned,
-        )
-        for side in sides
+def _side(side: BattleSideRow, person: PersonRow, score: int, running: bool) -> SideView:
+    return SideView(
+        creator_id=side.creator_id,
+        handle=person.handle,
+        display_name=person.display_name,
+        avatar_url=person.avatar_url,
+        status=side.status,
+        present=running and side.status == "in" and side.absent_since is None,
+        score=score,
+        share=side.share,
+        earned=side.earned,
+    )
+
+
+def _money(tx: Session, battle_ids: Sequence[str], viewer_id: str | None) -> _Money:
+    kept = (BattleTipRow.battle_id.in_(battle_ids), BattleTipRow.returned_at.is_(None))
+    tipped = func.sum(BattleTipRow.amount)
+    by_side = select(BattleTipRow.battle_id, BattleTipRow.creator_id, tipped).where(*kept)
+    scores = tx.execute(by_side.group_by(BattleTipRow.battle_id, BattleTipRow.creator_id))
+    mine = select(BattleTipRow.battle_id, tipped).where(*kept, BattleTipRow.fan_id == viewer_id)
+    yours = tx.execute(mine.group_by(BattleTipRow.battle_id)).all() if viewer_id is not None else ()
+    return _Money(
+        score={(battle_id, creator_id): int(tokens) for battle_id, creator_id, tokens in scores},
+        pot=battle_money.in_pots(tx, battle_ids),
+        yours={battle_id: int(tokens) for battle_id, tokens in yours},
     )
 
 
@@ -183,18 +230,3 @@ def _tips(tx: Session, battle_id: str) -> tuple[BattleTipView, ...]:
         )
         for row, handle, name in tx.execute(latest)
     )
-
-
-def _tipped_by(tx: Session, battle_id: str, viewer_id: str | None) -> int:
-    if viewer_id is None:
-        return 0
-    mine = select(BattleTipRow.amount).where(
-        BattleTipRow.battle_id == battle_id,
-        BattleTipRow.fan_id == viewer_id,
-        BattleTipRow.returned_at.is_(None),
-    )
-    return sum(tx.scalars(mine))
-
-
-def _people(tx: Session, person_ids: Sequence[str]) -> dict[str, PersonRow]:
-    return {row.id: row for row in tx.scalars(select(PersonRow).where(PersonRow.id.in_(person_ids)))}
