@@ -23,7 +23,10 @@ LENGTH = "() => { const v = document.querySelector('#recording video'); return v
 def house(make_house: MakeHouse) -> Iterator[House]:
     """A house that transcodes, cheaply."""
     made = make_house(
-        demo=True, names=("media", "worker", "transcode", "clock", "web"), TRANSCODE_PRESET="ultrafast"
+        demo=True,
+        names=("media", "worker", "transcode", "clock", "web"),
+        TRANSCODE_PRESET="ultrafast",
+        RECORDINGS_FREE_MB="1",
     )
     yield made
     made.stop()

@@ -48,7 +48,10 @@ HEARTBEATS = ("/tmp/wgunicorn-", "/dev/shm/pym-")
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> Iterator[House]:
     made = make_house(
-        demo=True, names=("media", "worker", "transcode", "clock", "web"), TRANSCODE_PRESET="ultrafast"
+        demo=True,
+        names=("media", "worker", "transcode", "clock", "web"),
+        TRANSCODE_PRESET="ultrafast",
+        RECORDINGS_FREE_MB="1",
     )
     yield made
     made.stop()
