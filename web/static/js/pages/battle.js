@@ -14,8 +14,8 @@ const POLL_MS = 10_000;
 /** Many tips in a moment are one announcement. */
 const SAY_MS = 1_500;
 const ACTS = {
-  enter: { title: "Enter the battle?", yes: "Enter", words: "Your entry fee goes into the pot. It comes back if you leave before the battle begins, if it never begins, or if nobody tips a side. When it begins, your public stream ends; away for a minute, you are out and the fee stays in the pot." },
-  start: { title: "Begin the battle?", yes: "Begin", words: "All who have entered go on the air together, and their public streams end. Who is not here within a minute is out, and their fee stays in the pot." },
+  enter: { title: "Enter the battle?", yes: "Enter", words: "Your entry fee goes into the pot. It comes back if you leave before the battle begins, if it never begins, or if nobody tips a side. When it begins, your public stream ends; away for a minute, you are out and the fee stays in the pot. If it begins earlier than told and you never come, the fee is yours again." },
+  start: { title: "Begin the battle?", yes: "Begin", words: "All who have entered go on the air together, and their public streams end. Who is not here within a minute is out. Their fee stays in the pot, but goes back to who never comes if you begin before the time that was told." },
   leave: { title: "Leave the battle?", yes: "Leave", words: "Your entry fee and all tips for you go back to who paid them. If you are the host, the battle is called off and everybody has everything back." },
   end: { title: "End the battle now?", yes: "End it", words: "The score of this moment counts, and the pot is split as it says. This cannot be taken back." },
 };
