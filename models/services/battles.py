@@ -281,6 +281,10 @@ def finish(tx: Session, battle: BattleRow, reason: EndReason, now: datetime) -> 
     sides = battle_money.sides_of(tx, battle.id)
     stayed = [side for side in sides if side.status == "in" and side.came_at is not None]
     came = sum(side.came_at is not None for side in sides)
+    for side in sides:
+        # A battle may be over before they are found missing.
+        if side.status == "in" and side.came_at is None:
+            drop_side(tx, battle, side, "gone", now)
     score = battle_money.scores(tx, battle.id)
     if reason == "moderation" or not stayed or came < 2 or not score:
         tokens = battle_money.return_all(tx, battle, now)
@@ -300,10 +304,12 @@ def finish(tx: Session, battle: BattleRow, reason: EndReason, now: datetime) -> 
 def drop_side(
     tx: Session, battle: BattleRow, side: BattleSideRow, status: Literal["left", "gone"], now: datetime
 ) -> None:
-    """A side is in no more. Before the battle everything of it goes back; of one that never came, its tips."""
+    """A side is in no more. Before the battle everything of it goes back; of one that never came, its tips, and
+    the fee unless it had a minute to come after the time that it was told."""
     side.status, side.absent_since = status, None
     tx.flush()
-    if status == "left":
+    by = max(battle.started_at or now, battle.begins_at) + timedelta(milliseconds=battle.minute_ms)
+    if status == "left" or (side.came_at is None and now < by):
         battle_money.return_fee(tx, battle, side, now)
     if status == "left" or side.came_at is None:
         battle_money.return_tips(tx, battle, now, side=side.creator_id)

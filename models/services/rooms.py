@@ -70,8 +70,10 @@ def admission(
         _require_party(tx, room_id, person.user_id)
     elif person.user_id != room.creator_id or room.kind == "battle":
         creators = creators_of(tx, room)
-        publish = publish and person.user_id in creators
-        require_unblocked(tx, person.user_id, creators)
+        if person.user_id not in creators:
+            # Nobody keeps a rival out of the battle that both have entered.
+            publish = False
+            require_unblocked(tx, person.user_id, creators)
     return Admission(
         room_id=room_id, user_id=person.user_id, display_name=person.display_name, role=role, publish=publish
     )

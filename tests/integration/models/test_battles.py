@@ -357,8 +357,8 @@ def test_who_never_comes_has_no_share_and_tips_for_them_go_back(stage: Stage) ->
     assert [side.status for side in arena.view.sides] == ["in", "in", "gone"]
     refused("SIDE_GONE", arena.tip, fan, arena.creators[2], key="third")
     arena.end()
-    # the fee of who did not come stays in the pot
-    assert [side.share for side in arena.view.sides] == [0, 200, 0]
+    # the fee of who did not come is back: the host began before the time that was told
+    assert [side.share for side in arena.view.sides] == [0, 150, 0]
     stage.audit()
 
 
