@@ -93,6 +93,9 @@ def _mark_payment(tx: Session, reference: str, taken_back_at: datetime | None, n
     row = locked(tx, RecordingRow, reference)
     if row is not None and row.paid_at is not None:
         row.taken_back_at = taken_back_at
+        if taken_back_at is None and (row.gone_reason == "lost" or row.gone_by == row.creator_id):
+            # While it was bad there was nothing, or less, to give back.
+            row.refund_due_at, row.refunded_at = now, None
         tx.flush()
         recording_ends.changed(tx, row, now)
 
@@ -120,14 +123,21 @@ def refund_due(tx: Session, now: datetime) -> int:
 def _refund(tx: Session, row: RecordingRow, now: datetime) -> None:
     paid = ledger.hold_of(tx, row.id)
     if paid is not None and paid.refundable > 0:
+        # Once for what is left now: a payment that turned out good again may leave more.
+        key = f"recording_refund:{row.id}:{paid.refunded}:{paid.recovered}"
         try:
             with tx.begin_nested():
-                ledger.refund(tx, row.id, None, key=f"recording_refund:{row.id}", cause_id=row.session_id, now=now)
+                ledger.refund(tx, row.id, None, key=key, cause_id=row.session_id, now=now)
         except Conflict:
             # To the end of the line: whoever waits for a creator without tokens holds up nobody else.
             row.refund_due_at = now
             tx.flush()
             return
+    elif row.taken_back_at is not None:
+        # The bank has given it back. Should it decide otherwise, it is owed again.
+        row.refund_due_at = None
+        tx.flush()
+        return
     row.refund_due_at, row.refunded_at = None, now
     tx.flush()
     log.event("recording_refunded", recording_id=row.id, session_id=row.session_id)

@@ -145,6 +145,9 @@ def withdraw(tx: Session, session_id: str, *, person_id: str, key: SigningKey, n
     if row is None:
         raise NotFound("There is no recording of this call.")
     side = _side(row, person_id)
+    if row.status == "finishing" and row.stop_reason == "withdrawn":
+        # The node may not have confirmed it the first time.
+        return recording_ends.tell_node(tx, row, now)
     if row.status not in ("asked", *STANDING) or not _standing(row, side):
         return None
     _sign(tx, row, side, "withdrawn", key, now)

@@ -196,6 +196,32 @@ def test_a_payment_that_was_bad_pays_for_nothing(stage: Stage) -> None:
     assert seen(stage, call, call.fan).may_watch
 
 
+def lot_of(call: Call) -> str:
+    return f"pur_{call.fan.handle}"
+
+
+def test_what_was_deleted_while_its_payment_was_disputed_is_given_back_once_that_is_won(stage: Stage) -> None:
+    call = kept(stage)
+    had = wallet(stage, call.fan)
+    buy(stage, call)
+    recording_id, now = row(stage, call).id, stage.now
+    # given a dispute, and a creator who deletes the recording meanwhile
+    stage.run(lambda tx: ledger.mark_lot_bad(tx, lot_of(call), cause_id="test", now=now))
+    stage.run(lambda tx: recording_sales.payment_taken_back(tx, recording_id, now))
+    delete(stage, call, call.creator)
+    refund(stage)
+    assert seen(stage, call, call.fan).refund == "none"
+    stage.audit()
+    # when the dispute is won, and the creator has the price again
+    stage.run(lambda tx: recording_sales.payment_good_again(tx, recording_id, now))
+    stage.run(lambda tx: ledger.lot_good_again(tx, lot_of(call), cause_id="test", now=now))
+    # then it is the fan's
+    assert refund(stage) == 1
+    assert (wallet(stage, call.fan), seen(stage, call, call.fan).refund) == (had, "given")
+    assert refund(stage) == 0
+    stage.audit()
+
+
 def test_what_runs_is_stopped_before_it_is_deleted(stage: Stage) -> None:
     call = both_agree(stage)
     ready(stage, call)

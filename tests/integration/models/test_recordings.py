@@ -147,7 +147,8 @@ def test_a_withdrawal_stops_it_at_once_and_for_good(stage: Stage, side: str) -> 
     assert stage.commands(StopRecording) == [sent.command]
     assert (row(stage, call).status, row(stage, call).stop_reason) == ("finishing", "withdrawn")
     assert seen(stage, call, person).stopped_by_me
-    assert withdraw(stage, call, person) is None
+    # asked again, the node is told again: it may not have confirmed the first word
+    assert withdraw(stage, call, person) is not None
     # and nobody begins again: no lease permits it, nor does a node that comes back
     refused("RECORDING_OVER", agree, stage, call, person)
     assert stage.run(lambda tx: recording_work.to_stop(tx, [held.work_id])) == [held.work_id]
@@ -311,5 +312,5 @@ def test_both_at_once_and_each_twice_is_one_recording(stage: Stage) -> None:
         said = pool.submit(stage.run, lambda tx: recording_work.ready(tx, held.work_id, held.epoch, stage.now))
         back = [pool.submit(withdraw, stage, call, who) for who in (call.fan, call.creator)]
         said.result()
-        assert len([each for each in back if each.result() is not None]) == 1
+        assert [each.result() for each in back].count(None) == 0, "each has the node told"
     assert row(stage, call).status == "finishing"
