@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
-from models.books import LotUseRow
+from models.books import LotRow, LotUseRow
 from models.errors import NotFound
 from models.gateways import base
 from models.machine import move
@@ -135,6 +135,9 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
     move(tx, PurchaseRow, row.id, row.status, "succeeded")
     note(tx, row.id, "good_again", "", now)
     for reference in _paid_with(tx, row.id):
+        if _other_bad(tx, reference, row.id):
+            # What another bad payment paid a part of is not paid yet.
+            continue
         subscriptions.payment_good_again(tx, reference, now)
         passes.payment_good_again(tx, reference, now)
         recording_sales.payment_good_again(tx, reference, now)
@@ -187,6 +190,13 @@ def _paid_with(tx: Session, lot_id: str) -> Sequence[str]:
     """What was paid with a lot's tokens, whether or not that was taken back."""
     query = select(LotUseRow.reference).where(LotUseRow.lot_id == lot_id, LotUseRow.spent > 0)
     return tx.scalars(query.order_by(LotUseRow.reference)).all()
+
+
+def _other_bad(tx: Session, reference: str, lot_id: str) -> bool:
+    """Whether another lot than this one paid for it as well, and is bad."""
+    others = select(LotUseRow.lot_id).join(LotRow, LotRow.id == LotUseRow.lot_id)
+    spent = (LotUseRow.reference == reference, LotUseRow.spent > 0, LotUseRow.lot_id != lot_id)
+    return tx.scalar(others.where(*spent, LotRow.bad_at.is_not(None)).limit(1)) is not None
 
 
 def _end_sessions(tx: Session, references: Collection[str], now: datetime) -> None:
