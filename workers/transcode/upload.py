@@ -40,6 +40,7 @@ RENEW_SECONDS = USABLE_SECONDS / 2
 AS_IT_WAS = -1
 """The version of what an earlier life of this worker put there; only of files that never change."""
 _NAMED = re.compile(r'^(?:#EXT-X-MAP:URI="([^"]+)"|([^#\s]\S*))', re.MULTILINE)
+_OURS = re.compile(r"(?:[0-9a-z]{1,8}/)?[0-9A-Za-z_]+(?:\.[0-9A-Za-z_]+)+")
 _PICTURE = re.compile(r"poster\.jpg|storyboard_[0-9_]{1,20}\.jpg")
 _STORYBOARD = "storyboard.vtt"
 
@@ -156,6 +157,9 @@ class Mirror:
         start = f"{broadcast.id}/"
         for name in self._bucket.names(start):
             its_name = name.removeprefix(start)
+            if _OURS.fullmatch(its_name) is None:
+                # Not a name of ours: no file of this machine is to be called so.
+                continue
             broadcast.has[its_name] = AS_IT_WAS if live_files.never_changes(its_name) else 0
         broadcast.known = True
 

@@ -172,6 +172,20 @@ def test_what_left_the_disk_leaves_the_bucket(mirror: Mirror, disk: Disk, root: 
     assert {path.name for path in (root / STORED / MINE / "480p").iterdir()} == kept | {"init_1.mp4"}
 
 
+def test_a_strangers_name_in_the_bucket_is_no_path_here(
+    mirror: Mirror, disk: Disk, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given names that would lead out of the directory, were they joined to it
+    removed, replaced = root.parent / "removed.mp4", root.parent / "replaced.mp4"
+    for path in (removed, replaced):
+        path.write_bytes(b"ours")
+    theirs = {f"{MINE}/../../../{removed.name}", f"{MINE}/{replaced}"}
+    monkeypatch.setattr(Bucket, "names", lambda *_, below=True: theirs if below else set())
+    disk.slot(1)
+    mirror.step()
+    assert [path.read_bytes() for path in (removed, replaced)] == [b"ours", b"ours"]
+
+
 def test_an_ended_broadcast_leaves_whoever_put_it_there(
     db: Database, mirror: Mirror, disk: Disk, root: Path, storage: S3Server
 ) -> None:
