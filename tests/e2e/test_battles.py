@@ -60,7 +60,7 @@ def test_two_creators_battle_and_the_pot_is_split(
     new.get_by_label("Title").fill("North against South")
     new.get_by_label("Entry fee (tokens)").fill("50")
     expect(new.locator('[data-new="money"]')).to_contain_text("about")
-    new.get_by_role("button", name="Open the battle", exact=True).click()
+    new.get_by_role("button", name="Open for 50 tokens", exact=True).click()
     expect(host.get_by_role("heading", name="North against South")).to_be_visible()
     battle = host.url
     # And another who enters for the fee
@@ -89,7 +89,8 @@ def test_two_creators_battle_and_the_pot_is_split(
     dialog.get_by_role("button", name="Give 200 tokens", exact=True).click()
     # Then the score moves for everybody
     for page in (host, rival, fan, visitor):
-        expect(page.locator('li[data-name="Creator B"]')).to_have_attribute("data-score", "200", timeout=PATIENCE_MS)
+        side = page.locator('li[data-name="Creator B"]')
+        expect(side).to_have_attribute("data-score", "200", timeout=PATIENCE_MS)
     expect(host.locator("#score-says")).to_contain_text("Creator B 200")
     # When the host ends it
     host.get_by_role("button", name="End the battle", exact=True).click()

@@ -67,6 +67,7 @@ class NewBattle {
     get.hidden = !short;
     get.setAttribute("href", `/wallet?need=${Math.max(0, fee - this.balance)}&next=/battles`);
     this.confirm.hidden = short;
+    if (this.confirm.getAttribute("aria-busy") !== "true") this.confirm.textContent = valid && fee ? `Open for ${plural(fee, "token")}` : "Open the battle";
   }
 
   /** @private */
