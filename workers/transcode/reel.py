@@ -21,6 +21,7 @@ WHOLE = "recording.mp4"
 COMPLETE_SECONDS = 1_800.0
 PRIVATE_DIRECTORY, PRIVATE_FILES = 0o700, 0o077
 _PART = re.compile(r"part_(\d+)\.mp4")
+_HALF = re.compile(r"\.whole_\d+\.mp4|\.parts_\d+\.txt")
 
 
 class Recorded(NamedTuple):
@@ -57,6 +58,10 @@ class Reel:
         Done before, it is found done. What no player could open is left out.
         """
         whole = self._directory / WHOLE
+        for path in self._directory.iterdir():
+            # Whoever was killed in the middle of this, or had no room for it, left half a film.
+            if _HALF.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         parts = self._parts()
         playable = [part for part in parts if _duration_ms(part)]
         if not whole.exists() and playable:

@@ -157,3 +157,11 @@ def test_what_no_player_could_open_is_left_out(tmp_path: Path, left: bytes) -> N
         assert only.until("ended").get("size", 0) == 0
         assert only.status() == OK
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_film_of_who_was_killed_in_making_it_does_not_stay(tmp_path: Path) -> None:
+    for name in (".whole_1.mp4", ".parts_1.txt"):
+        (tmp_path / name).write_bytes(b"private")
+    with recorder(None, tmp_path, 2) as only:
+        assert (only.until("ended").get("size", 0), only.status()) == (0, OK)
+    assert list(tmp_path.iterdir()) == []
