@@ -120,6 +120,7 @@ def _house(settings: Settings) -> Greenroom:
         audience=Audience(database),
         players=Players(),
         waiting=Waiting(),
+        films=crowd.Crowd(crowd.MOST_FILMS, crowd.MOST_FILMS_EACH, of="films"),
         metrics=metrics,
     )
 

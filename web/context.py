@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.gateways.base import PaymentGateway
     from web.audience import Audience
     from web.blocking import Waiting
+    from web.crowd import Crowd
     from web.events import Hub
     from web.metrics import Metrics
     from web.rpc import NodeRpc
@@ -43,6 +44,7 @@ class Greenroom:
     audience: Audience
     players: Players
     waiting: Waiting
+    films: Crowd
     metrics: Metrics
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from flask import Response, request, send_file
@@ -22,6 +23,7 @@ from web import limits
 from web.api.schema import CREATOR, FAN, SIGNED_IN, Api, Call, Nothing
 from web.api.streaming import Id
 from web.context import Greenroom
+from web.crowd import Outgoing
 
 api = Api("recordings")
 CONFIRM_SECONDS = 2.0
@@ -172,7 +174,7 @@ def delete_recording(tx: Session, call: Call[Nothing]) -> RecordingView:
 @api.own("GET", "/api/streaming/recordings/<recording_id>/file", access=SIGNED_IN, answer=Nothing,
          media="video/mp4", limits=(limits.RECORDING_FILE,),
          errors=("NOT_FOUND", "RECORDING_NOT_SHARED", "RECORDING_UNPAID", "RECORDING_NOT_READY", "RECORDING_GONE",
-                 "RECORDING_UNAVAILABLE"))  # fmt: skip
+                 "RECORDING_UNAVAILABLE", "UNAVAILABLE"))  # fmt: skip
 def recording_file(call: Call[Nothing]) -> Response:
     """The recording itself, whole or in ranges (RFC 9110, section 14); with ``?download`` as an attachment."""
     with call.house.database.reading() as tx:
@@ -187,14 +189,7 @@ def recording_file(call: Call[Nothing]) -> Response:
         if not row.shared:
             raise Forbidden("The creator keeps this recording.", code="RECORDING_NOT_SHARED")
         raise PaymentRequired("This recording is to be paid for first.", code="RECORDING_UNPAID")
-    answer = send_file(
-        _file_of(call.house, row),
-        mimetype="video/mp4",
-        as_attachment="download" in request.args,
-        download_name=f"{_day(row.started_at)}-private-stream.mp4",
-        conditional=True,
-        max_age=None,
-    )
+    answer = _film(call, _file_of(call.house, row), f"{_day(row.started_at)}-private-stream.mp4")
     answer.headers["Cache-Control"] = "private, no-store"
     answer.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     # nginx keeps what a slow reader has not taken in files of its own; not of this.
@@ -214,6 +209,26 @@ def recording_consents(call: Call[Nothing]) -> Response:
     response = Response("".join(f"{line}\n" for line in lines), content_type="application/jsonl")
     response.headers["Content-Disposition"] = 'attachment; filename="recording-consents.jsonl"'
     return response
+
+
+def _film(call: Call[Nothing], path: Path, name: str) -> Response:
+    """The file as it was asked for; it has one of few places until it is sent. Raises RateLimited, Unavailable."""
+    films, person_id = call.house.films, call.person.user_id
+    films.enter(person_id)
+    try:
+        answer = send_file(
+            path,
+            mimetype="video/mp4",
+            as_attachment="download" in request.args,
+            download_name=name,
+            conditional=True,
+            max_age=None,
+        )
+    except BaseException:
+        films.leave(person_id)
+        raise
+    answer.response = Outgoing(cast(Iterable[bytes], answer.response), lambda: films.leave(person_id))
+    return answer
 
 
 def _view(tx: Session, call: Call[Any], session_id: str) -> RecordingView:

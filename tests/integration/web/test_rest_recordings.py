@@ -21,6 +21,7 @@ from models.config import Settings
 from models.payments import PurchaseRow
 from models.services import recording_work
 from web.api import recordings as recordings_api
+from web.crowd import MOST_FILMS_EACH
 
 OFFER = "/api/streaming/recording-offer"
 CONSENT = "/api/streaming/recording-consent"
@@ -189,6 +190,26 @@ def test_what_was_deleted_is_gone_at_once_and_paid_back(kept: Play) -> None:
         assert code_of(kept.file(side)) == (410, "RECORDING_GONE")
     assert kept.seen(kept.fan)["refund"] == "due"
     assert code_of(kept.buy(kept.fan, key="again")) == (410, "RECORDING_GONE")
+
+
+def test_who_fetches_slowly_holds_few_places_and_gives_them_back(kept: Play) -> None:
+    def begin() -> Any:
+        return kept.client.get(kept.address("/file"), headers=kept.creator.headers(range="bytes=0-"))
+
+    # given as many answers that nobody has taken in as one person may have
+    open_ones = [begin() for _ in range(MOST_FILMS_EACH)]
+    assert {answer.status_code for answer in open_ones} == {206}
+    # then there is no other, until one of them is over, however it ends
+    assert code_of(begin()) == (429, "RATE_LIMITED")
+    open_ones.pop().close()
+    assert kept.file(kept.creator).data == FILM
+    assert kept.file(kept.creator, range=f"bytes={len(FILM)}-").status_code == 416
+    head = kept.client.head(kept.address("/file"), headers=kept.creator.headers(), buffered=True)
+    assert head.status_code == 200
+    again = begin()
+    assert again.status_code == 206
+    for answer in (*open_ones, again):
+        answer.close()
 
 
 def test_nobody_pays_for_a_file_that_cannot_be_reached(kept: Play, settings: Settings) -> None:
