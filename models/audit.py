@@ -316,17 +316,19 @@ _BATTLES: tuple[tuple[str, str], ...] = (
     (
         "battle {} shared out {}, its sides say {}",
         (
-            "SELECT x.id, x.paid, x.shares FROM (SELECT b.id,"
-            " COALESCE((SELECT SUM(s.share) FROM battle_sides s WHERE s.battle_id = b.id), 0) AS shares,"
-            " COALESCE((SELECT SUM(h.earnings + h.commission) FROM holds h WHERE h.status = 'settled'"
-            " AND h.reference LIKE b.id || ':%'), 0) AS paid FROM battles b) x WHERE x.paid <> x.shares"
+            "SELECT b.id, COALESCE(p.paid, 0), COALESCE(s.shares, 0) FROM battles b"
+            " LEFT JOIN (SELECT battle_id, SUM(share) AS shares FROM battle_sides GROUP BY battle_id) s"
+            " ON s.battle_id = b.id"
+            " LEFT JOIN (SELECT @before_colon AS battle_id, SUM(earnings + commission) AS paid FROM holds"
+            " WHERE status = 'settled' GROUP BY @before_colon) p ON p.battle_id = b.id"
+            " WHERE COALESCE(p.paid, 0) <> COALESCE(s.shares, 0)"
         ),
     ),
     (
         "share {} belongs to no battle that has ended",
         (
-            "SELECT t.id FROM transfers t WHERE t.kind = 'share' AND NOT EXISTS (SELECT 1 FROM battles b"
-            " WHERE t.reference LIKE b.id || ':%' AND b.status = 'ended')"
+            "SELECT id FROM transfers WHERE kind = 'share'"
+            " AND @before_colon NOT IN (SELECT id FROM battles WHERE status = 'ended')"
         ),
     ),
 )
@@ -350,19 +352,21 @@ def books_problems(tx: Session) -> tuple[str, ...]:
 
 # Kinds of what pays a creator out of a hold, once a reference.
 _PAID = "'settle', 'tip', 'subscription', 'pass', 'recording', 'share'"
-# The one thing that the two databases spell differently: what is in a JSON array.
+# What the two databases spell differently: what is in a JSON array, and the first word of a reference.
 _SPELLING = {
     "sqlite": {
         "@length": "json_array_length",
         "@moves": "json_each",
         "@account": "json_extract(m.value, '$[0]')",
         "@amount": "json_extract(m.value, '$[1]')",
+        "@before_colon": "substr(reference, 1, instr(reference, ':') - 1)",
     },
     "postgresql": {
         "@length": "jsonb_array_length",
         "@moves": "jsonb_array_elements",
         "@account": "m.value->>0",
         "@amount": "CAST(m.value->>1 AS bigint)",
+        "@before_colon": "split_part(reference, ':', 1)",
     },
 }
 

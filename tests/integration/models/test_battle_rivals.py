@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from arena import Arena
 from patrons import refused
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 from stage import Stage
 
+from models.audit import audit
 from models.db import Database
 from models.services import accounts, battle_clock, rooms
 from models.services.accounts import Person
@@ -93,3 +98,35 @@ def test_a_tip_for_who_never_came_goes_back_when_the_time_is_as_short_as_the_pat
     assert (arena.view.status, arena.view.end_reason, arena.wallet(fan)) == ("ended", "time", 900)
     assert arena.view.pot == 250
     stage.audit()
+
+
+DAMAGE = {
+    "UPDATE battle_sides SET share = share + 1 WHERE share > 0": "shared out 200, its sides say",
+    "UPDATE battle_sides SET fee = fee + 1 WHERE status = 'in'": "its fees and side tips are",
+    "UPDATE battles SET status = 'running', ended_at = NULL, outcome = NULL": "belongs to no battle that has ended",
+    "UPDATE battles SET id = 'bat_other' WHERE status = 'running'": "belongs to no battle",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_audit_names_what_is_wrong_with_a_pot(
+    stage: Stage, damage: str, without_rules: Callable[[Session], None]
+) -> None:
+    # given a battle whose pot was shared out, and one that runs
+    over = Arena(stage).running()
+    over.tip(stage.fan(), over.creators[0], 100)
+    over.end()
+    Arena(stage).running()
+    stage.audit()
+
+    def do_damage(tx: Session) -> None:
+        if tx.get_bind().dialect.name == "sqlite":
+            tx.execute(text("PRAGMA defer_foreign_keys = ON"))
+        without_rules(tx)
+        tx.execute(text(damage))
+
+    with stage.database.transaction() as tx:
+        do_damage(tx)
+        problems = audit(tx).problems
+        tx.rollback()
+    assert any(DAMAGE[damage] in problem for problem in problems), problems
