@@ -103,7 +103,7 @@ def test_a_tip_for_who_never_came_goes_back_when_the_time_is_as_short_as_the_pat
 DAMAGE = {
     "UPDATE battle_sides SET share = share + 1 WHERE share > 0": "shared out 200, its sides say",
     "UPDATE battle_sides SET fee = fee + 1 WHERE status = 'in'": "its fees and side tips are",
-    "UPDATE battles SET status = 'running', ended_at = NULL, outcome = NULL": "belongs to no battle that has ended",
+    "UPDATE battles SET status = 'running', ended_at = NULL, outcome = NULL": "to no battle that has ended",
     "UPDATE battles SET id = 'bat_other' WHERE status = 'running'": "belongs to no battle",
 }
 
