@@ -135,12 +135,12 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
     move(tx, PurchaseRow, row.id, row.status, "succeeded")
     note(tx, row.id, "good_again", "", now)
     for reference in _paid_with(tx, row.id):
-        if _other_bad(tx, reference, row.id):
-            # What another bad payment paid a part of is not paid yet.
-            continue
-        subscriptions.payment_good_again(tx, reference, now)
-        passes.payment_good_again(tx, reference, now)
-        recording_sales.payment_good_again(tx, reference, now)
+        # What another bad payment paid a part of is not paid yet.
+        wholly = not _other_bad(tx, reference, row.id)
+        recording_sales.payment_good_again(tx, reference, now, wholly=wholly)
+        if wholly:
+            subscriptions.payment_good_again(tx, reference, now)
+            passes.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)
     _unfreeze(tx, row.user_id)
     balance_changed(tx, row.user_id, now)

@@ -79,25 +79,33 @@ def delete(tx: Session, recording_id: str, *, person_id: str, now: datetime) -> 
 
 def payment_taken_back(tx: Session, reference: str, now: datetime) -> None:
     """What paid for a recording was bad: the fan watches it no more. Nothing, if it paid for something else."""
-    _mark_payment(tx, reference, now, now)
-
-
-def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
-    """The bank decided otherwise."""
-    _mark_payment(tx, reference, None, now)
-
-
-def _mark_payment(tx: Session, reference: str, taken_back_at: datetime | None, now: datetime) -> None:
-    if not reference.startswith(f"{ids.RECORDING}_"):
-        return
-    row = locked(tx, RecordingRow, reference)
-    if row is not None and row.paid_at is not None:
-        row.taken_back_at = taken_back_at
-        if taken_back_at is None and (row.gone_reason == "lost" or row.gone_by == row.creator_id):
-            # While it was bad there was nothing, or less, to give back.
-            row.refund_due_at, row.refunded_at = now, None
+    row = _paid_by(tx, reference)
+    if row is not None:
+        row.taken_back_at = now
         tx.flush()
         recording_ends.changed(tx, row, now)
+
+
+def payment_good_again(tx: Session, reference: str, now: datetime, *, wholly: bool = True) -> None:
+    """The bank decided otherwise; not ``wholly``: about a part of what was paid, the rest is still bad."""
+    row = _paid_by(tx, reference)
+    if row is None:
+        return
+    if wholly:
+        row.taken_back_at = None
+    if row.gone_reason == "lost" or row.gone_by == row.creator_id:
+        # While it was bad there was nothing, or less, to give back.
+        row.refund_due_at, row.refunded_at = now, None
+    tx.flush()
+    recording_ends.changed(tx, row, now)
+
+
+def _paid_by(tx: Session, reference: str) -> RecordingRow | None:
+    """The recording that this payment was for, if it was for one."""
+    if not reference.startswith(f"{ids.RECORDING}_"):
+        return None
+    row = locked(tx, RecordingRow, reference)
+    return row if row is not None and row.paid_at is not None else None
 
 
 def owe_refund(tx: Session, row: RecordingRow, now: datetime) -> None:

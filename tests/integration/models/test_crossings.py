@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from filmed import kept, row
 from patrons import active
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from models.services import (
     private_streams,
     purchase_refunds,
     queueing,
+    recording_sales,
     renewals,
     spending,
     tips,
@@ -335,3 +337,32 @@ def test_what_two_payments_paid_is_back_once_both_are_good(stage: Stage) -> None
     won(stage, purchases[1])
     assert active(stage, fan, creator)
     stage.audit()
+
+
+def test_a_deleted_recording_that_two_payments_paid_is_given_back_as_far_as_they_are_good(stage: Stage) -> None:
+    # given a recording that two purchases paid, both disputed, and deleted by its creator
+    call = kept(stage, price=1_500, tokens=1_000)
+    purchases = [bought(stage, call.fan), bought(stage, call.fan)]
+    recording_id, had = row(stage, call).id, stage.balances(call.fan)["wallet"]
+    stage.run(
+        lambda tx: recording_sales.buy(
+            tx, recording_id, fan_id=call.fan.user_id, price=1_500, cause_id="test", now=stage.now
+        )
+    )
+    for purchase_id in purchases:
+        turns_bad(stage, purchase_id)
+    stage.run(
+        lambda tx: recording_sales.delete(tx, recording_id, person_id=call.creator.user_id, now=stage.now)
+    )
+
+    def refund() -> int:
+        stage.run(lambda tx: recording_sales.refund_due(tx, stage.now))
+        stage.audit()
+        return stage.balances(call.fan)["wallet"]
+
+    refund()
+    # when one is won, then its part is back, and with the other one all of it
+    won(stage, purchases[0])
+    assert refund() == had - 1_000
+    won(stage, purchases[1])
+    assert refund() == had
