@@ -6,10 +6,14 @@ The note commits with the effect; if the effect fails, the note is gone too and 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
+from sqlalchemy import bindparam
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
-from models.db import insert_into
 from models.plumbing import InboxRow
 
 
@@ -18,6 +22,15 @@ def first_time(tx: Session, message_id: str, now: datetime) -> bool:
 
     While another transaction acts on the same message, this waits for it.
     """
-    note = insert_into(tx, InboxRow).values(message_id=message_id, received_at=now)
+    note = _note(tx.get_bind().dialect.name)
+    return tx.connection().scalar(note, {"id": message_id, "at": now}) is not None
+
+
+@cache
+def _note(dialect: str) -> ReturningInsert[tuple[str]]:
+    """Built once: each message of each consumer passes here."""
+    table = InboxRow.metadata.tables[InboxRow.__tablename__]
+    insert = postgres_insert if dialect == "postgresql" else sqlite_insert
+    note = insert(table).values(message_id=bindparam("id"), received_at=bindparam("at"))
     # RETURNING, since the row count of such an insert says nothing on PostgreSQL.
-    return tx.scalar(note.on_conflict_do_nothing().returning(InboxRow.message_id)) is not None
+    return note.on_conflict_do_nothing().returning(table.c.message_id)

@@ -73,6 +73,7 @@ class Fan(Human):
         self.visit: str | None = None
         self._frozen = False
         self._favourite: Creator | None = None
+        self._patient = self.random.random() < 0.4
 
     def act(self) -> None:
         """Mostly ask for a session."""
@@ -84,6 +85,9 @@ class Fan(Human):
         mine = self._open_requests()
         poor = self.house.invariants.books.sums[f"wallet:{self.user_id}"] < 250 and not self._frozen
         if mine:
+            if self._patient:
+                # Waits for the one answer: neither takes it back nor asks others.
+                return
             if dice < 0.05:
                 self.cancel(self.random.choice(mine))
             elif dice < 0.30 and len(mine) < 4:
@@ -189,7 +193,7 @@ class Fan(Human):
         minutes = self.random.choice((1, 1, 1, 2, 2, 3, 4, 0))
         stale = 1 if self.random.random() < 0.03 else None
         mode = self.random.choices(("prepaid", "per_minute"), (5, 1))[0]
-        unlock = self.random.random() < 0.08
+        unlock = self.random.random() < 0.15
         key = f"ask-{self.random.randrange(10**9)}" if self.random.random() < 0.8 else None
 
         def request(tx: Any, now: Any) -> Any:
@@ -304,9 +308,9 @@ class Creator(Human):
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        if self.random.random() < 0.15:
-            # In the very last moment: most of these come too late, some before the clock has seen it.
-            delay = self.random.randrange(119_000, 123_000)
+        if self.random.random() < 0.25:
+            # In the very last moment: mostly too late, and before the clock has seen that it is.
+            delay = self.random.randrange(119_900, 121_200)
         self.timeline.after(delay, lambda: self._answer(request_id))
 
     def _answer(self, request_id: str) -> None:

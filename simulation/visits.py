@@ -151,6 +151,10 @@ class Visit:
         else:
             self._later(max(0, left - self.random.randrange(10, 900)), lambda: self.extend(1))
 
+    def late(self) -> None:
+        """In the evening: who would talk for hours hangs up."""
+        self._later(self.random.randrange(20_000, 150_000), lambda: self.end(self._one()))
+
     def end(self, side: Side) -> None:
         """Press "end" on the page; sometimes twice."""
         person = self.people[side]

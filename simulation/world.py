@@ -192,6 +192,8 @@ class World:
         """Nobody begins anything; what runs comes to its end by itself."""
         self.night = True
         self._mend()
+        for visit in self.visits.values():
+            visit.late()
         most = self.timeline.now_ms + 3_600_000
         while self._something_runs() or self.house.broker.in_flight:
             require(self.timeline.now_ms < most, f"an hour later {self._something_runs()} still run")

@@ -239,11 +239,13 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime, *, bef
 
 
 def already_taken_in(tx: Session, purchase_id: str, payment: Payment) -> Purchase | None:
-    """The purchase, if it is good and the answer says no more than that; None where ``apply`` has to look.
+    """The purchase, if the answer says no more than we know; None where ``apply`` has to look.
 
-    Nearly every answer is one of these: they need no lock and no write transaction.
+    Nearly every answer is that: good as before, or not decided yet. They need no lock and no write transaction.
     """
     row = tx.get(PurchaseRow, purchase_id, populate_existing=True)
+    if row is not None and row.status == payment.status == "pending" and row.gateway_ref is not None:
+        return purchases.view(row)
     if row is None or row.status != "succeeded" or payment.status != "succeeded" or payment.dispute is not None:
         return None
     if payment.refunded_outside_minor or row.refunded_outside_minor:
@@ -301,6 +303,8 @@ def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: date
     if order is not None and (payment := gateway.recall(order)) is not None:
         return _taken(db, purchase_id, payment, now, before).purchase
     if now - row.created_at < ABANDONED_AFTER:
+        if row.status == "pending":
+            return view
         return db.run(lambda tx: purchases.await_payment(tx, purchase_id, reference=None, url=None))
     return db.run(lambda tx: fail_purchase(tx, purchase_id, gateway_ref=None, detail="abandoned", now=now))
 
