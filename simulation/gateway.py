@@ -31,7 +31,7 @@ from simulation.clock import Timeline
 
 Card = Literal["succeeds", "fails", "fails-later", "disputed", "dispute-won", "page", "refund-fails"]
 CARDS: tuple[Card, ...] = ("succeeds", "fails", "fails-later", "disputed", "dispute-won", "page", "refund-fails")
-WEIGHTS = (70, 5, 3, 3, 3, 12, 4)
+WEIGHTS = (69, 5, 3, 3, 3, 12, 5)
 SIGNATURE = "Simulated-Signature"
 _SECRET = b"what only the provider and the house know"
 DAY_MS = 86_400_000

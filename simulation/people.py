@@ -308,13 +308,16 @@ class Creator(Human):
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        if self.random.random() < 0.25:
+        late = self.random.random() < 0.25
+        if late:
             # In the very last moment: mostly too late, and before the clock has seen that it is.
             delay = self.random.randrange(119_900, 121_200)
-        self.timeline.after(delay, lambda: self._answer(request_id))
+        self.timeline.after(delay, lambda: self._answer(request_id, late=late))
 
-    def _answer(self, request_id: str) -> None:
-        if self.world.night or self.house.invariants.requests[request_id]["status"] not in ("pending", "queued"):
+    def _answer(self, request_id: str, *, late: bool) -> None:
+        if self.world.night and not late:
+            return
+        if self.house.invariants.requests[request_id]["status"] not in ("pending", "queued"):
             return
         dice = self.random.random()
         if dice < 0.80:

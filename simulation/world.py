@@ -142,7 +142,9 @@ class World:
             self.enough = True
         fan, creator = self.fans[session["fan_id"]], self.creator_of[session["creator_id"]]
         fan.visit = creator.visit = session["id"]
-        self.visits[session["id"]] = Visit(self.house, session, fan.person, creator.person, self.admin)
+        visit = self.visits[session["id"]] = Visit(self.house, session, fan.person, creator.person, self.admin)
+        if self.night:
+            visit.late()
 
     def _opened(self, session: dict[str, Any]) -> None:
         self.visits[session["id"]].opened()
