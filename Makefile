@@ -19,7 +19,8 @@ run: install-run ## Install what is missing and start everything; Ctrl-C stops i
 	@exec $(PYTHON) -m ops.supervise
 
 test: install-test check ## Install what is missing, check types and style, run the whole suite
-	@$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Hundreds of processes are started: each would compile what is imported anew where nothing may be kept.
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: install-test ## Types and style
 	@$(PYTHON) -m ruff check .
@@ -54,8 +55,8 @@ bench-cut: install-run ## From terminate-stream, and from budget end, to the las
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
 
-bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=)
-	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0)
+bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, LOW_LATENCY=1)
+	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) $(if $(LOW_LATENCY),--low-latency)
 
 docs: install-test ## Write the generated parts of docs/ again
 	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs

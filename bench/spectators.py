@@ -3,20 +3,23 @@
 A real house, a clip of numbered pictures over WebRTC, and in one run: how old a segment is when it is on disk, how
 old a picture is when Chromium shows it, how often it stands still, how far sound and picture are apart, and the
 CPU of a room's child and ffmpeg. The floor is one bare ffmpeg that makes the same ladder of the same file in real
-time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds N
-spectators at the app. The last line is a room's CPU divided by the floor's.
+time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds
+spectators: some at the app itself, and N at an nginx before it. The last line is a room's CPU divided by the
+floor's.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -26,13 +29,15 @@ import uvloop
 from bench.spectators_clip import clip_file, median_ms, sound_after_picture
 from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
 from bench.spectators_glass import Seen, watch
-from bench.spectators_origin import Load, load
+from bench.spectators_native import play
+from bench.spectators_nginx import Front, answered, visit
+from bench.spectators_origin import Load, Visit, load
 from demo import PASSWORD
 from demo.clip import Clip
 from demo.peer import Peer
 from demo.run import environment
 from models import spectator_addresses
-from models.config import load_settings
+from models.config import Settings, load_settings
 from models.ladder import RENDITIONS, RUNGS, SLOT_SECONDS, Tier
 from models.spectator_addresses import Spectator
 from ops.house import ROOT, House, session_members
@@ -40,7 +45,9 @@ from ops.ports import free_port
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
 SECONDS = 60.0
-SPECTATORS = 500
+SPECTATORS = 2_000
+MOST_AT_THE_APP = 200
+"""Without nginx: more than one process of the app carries shows nothing but a queue."""
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.05
@@ -53,16 +60,32 @@ RUNG = "480p"
 
 
 def main() -> int:
-    """Start a house, measure, print."""
+    """Start a house, measure, print; and another one for low latency."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each measurement lasts")
-    parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at the app")
+    parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at nginx")
+    parser.add_argument("--low-latency", action="store_true", help="the latencies with LOW_LATENCY_HLS=1 as well")
     arguments = parser.parse_args()
     clip = clip_file(ROOT / "var")
+    seconds = arguments.seconds
+    if arguments.low_latency:
+        print("low latency (LOW_LATENCY_HLS=1)")
+        with running(LOW_LATENCY_HLS="1") as house:
+            uvloop.run(measure(house, clip, seconds))
+        print("plain")
+    with running() as house:
+        ratio = uvloop.run(measure(house, clip, seconds, arguments.origin, costs_too=True))
+    print(f"ratio: {ratio:.2f}")
+    return 0
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[House]:
+    """A real house in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         var = Path(directory)
         house = House(
-            environment(var),
+            environment(var) | {"TRUSTED_PROXIES": "1"} | settings,
             var=var,
             names=("media", "worker", "transcode", "clock", "web"),
             broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
@@ -71,14 +94,16 @@ def main() -> int:
         try:
             house.start()
             threading.Thread(target=house.watch, daemon=True).start()
-            uvloop.run(measure(house, clip, arguments.seconds, arguments.origin))
+            yield house
         finally:
             house.stop()
-    return 0
 
 
-async def measure(house: House, clip: Path, seconds: float, spectators: int) -> None:
-    """Everything, one after the other, of one broadcast."""
+async def measure(
+    house: House, clip: Path, seconds: float, spectators: int = 0, *, costs_too: bool = False
+) -> float:
+    """One after the other, of one broadcast; answers with the ratio, 0 without ``costs_too``."""
+    ratio = 0.0
     async with Peer(house.environment["PUBLIC_URL"]) as creator:
         await creator.sign_in(f"{CREATOR}@demo.test", PASSWORD)
         stream = await creator.call("POST", "/api/streaming/streams", {})
@@ -89,11 +114,14 @@ async def measure(house: House, clip: Path, seconds: float, spectators: int) -> 
         directory = await on_air(house)
         print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         await latencies(house, directory, started_at, seconds)
-        ratio = await costs(house, directory, clip, seconds)
+        if house.environment.get("LOW_LATENCY_HLS") == "1":
+            await native(house, directory, stream["roomId"], seconds)
+        if costs_too:
+            ratio = await costs(house, directory, clip, seconds)
         if spectators:
             await origin(house, directory, stream["roomId"], spectators, seconds)
         await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
-    print(f"ratio: {ratio:.2f}")
+    return ratio
 
 
 async def on_air(house: House) -> Path:
@@ -152,6 +180,27 @@ def describe(seen: Seen) -> str:
     )
 
 
+async def native(house: House, directory: Path, room_id: str, seconds: float) -> None:
+    """A player with blocking reloads and hinted parts, at nginx."""
+    settings = load_settings(house.environment)
+    with Front(house.var / "nginx", settings) as front:
+        [prefix] = signed_prefixes(settings, directory.name, room_id, 1)
+        seen = await play(front.address, prefix, RUNG, seconds)
+    print(f"capture → part, hinted, at nginx       {spread(seen.ages)}; refused: {seen.refused}, "
+          f"not hinted in time: {seen.skipped}, reloads for nothing: {seen.idle}")  # fmt: skip
+
+
+def signed_prefixes(settings: Settings, broadcast_id: str, room_id: str, count: int) -> list[str]:
+    """Addresses of so many viewers of the free tier."""
+    key = settings.key(spectator_addresses.KEY_PURPOSE)
+    expires = int(time.time()) + settings.spectator_seconds
+    viewers = [spectator_addresses.viewer_id(broadcast_id, str(number), key) for number in range(count)]
+    return [
+        spectator_addresses.prefix(Spectator(room_id, broadcast_id, viewer, TIER, expires), key)
+        for viewer in viewers
+    ]
+
+
 async def costs(house: House, directory: Path, clip: Path, seconds: float) -> float:
     """Prints what a room costs; answers with that, divided by the floor."""
     settings = load_settings(house.environment)
@@ -182,22 +231,39 @@ async def costs(house: House, directory: Path, clip: Path, seconds: float) -> fl
 
 
 async def origin(house: House, directory: Path, room_id: str, spectators: int, seconds: float) -> None:
-    """Spectators at the app itself, without nginx in front."""
+    """Spectators at the app itself, as many as it may carry, and then all of them at nginx."""
     settings = load_settings(house.environment)
-    key = settings.key(spectator_addresses.KEY_PURPOSE)
-    expires = int(time.time()) + settings.spectator_seconds
-    viewers = [spectator_addresses.viewer_id(directory.name, str(number), key) for number in range(spectators)]
-    prefixes = [
-        spectator_addresses.prefix(Spectator(room_id, directory.name, viewer, TIER, expires), key)
-        for viewer in viewers
-    ]
-    web, own = Meter(session_members(house.children["web"].pid)), Meter([os.getpid()])
-    began = time.monotonic()
-    found = await load(house.url, prefixes, seconds)
-    took = time.monotonic() - began
-    print(f"origin, {spectators} spectators of {RUNG} and sound, {took:.0f} s, the app alone: "
-          f"{web.cores():.2f} cores web, {own.cores():.2f} this client")  # fmt: skip
-    describe_load(found, took)
+    prefixes = signed_prefixes(settings, directory.name, room_id, spectators)
+    web = session_members(house.children["web"].pid)
+    few = prefixes[:MOST_AT_THE_APP]
+    await crowd(house.url, few, seconds, None, {"web": web}, f"{len(few)} at the app alone")
+    page = await asyncio.to_thread(visit, house.url, room_id)
+    with Front(house.var / "nginx", settings) as front:
+        before = await asyncio.to_thread(answered, house.url)
+        groups = {"nginx": [front.pid, *offspring(front.pid)], "web": web}
+        await crowd(front.address, prefixes, seconds, page, groups, f"{spectators} at nginx")
+        after = await asyncio.to_thread(answered, house.url)
+    of_web = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    print(f"  what the app answered meanwhile: {of_web}")
+
+
+async def crowd(
+    address: str,
+    prefixes: list[str],
+    seconds: float,
+    renews: Visit | None,
+    groups: dict[str, list[int]],
+    what: str,
+) -> None:
+    """Let them come, and print what it cost and how long they waited, from when all were there."""
+    counting = asyncio.Event()
+    coming = asyncio.create_task(load(address, prefixes, seconds, renews=renews, on_counting=counting))
+    await counting.wait()
+    meters = {name: Meter(pids) for name, pids in {**groups, "this client": [os.getpid()]}.items()}
+    found = await coming
+    cores = ", ".join(f"{meter.cores():.2f} cores {name}" for name, meter in meters.items())
+    print(f"origin, {what}, {RUNG} and sound, {seconds:.0f} s, load {os.getloadavg()[0]:.1f}: {cores}")
+    describe_load(found, seconds)
 
 
 def describe_load(found: Load, took: float) -> None:
@@ -207,7 +273,9 @@ def describe_load(found: Load, took: float) -> None:
           f"failed: {dict(found.failures) or 0}; rounds too late: {found.late} of {found.rounds}")  # fmt: skip
     for kind, times in found.kinds.items():
         if times:
-            print(f"  {kind}: {spread([each / 1000 for each in times])}")
+            ordered = sorted(times)
+            p50, p95, p99 = (ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.95, 0.99))
+            print(f"  {kind}: p50 {p50:.1f} ms   p95 {p95:.1f} ms   p99 {p99:.1f} ms   n={len(ordered)}")
 
 
 def spread(seconds: list[float]) -> str:

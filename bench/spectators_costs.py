@@ -105,7 +105,7 @@ def _command(clip: Path, directory: Path, preset: str) -> list[str]:
         if (rung.width, rung.height) != (WIDTH, HEIGHT):
             scaled = scaled.filter("scale", rung.width, rung.height, flags="fast_bilinear")
         # The encoders' options are the ladder's own, so that both always do the same work.
-        options = ladder._picture_options(preset, rung.kbps).items()
+        options = ladder.picture_options(preset, rung.kbps).items()
         encoders = {name: value for name, value in options if _is_encoders(name)}
         outputs.append(_output(scaled, directory, rung.name, encoders))
     sound: dict[str, str | int] = {"c:a": "aac", "b:a": f"{AUDIO_KBPS}k"}

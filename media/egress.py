@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from socket import SO_SNDBUF, SOL_SOCKET
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
@@ -218,8 +218,8 @@ class Tap:
             self._untap()
             self._on_idle()
 
-    def close(self, reason: Reason) -> None:
-        """The room is closed: not one frame more is sent, readers are told why. Synchronous."""
+    def close(self, reason: Reason | Literal["RECORDING_STOPPED"]) -> None:
+        """The room is closed, or closed to readers: not one frame more is sent. They are told why. Synchronous."""
         self._end([say.RoomClosed(reason=reason)], NORMAL)
 
     def suspend(self) -> None:

@@ -30,7 +30,8 @@ ASLEEP_MS = 1_000
 ENDED_REMEMBERED = 10_000
 READY_AGAIN_SECONDS = 1.0
 READABLE_ROOMS = ("live-", "battle-")
-"""What egress may read: rooms that anybody may watch. A private room's media stays within it."""
+"""What egress may always read: rooms that anybody may watch. A private room's media stays within it, unless
+both parties have agreed to be recorded."""
 REPORT_SECONDS = 10.0
 
 NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
@@ -170,9 +171,9 @@ class Node:
 
     def readable_room(self, room_id: str) -> Room:
         """The room of this id, if one more may read its media. Raises Refused."""
-        if not room_id.startswith(READABLE_ROOMS):
-            raise Refused("This room's media stays within it.", code="FORBIDDEN")
         room = self.rooms.get(room_id)
+        if not room_id.startswith(READABLE_ROOMS) and (room is None or not room.readable):
+            raise Refused("This room's media stays within it.", code="FORBIDDEN")
         if room is None:
             raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
         if room.egress is not None and len(room.egress.readers) >= MOST_READERS:
@@ -201,6 +202,14 @@ class Node:
                 return self._close(command.room_id, command.reason)
             case commands.SyncRooms():
                 return self._sync(command)
+            case commands.PermitRecording():
+                room = self._room_of(command)
+                return DONE if room is not None and room.permit_recording(command.recording_id) else NOT_HERE
+            case commands.StopRecording():
+                if (room := self._room_of(command)) is None:
+                    return NOT_HERE
+                room.stop_recording()
+                return DONE
 
     def _open(self, spec: RoomSpec) -> Reply:
         session_id = spec.budget.session_id if spec.budget is not None else None
@@ -228,6 +237,7 @@ class Node:
             session_id=session_id,
             paid_ms=room.paid_ms,
             creator_here=spec.creator_id in room.participants,
+            publishers_here=tuple(user_id for user_id in spec.publishers if user_id in room.participants),
         )
         return DONE
 
@@ -236,6 +246,13 @@ class Node:
         if room is None or room.call is None or room.call.budget.session_id != command.session_id:
             return NOT_HERE
         return DONE if room.call.grant(command.paid_ms, command.spent_reason) else NOT_HERE
+
+    def _room_of(self, command: commands.PermitRecording | commands.StopRecording) -> Room | None:
+        """The room, if it is still that session's."""
+        room = self.rooms.get(command.room_id)
+        if room is None or room.call is None or room.call.budget.session_id != command.session_id:
+            return None
+        return room
 
     def _terminate(self, command: commands.TerminateCall) -> Reply:
         room = self.rooms.get(command.room_id)

@@ -15,6 +15,7 @@ from media.call import Call
 from media.egress import Tap
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
+from media.recorded import Permission
 from media.reports import Reporter
 from models import log
 from models.clock import monotonic_ms, utc_now
@@ -62,6 +63,7 @@ class Room:
         self._closed = False
         self.egress: Tap | None = None
         """As long as somebody reads this room's media."""
+        self._permission = Permission()
         self.call: Call | None = None
         if spec.budget is not None:
             self.call = Call(
@@ -73,16 +75,24 @@ class Room:
                 announce=self._broadcast,
                 on_end=self._shut,
             )
+        if spec.recording_id:
+            self.permit_recording(spec.recording_id)
 
     # --- seats --------------------------------------------------------------------------------------
 
     def update(self, spec: RoomSpec) -> None:
-        """Bring the room to a newer wish: more people barred, more time paid; never less of either."""
+        """Bring the room to a newer wish: more people barred, more time paid, never less of either; and whether
+        it may be recorded."""
         self.barred |= set(spec.barred)
         for user_id in tuple(self.barred & self.participants.keys()):
             self.cut(user_id, "MODERATION")
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
+        if spec.recording_id:
+            self.permit_recording(spec.recording_id)
+        else:
+            # That it was taken back may have been lost on the way.
+            self.end_recording()
 
     @property
     def paid_ms(self) -> int:
@@ -96,8 +106,8 @@ class Room:
         if grant.issued_at <= self._missed_cuts.get(grant.user_id, 0.0):
             raise Refused("This grant is older than a cut.", code="FORBIDDEN")
         others = [user_id for user_id in self.participants if user_id != grant.user_id]
-        # The creator's own seat is never given away.
-        reserved = 0 if self.spec.creator_id in (grant.user_id, *others) else 1
+        # The creators' own seats are never given away.
+        reserved = len(self._seats_of_creators - {grant.user_id, *others})
         if len(others) + reserved >= CAPACITY:
             raise Refused("Every seat in this room is taken.", code="ROOM_FULL")
 
@@ -153,6 +163,8 @@ class Room:
             self._look_after(participant, monotonic_ms(), 0)
 
     def _may_publish(self, user_id: str) -> bool:
+        if self.spec.publishers:
+            return user_id in self.spec.publishers
         return bool(self.spec.parties) or user_id == self.spec.creator_id
 
     def _welcome(self, newcomer: Participant) -> None:
@@ -168,6 +180,8 @@ class Room:
         )
         if self.call is not None:
             newcomer.send(self.call.clock())
+            if self._permission.recording_id:
+                newcomer.send(self._permission.word)
         for other in others:
             for track in other.peer.published.values():
                 newcomer.receive(track)
@@ -292,6 +306,33 @@ class Room:
     def _untapped(self) -> None:
         self.egress = None
 
+    @property
+    def readable(self) -> bool:
+        """Whether this room's media may leave it: anybody may watch it, or both its parties agreed."""
+        return not self.spec.parties or bool(self._permission.recording_id)
+
+    def permit_recording(self, recording_id: str) -> bool:
+        """Let the media be read, and have both told before the first frame is. False once it was stopped."""
+        if self.call is None or self._closed:
+            return False
+        if self._permission.give(recording_id):
+            self._broadcast(self._permission.word)
+        return self._permission.recording_id == recording_id
+
+    def end_recording(self) -> None:
+        """What may be recorded now, may not any more; what may not yet, may later."""
+        if self._permission.recording_id:
+            self.stop_recording()
+
+    def stop_recording(self) -> None:
+        """On return not one frame more is handed out, ever. Harmless to repeat, and before it began."""
+        if self.call is None or not self._permission.take():
+            return
+        if self.egress is not None:
+            self.egress.close("RECORDING_STOPPED")
+            self.egress = None
+        self._broadcast(self._permission.word)
+
     # --- time and ends ------------------------------------------------------------------------------
 
     def tick(self, now_ms: int, awake_since_ms: int) -> None:
@@ -397,7 +438,11 @@ class Room:
 
     @property
     def _viewers(self) -> int:
-        return sum(1 for user_id in self.participants if user_id != self.spec.creator_id)
+        return len(self.participants.keys() - self._seats_of_creators)
+
+    @property
+    def _seats_of_creators(self) -> set[str]:
+        return set(self.spec.publishers) or {self.spec.creator_id}
 
     @property
     def _cause(self) -> str:

@@ -235,6 +235,8 @@ class Connection:
                 room.mute(participant, message.kind, muted=message.muted)
             case say.LeaveRoom():
                 room.leave(participant)
+            case say.StopRecording():
+                room.stop_recording()
             case _:
                 pass
 

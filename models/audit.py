@@ -63,8 +63,23 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         "{}: held are {}, the open holds sum to {}",
         (
             "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM balances a LEFT JOIN holds h"
-            " ON h.fan_id = a.owner_id WHERE a.kind = 'held' GROUP BY a.id, a.balance"
+            " ON h.fan_id = a.owner_id AND h.pot IS NULL WHERE a.kind = 'held' GROUP BY a.id, a.balance"
             " HAVING a.balance <> COALESCE(SUM(h.amount), 0)"
+        ),
+    ),
+    (
+        "{} has {}, the open stakes in it sum to {}",
+        (
+            "SELECT a.id, a.balance, COALESCE(SUM(h.amount), 0) FROM balances a LEFT JOIN holds h"
+            " ON h.pot = a.id WHERE a.kind = 'pot' GROUP BY a.id, a.balance"
+            " HAVING a.balance <> COALESCE(SUM(h.amount), 0)"
+        ),
+    ),
+    (
+        "hold {} is in {}, which there is not",
+        (
+            "SELECT h.reference, h.pot FROM holds h WHERE h.pot IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM accounts a WHERE a.id = h.pot AND a.kind = 'pot')"
         ),
     ),
     (
@@ -177,7 +192,7 @@ _BOOKS: tuple[tuple[str, str], ...] = (
         "{}: the transfers of its settled holds paid {}, they say {}",
         (
             "SELECT h.reference, COALESCE(SUM(e.amount), 0), h.earnings + h.commission FROM holds h"
-            " LEFT JOIN transfers t ON t.reference = h.reference AND t.kind IN ('settle', 'tip', 'subscription')"
+            " LEFT JOIN transfers t ON t.reference = h.reference AND t.kind IN (@paid)"
             " LEFT JOIN (SELECT e.transfer_id, SUM(e.amount) AS amount FROM entries e JOIN accounts a"
             " ON a.id = e.account_id AND a.kind IN ('earnings_pending', 'fees') GROUP BY e.transfer_id) e"
             " ON e.transfer_id = t.id WHERE h.status = 'settled' GROUP BY h.reference, h.earnings, h.commission"
@@ -187,14 +202,14 @@ _BOOKS: tuple[tuple[str, str], ...] = (
     (
         "{} {} has no settled hold",
         (
-            "SELECT t.kind, t.id FROM transfers t WHERE t.kind IN ('settle', 'tip', 'subscription') AND NOT EXISTS"
+            "SELECT t.kind, t.id FROM transfers t WHERE t.kind IN (@paid) AND NOT EXISTS"
             " (SELECT 1 FROM holds h WHERE h.reference = t.reference AND h.status = 'settled')"
         ),
     ),
     (
         "{} was paid {} times",
         (
-            "SELECT reference, COUNT(*) FROM transfers WHERE kind IN ('settle', 'tip', 'subscription')"
+            "SELECT reference, COUNT(*) FROM transfers WHERE kind IN (@paid)"
             " GROUP BY reference HAVING COUNT(*) > 1"
         ),
     ),
@@ -234,9 +249,10 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
     (
         "{} tokens are held for {}, which is neither an open request nor a booking nor a running session",
         (
-            "SELECT h.amount, h.reference FROM holds h WHERE h.amount <> 0 AND NOT EXISTS (SELECT 1 FROM"
-            " private_stream_requests r WHERE r.id = h.reference AND r.status IN ('queued', 'pending'))"
-            " AND NOT EXISTS (SELECT 1 FROM private_stream_sessions s WHERE s.request_id = h.reference"
+            "SELECT h.amount, h.reference FROM holds h WHERE h.amount <> 0 AND h.pot IS NULL AND NOT EXISTS"
+            " (SELECT 1 FROM private_stream_requests r WHERE r.id = h.reference AND r.status IN"
+            " ('queued', 'pending')) AND NOT EXISTS"
+            " (SELECT 1 FROM private_stream_sessions s WHERE s.request_id = h.reference"
             " AND s.status <> 'ended') AND NOT EXISTS (SELECT 1 FROM bookings b WHERE b.request_id = h.reference"
             " AND b.status = 'booked')"
         ),
@@ -278,10 +294,49 @@ _SESSIONS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+_BATTLES: tuple[tuple[str, str], ...] = (
+    (
+        "battle {} is {}: its fees and side tips are {}, its pot has {}",
+        (
+            "SELECT x.id, x.status, x.paid_in, x.pot FROM (SELECT b.id, b.status,"
+            " COALESCE((SELECT SUM(s.fee) FROM battle_sides s WHERE s.battle_id = b.id), 0)"
+            " + COALESCE((SELECT SUM(t.amount) FROM battle_tips t WHERE t.battle_id = b.id"
+            " AND t.returned_at IS NULL), 0) AS paid_in,"
+            " COALESCE((SELECT a.balance FROM balances a WHERE a.id = 'pot:' || b.id), 0) AS pot FROM battles b) x"
+            " WHERE x.pot <> CASE WHEN x.status IN ('open', 'running') THEN x.paid_in ELSE 0 END"
+        ),
+    ),
+    (
+        "{} has {} and belongs to no battle",
+        (
+            "SELECT a.id, a.balance FROM balances a WHERE a.kind = 'pot' AND NOT EXISTS"
+            " (SELECT 1 FROM battles b WHERE a.id = 'pot:' || b.id)"
+        ),
+    ),
+    (
+        "battle {} shared out {}, its sides say {}",
+        (
+            "SELECT b.id, COALESCE(p.paid, 0), COALESCE(s.shares, 0) FROM battles b"
+            " LEFT JOIN (SELECT battle_id, SUM(share) AS shares FROM battle_sides GROUP BY battle_id) s"
+            " ON s.battle_id = b.id"
+            " LEFT JOIN (SELECT @before_colon AS battle_id, SUM(earnings + commission) AS paid FROM holds"
+            " WHERE status = 'settled' GROUP BY @before_colon) p ON p.battle_id = b.id"
+            " WHERE COALESCE(p.paid, 0) <> COALESCE(s.shares, 0)"
+        ),
+    ),
+    (
+        "share {} belongs to no battle that has ended",
+        (
+            "SELECT id FROM transfers WHERE kind = 'share'"
+            " AND @before_colon NOT IN (SELECT id FROM battles WHERE status = 'ended')"
+        ),
+    ),
+)
+
 
 def audit(tx: Session) -> AuditReport:
     """All checks of docs/money.md's "Proof" that this release has something to check for."""
-    problems = (*books_problems(tx), *_found(tx, _SESSIONS))
+    problems = (*books_problems(tx), *_found(tx, _SESSIONS), *_found(tx, _BATTLES))
     return AuditReport(
         ok=not problems,
         problems=problems,
@@ -295,26 +350,31 @@ def books_problems(tx: Session) -> tuple[str, ...]:
     return _found(tx, _BOOKS)
 
 
-# The one thing that the two databases spell differently: what is in a JSON array.
+# Kinds of what pays a creator out of a hold, once a reference.
+_PAID = "'settle', 'tip', 'subscription', 'pass', 'recording', 'share'"
+# What the two databases spell differently: what is in a JSON array, and the first word of a reference.
 _SPELLING = {
     "sqlite": {
         "@length": "json_array_length",
         "@moves": "json_each",
         "@account": "json_extract(m.value, '$[0]')",
         "@amount": "json_extract(m.value, '$[1]')",
+        "@before_colon": "substr(reference, 1, instr(reference, ':') - 1)",
     },
     "postgresql": {
         "@length": "jsonb_array_length",
         "@moves": "jsonb_array_elements",
         "@account": "m.value->>0",
         "@amount": "CAST(m.value->>1 AS bigint)",
+        "@before_colon": "split_part(reference, ':', 1)",
     },
 }
 
 
 def _found(tx: Session, checks: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     problems: list[str] = []
-    for sentence, query in checks:
+    for sentence, written in checks:
+        query = written.replace("@paid", _PAID)
         for word, spelling in _SPELLING[tx.get_bind().dialect.name].items():
             query = query.replace(word, spelling)
         found = tx.execute(text(f"{query} LIMIT {MOST_PER_CHECK}"))

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.books_rules import PERSONAL
 from models.db import Base, UtcDateTime, one_of
 
-PLATFORM = ("fees", "gateway", "payouts", "chargeback_loss", "promo")
-MANY = ("gateway", "chargeback_loss")
-"""Platform accounts of which there are several: one a gateway, one a creator whose debt was written off."""
+PLATFORM = ("pot", "fees", "gateway", "payouts", "chargeback_loss", "promo")
+MANY = ("pot", "gateway", "chargeback_loss")
+"""Platform accounts of which there are several: one a battle, a gateway, a creator whose debt was written off."""
 TRANSFER_KINDS = (
     "top_up",
     "gift",
@@ -26,6 +26,11 @@ TRANSFER_KINDS = (
     "settle",
     "tip",
     "subscription",
+    "pass",
+    "stake",
+    "stake_return",
+    "share",
+    "recording",
     "reverse",
     "payment_reversal",
     "payment_good",
@@ -39,6 +44,7 @@ TRANSFER_KINDS = (
 LOT_SOURCES = ("purchase", "promo")
 HOLD_STATES = ("open", "released", "settled")
 _PENDING, _FREE, _BAD = text("pending > 0"), text("free > 0"), text("bad_at IS NOT NULL")
+_IN_POT = text("pot IS NOT NULL")
 MAX_TOKENS = 2**63 - 1
 """What a 64-bit column holds. Larger numbers are refused before the database sees them."""
 
@@ -47,8 +53,8 @@ class AccountRow(Base):
     """An account with its cached balance in tokens.
 
     ``id`` says what it is: ``wallet:<person>``, ``fees``, ``gateway:<name>``. A person's balance is never
-    below zero; debt, which is owed to us, never above. The platform's accounts are the other side and may
-    have any sign.
+    below zero, nor is a battle's pot; debt, which is owed to us, never above. The platform's other accounts are
+    the other side and may have any sign.
     """
 
     __tablename__ = "accounts"
@@ -58,6 +64,7 @@ class AccountRow(Base):
             "owner_id IS NULL OR (kind <> 'debt' AND balance >= 0) OR (kind = 'debt' AND balance <= 0)",
             name="balance",
         ),
+        CheckConstraint("kind <> 'pot' OR balance >= 0", name="pot"),
         # SQLite would turn a sum beyond 64 bits into a float.
         CheckConstraint(f"balance BETWEEN {-MAX_TOKENS} AND {MAX_TOKENS}", name="whole"),
         Index(None, "owner_id"),
@@ -120,7 +127,7 @@ class EntryRow(Base):
 
 
 class HoldRow(Base):
-    """Tokens reserved for one request or session, and what became of them."""
+    """Tokens reserved for one request, session or battle, and what became of them."""
 
     __tablename__ = "holds"
     __table_args__ = (
@@ -135,6 +142,7 @@ class HoldRow(Base):
         CheckConstraint("status = 'settled' OR (creator_id IS NULL AND contested_at IS NULL)", name="settled"),
         Index(None, "fan_id", "created_at"),
         Index("ix_holds_pending", "clears_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+        Index("ix_holds_pot", "pot", sqlite_where=_IN_POT, postgresql_where=_IN_POT),
         Index("ix_holds_pending_of", "creator_id", sqlite_where=_PENDING, postgresql_where=_PENDING),
     )
 
@@ -146,6 +154,8 @@ class HoldRow(Base):
     status: Mapped[str]
     amount: Mapped[int] = mapped_column(BigInteger)
     """Held now."""
+    pot: Mapped[str | None]
+    """The account that holds it, where that is not the fan's ``held``: a battle's pot."""
     earnings: Mapped[int] = mapped_column(BigInteger, default=0)
     """What the settlement paid the creator, and below the platform; never changed afterwards."""
     commission: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,6 +53,9 @@ SETTING_NAMES = (
     "PAYOUT_CURRENCY",
     "HLS_DIR",
     "TRANSCODE_ROOMS",
+    "RECORDINGS_DIR",
+    "RECORDING_DAYS",
+    "RECORDINGS_FREE_MB",
     "TRANSCODE_WORKER_ID",
     "TRANSCODE_PRESET",
     "LOW_LATENCY_HLS",
@@ -59,6 +63,11 @@ SETTING_NAMES = (
     "PLAYERS_SOCKET",
     "CDN_BASE_URL",
     "CDN_EDGE_CHECKS",
+    "S3_ENDPOINT",
+    "S3_BUCKET",
+    "S3_REGION",
+    "S3_ACCESS_KEY_ID",
+    "S3_SECRET_ACCESS_KEY",
     "LOG_LEVEL",
 )
 
@@ -73,6 +82,7 @@ LEAST_CLEARING_DAYS = 2
 PLAIN_CDN_SECONDS = 120
 """A CDN that checks nothing goes on serving whoever was barred until the address has expired."""
 TRANSCODE_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
 """What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
 
@@ -139,6 +149,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where broadcasts are written, and served from: a directory of its own."""
     transcode_rooms: int
     """How many rooms one transcode worker takes."""
+    recordings_dir: Path
+    """Where private streams are recorded that both sides agreed to, and served from to the two."""
+    recording_days: int
+    """How long a recording is kept."""
+    recordings_free_mb: int
+    """Nothing is recorded while less than this is free where recordings are written, in 10^6 bytes."""
     transcode_worker_id: str
     """The same through a worker's restarts, another for each worker of a host."""
     transcode_preset: str
@@ -152,6 +168,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where a CDN serves ``/live`` from; empty: we do."""
     cdn_edge_checks: bool
     """The CDN checks signature and barred viewers as our nginx does; without, addresses must be short-lived."""
+    s3_endpoint: str
+    """Where the S3 API of the object storage answers; empty: broadcasts are on disk alone."""
+    s3_bucket: str
+    s3_region: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
 
     @property
     def origin(self) -> str:
@@ -213,6 +235,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         payout_currency=read.currency("PAYOUT_CURRENCY", "USD"),
         hls_dir=Path(read.text("HLS_DIR", str(var_dir / "hls"))).resolve(),
         transcode_rooms=read.integer("TRANSCODE_ROOMS", os.cpu_count() or 1, 0, 1_000),
+        recordings_dir=Path(read.text("RECORDINGS_DIR", str(var_dir / "recordings"))).resolve(),
+        recording_days=read.integer("RECORDING_DAYS", 30, 1, 365),
+        recordings_free_mb=read.integer("RECORDINGS_FREE_MB", 1_000, 0, 100_000_000),
         transcode_worker_id=read.text("TRANSCODE_WORKER_ID", socket.gethostname()),
         transcode_preset=read.text("TRANSCODE_PRESET", "superfast"),
         low_latency_hls=read.boolean("LOW_LATENCY_HLS"),
@@ -222,6 +247,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         players_socket=read.path("PLAYERS_SOCKET"),
         cdn_base_url=read.text("CDN_BASE_URL", "").rstrip("/"),
         cdn_edge_checks=read.boolean("CDN_EDGE_CHECKS"),
+        s3_endpoint=read.text("S3_ENDPOINT", "").rstrip("/"),
+        s3_bucket=read.text("S3_BUCKET", ""),
+        s3_region=read.text("S3_REGION", "us-east-1"),
+        s3_access_key_id=read.text("S3_ACCESS_KEY_ID", ""),
+        s3_secret_access_key=read.text("S3_SECRET_ACCESS_KEY", ""),
     )
     wrong = [*read.wrong, *(reason for rule in _RULES for reason in rule(settings))]
     if wrong:
@@ -295,6 +325,34 @@ def _spectator_rule(settings: Settings) -> list[str]:
     return wrong
 
 
+def _storage_rule(settings: Settings) -> list[str]:
+    needed = {
+        "S3_ENDPOINT": settings.s3_endpoint,
+        "S3_BUCKET": settings.s3_bucket,
+        "S3_ACCESS_KEY_ID": settings.s3_access_key_id,
+        "S3_SECRET_ACCESS_KEY": settings.s3_secret_access_key,
+    }
+    if not any(needed.values()):
+        return []
+    wrong = [f"{name} is missing: object storage needs all of {', '.join(needed)}"
+             for name, value in needed.items() if not value]  # fmt: skip
+    endpoint = urlsplit(settings.s3_endpoint)
+    if endpoint.scheme not in ("http", "https") or not endpoint.netloc or endpoint.path or endpoint.username:
+        wrong.append("S3_ENDPOINT must be an http(s) address without a path, such as https://s3.example")
+    if settings.s3_bucket and _BUCKET.fullmatch(settings.s3_bucket) is None:
+        wrong.append("S3_BUCKET must be a bucket's name: 3 to 63 small letters, digits, points and hyphens")
+    if settings.low_latency_hls:
+        wrong.append("LOW_LATENCY_HLS=1 does not go with S3_BUCKET: parts are too short-lived for object storage")
+    return wrong
+
+
+def _recordings_rule(settings: Settings) -> list[str]:
+    inside = settings.recordings_dir.is_relative_to(settings.hls_dir)
+    if inside or settings.hls_dir.is_relative_to(settings.recordings_dir):
+        return ["RECORDINGS_DIR must lie outside HLS_DIR, and HLS_DIR outside it: what is there is public"]
+    return []
+
+
 def _minute_rule(settings: Settings) -> list[str]:
     if settings.minute_ms == 60_000 or settings.demo or settings.testing:
         return []
@@ -322,6 +380,8 @@ _RULES: tuple[Callable[[Settings], list[str]], ...] = (
     _address_rule,
     _gateway_rule,
     _spectator_rule,
+    _recordings_rule,
+    _storage_rule,
     _minute_rule,
     _demo_rule,
 )

@@ -17,6 +17,9 @@ DISPUTE = "dsp"
 REFUND = "rfd"
 SUBSCRIPTION = "sub"
 TIP = "tip"
+DAY = "pas"
+BATTLE = "bat"
+BATTLE_TIP = "btp"
 MESSAGE = "msg"
 BOOT = "boot"
 SLOT = "slt"
@@ -25,6 +28,8 @@ PAYOUT = "pyt"
 COMPLAINT = "cpl"
 AMENDMENT = "amd"
 BROADCAST = "brd"
+RECORDING = "rec"
+CONSENT = "con"
 
 
 # Each of 32 characters (RFC 4648 section 6, in lower case) for eight of 256 values: all are equally likely.
@@ -44,3 +49,8 @@ def live_room(stream_id: str) -> str:
 def private_room(session_id: str) -> str:
     """The room of a private session."""
     return f"private-{session_id}"
+
+
+def battle_room(battle_id: str) -> str:
+    """The room of a battle."""
+    return f"battle-{battle_id}"

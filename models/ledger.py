@@ -25,7 +25,17 @@ from models.books_rules import PERSONAL
 from models.clearing import CLEARING_DAYS, clear_due, contest, payout, payout_return, uncontest
 from models.errors import Conflict, Forbidden, Invalid, NotFound, PaymentRequired
 from models.holds import HoldView, hold_of
-from models.ledger_sql import HELD, LESS_HELD, MORE_HELD, NEW_HOLD, NEW_LOT, PAID, SETTLED, SPENDER
+from models.ledger_sql import (
+    HELD,
+    LESS_HELD,
+    MORE_HELD,
+    NEW_HOLD,
+    NEW_LOT,
+    NEW_STAKE,
+    PAID,
+    SETTLED,
+    SPENDER,
+)
 from models.lots import Lot, bad_tokens_in, lots_behind, references_behind
 from models.people import PersonRow
 from models.postings import (
@@ -83,6 +93,8 @@ __all__ = [
     "write_off",
 ]
 
+SPENDING = ("hold", "release", "settle", "tip", "subscription", "pass", "recording", "stake", "stake_return")
+"""Kinds of transfers that count against a person's daily cap, and those that bring such tokens back."""
 _NOT_PLAIN = (None,) * 7
 """Instead of what a settlement is plainly written with: only read."""
 
@@ -109,40 +121,59 @@ def _balances(tx: Session, are_they: ColumnElement[bool]) -> dict[str, int]:
 
 
 def hold(
-    tx: Session, fan_id: str, amount: int, *, key: str, reference: str, cause_id: str, now: datetime
+    tx: Session,
+    fan_id: str,
+    amount: int,
+    *,
+    key: str,
+    reference: str,
+    cause_id: str,
+    now: datetime,
+    pot: str | None = None,
 ) -> Transfer:
     """Reserve ``amount`` tokens, wallet → held, for ``reference``; again for the same reference adds to it,
-    also after all of it was released.
+    also after all of it was released. With ``pot`` that account holds them: a stake in a battle.
 
     Raises PaymentRequired (``required``, ``balance``), Forbidden SPENDING_FROZEN or SPENDING_CAP, Conflict
     HOLD_CLOSED when the reference's hold was settled, Invalid for no amount of tokens.
     """
     about, at = About(key, reference, cause_id, now, ids.new_id(ids.TRANSFER)), moment(tx, now)
-    found = _may_spend(tx, fan_id, amount, "hold", about, (amount, about.transfer_id, cause_id, at))
+    kind, plain = ("hold", (amount, about.transfer_id, cause_id, at)) if pot is None else ("stake", (None,) * 4)
+    found = _may_spend(tx, fan_id, amount, kind, about, plain)
     if isinstance(found, Transfer):
         return found
-    entries = {account_id("wallet", fan_id): -amount, account_id("held", fan_id): amount}
+    entries = {account_id("wallet", fan_id): -amount, pot or account_id("held", fan_id): amount}
     if found.done:
-        return transfer_of(tx, "hold", entries, about)[0]
-    if found.hold_fan is None:
+        return transfer_of(tx, kind, entries, about)[0]
+    if found.hold_fan is None and pot is not None:
+        writes = [Write(NEW_STAKE, (reference, fan_id, amount, pot, at))]
+    elif found.hold_fan is None:
         writes = [Write(NEW_HOLD, (reference, fan_id, amount, at))]
     elif found.hold_status == "settled" or found.hold_fan != fan_id:
         raise Conflict("This hold is closed.", code="HOLD_CLOSED")
     else:
         writes = [Write(MORE_HELD, (amount, reference, found.held))]
     writes += lots.draw(found.lots, reference, amount)
-    return _write(tx, "hold", entries, writes, about)
+    return _write(tx, kind, entries, writes, about)
 
 
 def release(
-    tx: Session, reference: str, *, key: str, cause_id: str, now: datetime, amount: int | None = None
+    tx: Session,
+    reference: str,
+    *,
+    key: str,
+    cause_id: str,
+    now: datetime,
+    amount: int | None = None,
+    pot: str | None = None,
 ) -> Transfer:
     """Give back what is held for ``reference``, or ``amount`` tokens of it, held → wallet, to the same lots.
 
-    Raises NotFound without a hold, Conflict HOLD_CLOSED when it is closed, Invalid when less is held.
+    ``pot`` as it was held with. Raises NotFound without a hold, Conflict HOLD_CLOSED when it is closed, Invalid
+    when less is held.
     """
-    about = About(key, reference, cause_id, now)
-    found = _open_hold(tx, "release", about)
+    about, kind = About(key, reference, cause_id, now), "release" if pot is None else "stake_return"
+    found = _open_hold(tx, kind, about)
     if isinstance(found, Transfer):
         return found
     amount = found.held if amount is None else amount
@@ -152,8 +183,8 @@ def release(
     status, closed_at = ("released", moment(tx, now)) if amount == found.held else ("open", None)
     writes = [Write(LESS_HELD, (amount, status, closed_at, reference, found.held))]
     writes += lots.give_back(found.lots, reference, amount)
-    entries = {account_id("held", found.fan_id): -amount, account_id("wallet", found.fan_id): amount}
-    transfer = _write(tx, "release", entries, writes, about)
+    entries = {pot or account_id("held", found.fan_id): -amount, account_id("wallet", found.fan_id): amount}
+    transfer = _write(tx, kind, entries, writes, about)
     if found.has_bad_lots:
         recover(tx, found.fan_id, cause_id, now)
     return transfer
@@ -209,7 +240,7 @@ def pay(
     creator_id: str,
     amount: int,
     commission_percent: int,
-    kind: Literal["tip", "subscription"],
+    kind: Literal["tip", "subscription", "pass", "recording"],
     key: str,
     reference: str,
     cause_id: str,
@@ -267,7 +298,7 @@ def spent_today(tx: Session, fan_id: str, now: datetime) -> int:
         .join(TransferRow, TransferRow.id == EntryRow.transfer_id)
         .where(
             EntryRow.account_id == account_id("wallet", fan_id),
-            TransferRow.kind.in_(("hold", "release", "settle", "tip", "subscription")),
+            TransferRow.kind.in_(SPENDING),
             TransferRow.created_at >= midnight,
         )
         .group_by(TransferRow.reference)

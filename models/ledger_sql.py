@@ -13,6 +13,10 @@ NEW_HOLD = (
     "INSERT INTO holds (reference, fan_id, status, amount, earnings, commission, recovered, refunded, fee_back,"
     " pending, promo, created_at) VALUES (?, ?, 'open', ?, 0, 0, 0, 0, 0, 0, 0, ?)"
 )
+NEW_STAKE = (
+    "INSERT INTO holds (reference, fan_id, status, amount, pot, earnings, commission, recovered, refunded,"
+    " fee_back, pending, promo, created_at) VALUES (?, ?, 'open', ?, ?, 0, 0, 0, 0, 0, 0, 0, ?)"
+)
 MORE_HELD = (
     "UPDATE holds SET amount = amount + ?, status = 'open', closed_at = NULL"
     " WHERE reference = ? AND amount = ? AND status <> 'settled'"

@@ -108,6 +108,11 @@ def bad_tokens_in(tx: Session, reference: str) -> int:
     return sum(use.held for use, lot in _behind(tx, reference) if lot.bad_at is not None)
 
 
+def behind(tx: Session, reference: str) -> list[Lot]:
+    """The lots behind a hold as a movement reads them."""
+    return [Lot(lot.id, lot.bad_at is not None, lot.free, use.held) for use, lot in _behind(tx, reference)]
+
+
 def lots_behind(tx: Session, reference: str) -> tuple[str, ...]:
     """Ids of the lots that hold tokens for ``reference`` now, oldest first."""
     return tuple(lot.id for use, lot in _behind(tx, reference) if use.held)

@@ -28,6 +28,7 @@ from models.statements import Write, from_database, moment, write
 _ORDER = (
     "wallet",
     "held",
+    "pot",
     "debt",
     "earnings",
     "earnings_pending",

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from models import canonical, settlement
+from models import canonical, consents, settlement
 from models.canonical import Json, NotCanonical
 from models.receipt_keys import JwkSet, public_keys
 from models.receipt_seal import seal_problems
@@ -103,13 +103,35 @@ def check(raw: bytes, keys: Keys) -> Verdict:
     try:
         document = canonical.decode(raw)
     except NotCanonical as error:
-        lines = raw.split(b"\n")
-        if len([line for line in lines if line.strip()]) < 2:
+        lines = [line for line in raw.split(b"\n") if line.strip()]
+        if lines and consents.is_record(lines[0]):
+            return check_consents(lines, keys)
+        if len(lines) < 2:
             return Verdict(what="document", problems=(f"it cannot be read: {error}",), facts=())
         return check_export(raw, keys)
     if isinstance(document, Mapping) and document.get("document") == "head":
         return check_export(raw, keys)
+    if consents.is_record(raw):
+        return check_consents([raw], keys)
     return check_document(document, keys)
+
+
+def check_consents(lines: list[bytes], keys: Keys) -> Verdict:
+    """The verdict about what both sides signed before a private stream was recorded, oldest first."""
+    problems = [f"record {number}: {said}" for number, line in enumerate(lines, 1)
+                for said in consents.problems(line, keys)]  # fmt: skip
+    if problems:
+        return Verdict(what="consents", problems=tuple(problems), facts=())
+    records = [document for line in lines if isinstance(document := canonical.decode(line), Mapping)]
+    previous = [None, *(_signature(record, "hash") for record in records)]
+    links = [(_signature(record, "number"), _signature(record, "previousHash")) for record in records]
+    if (
+        links != list(enumerate(previous[: len(records)], 1))
+        or len({each.get("recordingId") for each in records}) > 1
+    ):
+        problems.append("these are not all records of one recording, from the first")
+    facts = tuple(f"{each.get('at')} {each.get('side')}: consent {each.get('act')}" for each in records)
+    return Verdict(what=f"consents to {records[0].get('recordingId')}", problems=tuple(problems), facts=facts)
 
 
 def check_document(document: Json, keys: Keys) -> Verdict:

@@ -12,7 +12,7 @@ from models.machine import Machine, allowed
 
 AUTO_ACCEPT = ("manual", "all", "subscribers")
 REQUEST_PRIORITIES = ("first_come", "subscribers_first", "highest_total")
-ROOM_KINDS = ("live", "private")
+ROOM_KINDS = ("live", "private", "battle")
 
 
 class StreamRow(Machine):
@@ -55,6 +55,7 @@ class CreatorSettingsRow(Base):
         CheckConstraint("private_stream_min_time BETWEEN 1 AND 60", name="min_time"),
         CheckConstraint("subscriber_discount_percent BETWEEN 0 AND 90", name="discount"),
         CheckConstraint("instant_unlock_price BETWEEN 1 AND 1000000", name="unlock"),
+        CheckConstraint("pass_price BETWEEN 1 AND 1000000", name="pass_price"),
         CheckConstraint("subscription_price BETWEEN 1 AND 1000000", name="subscription_price"),
         CheckConstraint("subscription_minutes BETWEEN 0 AND 600", name="subscription_minutes"),
         one_of("private_stream_auto_accept", AUTO_ACCEPT, "auto_accept"),
@@ -79,6 +80,8 @@ class CreatorSettingsRow(Base):
     subscription_minutes: Mapped[int] = mapped_column(default=0)
     """Private minutes that a month's subscription includes."""
     subscriber_discount_percent: Mapped[int] = mapped_column(default=0)
+    pass_price: Mapped[int | None]
+    """Tokens for a day of the best picture without a subscription; none: not offered."""
 
 
 class MediaNodeRow(Base):

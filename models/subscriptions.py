@@ -1,4 +1,4 @@
-"""Tables of what a fan pays a creator besides private streams: subscriptions, their minutes, tips."""
+"""Tables of what a fan pays a creator besides private streams: subscriptions, their minutes, passes, tips."""
 
 from __future__ import annotations
 
@@ -97,6 +97,30 @@ class SubscriptionMinuteUseRow(Base):
     """None while the request or its session is open."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class PassRow(Base):
+    """A day of a creator's best picture. Its ``id`` is the reference of its payment in the ledger."""
+
+    __tablename__ = "passes"
+    __table_args__ = (
+        CheckConstraint("price_tokens BETWEEN 1 AND 1000000", name="price"),
+        CheckConstraint("fan_id <> creator_id", name="not_oneself"),
+        CheckConstraint("starts_at < ends_at", name="time"),
+        UniqueConstraint("fan_id", "key"),
+        Index(None, "fan_id", "creator_id", "ends_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    fan_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    key: Mapped[str]
+    """Names the fan's press: the same one again is the same pass."""
+    price_tokens: Mapped[int]
+    starts_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    taken_back_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Its payment was found bad then; it gives nothing since."""
 
 
 class TipRow(Base):

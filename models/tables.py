@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models import (
+    battles,
     bookings,
     books,
     broadcasts,
@@ -13,6 +14,7 @@ from models import (
     people,
     plumbing,
     receipts,
+    recordings,
     requests,
     sessions,
     streams,
@@ -35,5 +37,7 @@ TABLES = (
     operations,
     earnings,
     receipts,
+    recordings,
+    battles,
 )
 metadata = Base.metadata

@@ -359,7 +359,8 @@ class Node:
                 return self._grant(command)
             case commands.CloseRoom():
                 return self._close(command.room_id)
-            case commands.TerminateCall():
+            case commands.TerminateCall() | commands.PermitRecording() | commands.StopRecording():
+                # Nobody is cut out of these rooms, and nobody here consents to being recorded.
                 return NOT_HERE
             case commands.SyncRooms():
                 return self._sync(command)

@@ -1,65 +1,57 @@
 """What every test may ask for: a database of either kind, a broker, a running house.
 
-Servers are started once a run, in temporary directories, on ports of their own; databases are made
-anew for each test from a migrated template, so that no test sees another's rows.
+Servers are started once a run, in temporary directories, on ports of their own; each test has a database as
+migrated as empty, so that no test sees another's rows.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine import Engine
+from sqlalchemy import text
 from sqlalchemy.orm import Session
-from sqlalchemy.util import LRUCache
 
 import models.db
 from models.db import Database
-from ops.house import House
+from ops.house import House, HouseError
 from ops.ports import free_port
 from ops.postgres import PostgresServer
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
-from tests import effort
+from tests import compiled, databases, effort
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("unit", "integration", "e2e")
-# Modules that start the whole house, those that take longest first, and how many others lie between two of them.
-LONGEST = ("test_ways_to_pay", "test_kills", "test_chaos", "test_queue_and_bookings", "test_private_call")
-REAL_TIME = (
-    "test_kills", "test_chaos", "test_hostile_clients", "test_mock_fan", "test_supervise", "test_repair_live",
-    "test_broadcasting",
+# Modules that mostly wait for real time: they start processes, or play media as fast as it is meant to be seen.
+IN_REAL_TIME = ("e2e", "media", "transcode")
+HOUSES = {"make_house", "live_app"}
+ALSO = ("test_chaos", "test_supervise")
+# Those that take longest, first.
+LONGEST = (
+    "test_ways_to_pay", "test_kills", "test_spectating", "test_queue_and_bookings", "test_private_call",
+    "test_spectators_under_kills", "test_private_frames", "test_egress", "test_troubles", "test_blank_media",
+    "test_hostile_clients", "test_recording_private", "test_recording", "test_chaos", "test_money_from_outside",
+    "test_patrons", "test_pages", "test_admin", "test_signaling", "test_egress_chromium", "test_broadcasting",
+    "test_supervise", "test_control", "test_mock_fan",
 )  # fmt: skip
-BETWEEN = 4
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
 
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
-# Each test has a database of its own, and an engine compiles every statement anew: that was most of a test's
-# time. All engines of one kind speak the same dialect here, and know each other's compiled statements.
-_statements: LRUCache[object, object] = LRUCache(10_000)
-for _dialect in (SQLiteDialect_pysqlite, PGDialect_psycopg):
-    _dialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
-    _dialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
-
-
-def _engine(url: str, **options: object) -> Engine:
-    engine = create_engine(url, **options)
-    engine._compiled_cache = _statements
-    return engine
+compiled.once()
 
 
 def _pragmas(connection: sqlite3.Connection, record: object) -> None:
@@ -69,7 +61,6 @@ def _pragmas(connection: sqlite3.Connection, record: object) -> None:
 
 
 _product_pragmas = models.db._sqlite_pragmas
-models.db.create_engine = _engine  # type: ignore[attr-defined]
 models.db._sqlite_pragmas = _pragmas
 
 
@@ -84,26 +75,40 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What fails fastest first, but for modules that mostly wait for real time: those lie spread among the others,
-    so that none is left alone at the end and few run side by side.
+    """What fails fastest first, then modules that mostly wait for real time, evenly spread among the others: so
+    there is always something to compute, few houses stand side by side, and what takes longest is not last.
 
     The long proofs run with ``make prove``; each has a short seed among the ordinary tests.
     """
     by_file: dict[Path, list[pytest.Item]] = {}
     for item in sorted(items, key=lambda item: KINDS.index(item.path.relative_to(ROOT / "tests").parts[0])):
         by_file.setdefault(item.path, []).append(item)
-    waiting = [path for path in by_file if path.parent.name == "e2e" or path.stem in REAL_TIME]
+    waiting = [path for path, tests in by_file.items() if _is_in_real_time(path, tests)]
     waiting.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
     others = [path for path in by_file if path not in waiting]
     quick = sum(path.is_relative_to(ROOT / "tests/unit") for path in others)
+    between = (len(others) - quick) / max(1, len(waiting))
     for number, path in enumerate(waiting):
-        others.insert(quick + number * BETWEEN, path)
+        others.insert(quick + number + int(number * between), path)
     items[:] = [item for path in others for item in by_file[path]]
     if config.getoption("--prove"):
         return
     long_proofs = [item for item in items if item.get_closest_marker("prove")]
     config.hook.pytest_deselected(items=long_proofs)
     items[:] = [item for item in items if not item.get_closest_marker("prove")]
+
+
+def _is_in_real_time(path: Path, tests: list[pytest.Item]) -> bool:
+    if path.stem in ALSO or (path.parent.name in IN_REAL_TIME and not path.is_relative_to(ROOT / "tests/unit")):
+        return True
+    return any(HOUSES.intersection(getattr(test, "fixturenames", ())) for test in tests)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and is not worth looking through for rubbish a thousand times over."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_report_header() -> str:
@@ -144,6 +149,14 @@ def postgres(servers_directory: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def postgres_databases(postgres: PostgresServer) -> Iterator[databases.Databases]:
+    """Where tests borrow migrated, empty databases."""
+    made = databases.Databases(postgres)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def sqlite_template(servers_directory: Path) -> Path:
     """A migrated SQLite file to copy."""
     import migrations
@@ -161,10 +174,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"test{next(_numbers)}"
-    yield server.clone("template", name)
-    server.drop(name)
+    borrowed: databases.Databases = request.getfixturevalue("postgres_databases")
+    with borrowed.lent() as lent:
+        yield lent.url
 
 
 @pytest.fixture
@@ -215,6 +227,19 @@ def amqp_url(rabbit: RabbitNode) -> str:
 MakeHouse = Callable[..., House]
 
 
+class QuickHouse(House):
+    """Its children stop side by side: each takes its seconds to, and no test looks who goes first."""
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for child in self.children.values():
+            child.wanted = False
+            # One that is not running, or no longer, needs no word.
+            with suppress(HouseError, ProcessLookupError):
+                os.kill(child.pid, signal.SIGTERM)
+        super().stop()
+
+
 @contextmanager
 def _houses(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
     """Start real processes: ``make_house(minute_seconds=…, demo=…, names=…, **environment)``; stopped at the end.
@@ -234,7 +259,7 @@ def _houses(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
     ) -> House:
         number = next(_numbers)
         port = free_port()
-        house = House(
+        house = QuickHouse(
             {
                 **({} if broker else {"AMQP_URL": rabbit.virtual_host(f"house{number}")}),
                 "RABBITMQ_MANAGEMENT_URL": rabbit.management_url,
@@ -276,9 +301,8 @@ def make_house(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHous
         yield make
 
 
-@pytest.fixture(scope="session")
-def live_app(rabbit: RabbitNode, servers_directory: Path) -> Iterator[House]:
-    """One house for all tests that only need the product to be there: demo people, and a minute that is
-    not the usual one, though long enough for nobody to have to hurry."""
-    with _houses(rabbit, servers_directory) as make:
-        yield make(minute_seconds=50, demo=True)
+@pytest.fixture(scope="module")
+def live_app(make_house: MakeHouse) -> House:
+    """One house for the tests of a module that only need the product to be there: demo people, and a minute that
+    is not the usual one, though long enough for nobody to have to hurry."""
+    return make_house(minute_seconds=50, demo=True)

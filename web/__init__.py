@@ -23,12 +23,15 @@ from models.timing import timers_for
 from web import assets, auth, cli, crowd, events, failures, live, security, signaling, sockets
 from web.api import (
     admin,
+    battles,
     bookings,
     earnings,
     health,
     openapi,
+    passes,
     payments,
     receipts,
+    recordings,
     rtc,
     spectating,
     spending,
@@ -39,6 +42,7 @@ from web.api import (
 )
 from web.api import auth as auth_api
 from web.audience import Audience
+from web.blocking import Waiting
 from web.context import EXTENSION, Greenroom, cause_id, greenroom
 from web.events import Hub
 from web.metrics import Metrics
@@ -53,11 +57,14 @@ APIS = (
     rtc.api,
     spectating.api,
     subscriptions.api,
+    passes.api,
     tips.api,
     spending.api,
     bookings.api,
+    battles.api,
     earnings.api,
     receipts.api,
+    recordings.api,
     admin.api,
 )
 _SOCKETS = (events.blueprint, signaling.blueprint)
@@ -102,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _house(settings: Settings) -> Greenroom:
     database = Database(settings.database_url)
-    metrics = Metrics(database)
+    metrics = Metrics(database, settings.hls_dir)
     return Greenroom(
         settings=settings,
         timers=timers_for(settings.minute_ms),
@@ -112,6 +119,8 @@ def _house(settings: Settings) -> Greenroom:
         hub=Hub(settings.amqp_url, database, metrics),
         audience=Audience(database),
         players=Players(),
+        waiting=Waiting(),
+        films=crowd.Crowd(crowd.MOST_FILMS, crowd.MOST_FILMS_EACH, of="films"),
         metrics=metrics,
     )
 

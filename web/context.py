@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from models.db import Database
     from models.gateways.base import PaymentGateway
     from web.audience import Audience
+    from web.blocking import Waiting
+    from web.crowd import Crowd
     from web.events import Hub
     from web.metrics import Metrics
     from web.rpc import NodeRpc
@@ -41,6 +43,8 @@ class Greenroom:
     hub: Hub
     audience: Audience
     players: Players
+    waiting: Waiting
+    films: Crowd
     metrics: Metrics
 
 

@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request, send_from_directory, session
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import NotFound as NoSuchFile
 
-from models import ids, sharing, spectator_addresses
+from models import ids, live_edge, live_files, sharing, spectator_addresses
 from models.clock import utc_now
 from models.errors import Forbidden, NotFound
 from models.ladder import AUDIO, Tier, manifest_name, master_name, rungs_of
@@ -27,6 +27,7 @@ from models.services.accounts import Person
 from models.services.spectating import Seat
 from models.spectator_addresses import BARRED, Spectator, barred_name
 from web import limits
+from web.api.errors import Refusal
 from web.auth import current_person
 from web.context import greenroom
 
@@ -37,21 +38,12 @@ _PLAYLISTS = (".m3u8", ".mpd")
 MASTER, MANIFEST = "master.m3u8", "manifest.mpd"
 POSTER = "poster.jpg"
 VISITOR = "visitor"
+_RUNGS_PLAYLIST = re.compile(r"[0-9a-z]{1,8}/index\.m3u8")
 _PICTURE = re.compile(r"poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg")
 _MEDIA = re.compile(
     r"(?P<rung>[0-9a-z]{1,8})/"
     r"(?:index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(?:\.p[0-9]{1,3})?\.m4s)"
 )
-_KINDS = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".mp4": "video/mp4",
-    ".m4s": "video/iso.segment",
-    ".jpg": "image/jpeg",
-    ".vtt": "text/vtt",
-}
-# A playlist is another one two seconds later; a segment never changes.
-_FRESH, _FOR_GOOD = "public, max-age=1", "public, max-age=3600, immutable"
 
 
 def subject(person: Person | None) -> str:
@@ -125,10 +117,29 @@ def signed(room_id: str, broadcast_id: str, signed: str, name: str) -> Response:
     permitted = _permitted(name, whom.tier)
     if name.endswith(_PLAYLISTS):
         _require_own_device(whom, key)
-    answer = _file(settings.hls_dir / broadcast_id, permitted)
+    if settings.low_latency_hls:
+        _wait(settings.hls_dir / broadcast_id, permitted)
+    answer = _elsewhere(broadcast_id, permitted) or _file(settings.hls_dir / broadcast_id, permitted)
     if name.endswith(_PLAYLISTS):
         greenroom().audience.heard(broadcast_id, whom.viewer_id)
     return answer
+
+
+def _wait(directory: Path, name: str) -> None:
+    """Until what a low-latency player waits for is there. Raises Refusal, Unavailable."""
+    waiting = greenroom().waiting
+    if live_files.is_part(name):
+        waiting.for_part(directory / name)
+    if not _RUNGS_PLAYLIST.fullmatch(name):
+        return
+    try:
+        wish = live_edge.wish_of(request.args.get("_HLS_msn"), request.args.get("_HLS_part"))
+        if wish is not None:
+            waiting.for_playlist(directory / name, wish)
+    except ValueError:
+        raise Refusal(400, "No player may wait for that.", code="BAD_REQUEST") from None
+    except FileNotFoundError:
+        raise NotFound("There is no such file.") from None
 
 
 def _require_own_device(whom: Spectator, key: bytes) -> None:
@@ -158,17 +169,31 @@ def _permitted(name: str, tier: Tier) -> str:
     if media is None:
         raise NotFound("There is no such file.")
     if media["rung"] != AUDIO and media["rung"] not in {rung.name for rung in rungs_of(tier)}:
-        raise Forbidden("This quality is for subscribers.", code="PREMIUM_ONLY")
+        raise Forbidden("This quality is for subscribers and for who has a pass.", code="PREMIUM_ONLY")
     return name
 
 
+def _elsewhere(broadcast_id: str, name: str) -> Response | None:
+    """On to the object storage, for what it has and never changes; playlists and pictures are always ours."""
+    settings = greenroom().settings
+    if not settings.s3_bucket or not live_files.never_changes(name):
+        return None
+    address = live_files.stored_at(settings.hls_dir, broadcast_id, name, time.time())
+    if address is None:
+        return None
+    answer = Response(status=302, headers={"Location": address, "Access-Control-Allow-Origin": "*"})
+    # Good for a while only, and only for who was just let in.
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
 def _file(directory: Path, name: str) -> Response:
-    suffix = Path(name).suffix
+    kind = live_files.kind(name)
     try:
-        answer = send_from_directory(directory, name, mimetype=_KINDS[suffix], conditional=True, max_age=None)
+        answer = send_from_directory(directory, name, mimetype=kind, conditional=True, max_age=None)
     except NoSuchFile:
         raise NotFound("There is no such file.") from None
-    answer.headers["Cache-Control"] = _FOR_GOOD if suffix in (".mp4", ".m4s") else _FRESH
+    answer.headers["Cache-Control"] = live_files.cache_control(name)
     answer.headers["Access-Control-Allow-Origin"] = "*"
     answer.headers["Timing-Allow-Origin"] = "*"
     return answer

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from models import log
+from models import live_files, log
 from models.clock import utc_now
 from models.db import Database
 from models.services import figures
@@ -69,11 +70,39 @@ def families(found: Iterable[Figure]) -> tuple[GaugeMetricFamily, ...]:
     return tuple(made.values())
 
 
-class Metrics:
-    """The instruments of one web process; with a ``database`` also the figures of the house."""
+class StorageFigures(Collector):
+    """What transcode workers say of their object storage; nothing where there is none."""
 
-    def __init__(self, database: Database | None = None) -> None:
+    def __init__(self, hls_dir: Path) -> None:
+        self._hls_dir = hls_dir
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: to be registered must not read the disk."""
+        return ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Called by the registry for each scrape."""
+        found = []
+        for each in live_files.conditions(self._hls_dir):
+            label = (("worker", each.worker),)
+            found += [
+                Figure("storage_up", "Whether the object storage took what it was last given", each.up, label),
+                Figure("storage_failures", "Rounds that failed since the worker began", each.failures, label),
+                Figure("storage_objects", "Objects put since the worker began", each.objects, label),
+                Figure("storage_removed", "Objects removed since the worker began", each.removed, label),
+                Figure("storage_said_seconds", "Since the worker said so", time.time() - each.at, label),
+            ]
+        return families(found)
+
+
+class Metrics:
+    """The instruments of one web process; with a ``database`` also the figures of the house,
+    with ``hls_dir`` those of the object storage."""
+
+    def __init__(self, database: Database | None = None, hls_dir: Path | None = None) -> None:
         self.registry = CollectorRegistry()
+        if hls_dir is not None:
+            self.registry.register(StorageFigures(hls_dir))
         if database is not None:
             self.registry.register(HouseFigures(database))
         self.requests = Counter(

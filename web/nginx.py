@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from models import spectator_addresses
 from models.config import Settings, SettingsError, load_settings
+from models.live_files import STORED
 
 HERE = Path(__file__).resolve().parent.parent / "deploy" / "nginx"
 CONFIGURATION, KEY = "greenroom.conf", "spectators-key.conf"
@@ -39,6 +40,8 @@ def configuration(settings: Settings, door: Door, key_file: Path) -> str:
         "HERE": str(HERE),
         "KEY_FILE": str(key_file),
         "HLS_DIR": str(settings.hls_dir),
+        "STORED_DIR": str(settings.hls_dir / STORED) if settings.s3_bucket else "",
+        "LOW_LATENCY": "1" if settings.low_latency_hls else "",
         "PLAYERS_SOCKET": str(settings.players_socket or ""),
         "APP": f"{settings.host}:{settings.port}",
         "SERVER_NAME": door.server_name,

@@ -52,8 +52,8 @@ def content_security_policy(settings: Settings) -> str:
     """The CSP of every answer: nothing from elsewhere, nothing inline."""
     parts = urlsplit(settings.public_url)
     socket_origin = f"{'wss' if settings.secure else 'ws'}://{parts.netloc}"
-    cdn = urlsplit(settings.cdn_base_url)
-    media = f" {cdn.scheme}://{cdn.netloc}" if settings.cdn_base_url else ""
+    elsewhere = [urlsplit(address) for address in (settings.cdn_base_url, settings.s3_endpoint) if address]
+    media = "".join(f" {each.scheme}://{each.netloc}" for each in elsewhere)
     return "; ".join(
         (
             "default-src 'self'",

@@ -12,7 +12,17 @@ from models import log
 from models.clock import utc_now
 from models.config import Settings
 from models.db import Database
-from models.services import booking_clock, private_streams, queueing, renewals, sessions, spending, streams
+from models.services import (
+    battle_clock,
+    booking_clock,
+    private_streams,
+    queueing,
+    recording_ends,
+    renewals,
+    sessions,
+    spending,
+    streams,
+)
 from models.timing import Timers
 from workers.earnings import earnings_jobs, receipts_check
 from workers.jobs import Job, jobs_for, run_due
@@ -35,7 +45,12 @@ def checks_for(timers: Timers) -> tuple[tuple[str, Check], ...]:
         ("sessions_overdue", sessions.settle_overdue),
         ("next_minutes_held", sessions.hold_next_minutes),
         ("booked_streams_ended", booking_clock.end_streams),
+        ("battles_begun", battle_clock.begin_due),
+        ("battles_ended", battle_clock.end_due),
+        ("battles_deserted", battle_clock.drop_absent),
         ("queues_called", queueing.call_waiting),
+        ("recordings_given_up", recording_ends.give_up_due),
+        ("recordings_expired", recording_ends.expire_due),
         ("subscriptions_due", renewals.renew_due),
         ("caps_raised", spending.raise_caps_due),
         ("streams_abandoned", partial(streams.end_absent, absent_ms=timers.creator_absent_ms)),

@@ -18,7 +18,16 @@ from models.db import Database, insert_into
 from models.operations import DeadLetterRow
 from models.payments import GatewayEventRow
 from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow, ScheduledJobRow
-from models.services import audits, dead_letters, payments, presence, processes, purchase_refunds, sessions
+from models.services import (
+    audits,
+    dead_letters,
+    payments,
+    presence,
+    processes,
+    purchase_refunds,
+    recording_sales,
+    sessions,
+)
 from models.timing import Timers
 
 KEEP_INBOX = timedelta(days=30)
@@ -28,6 +37,7 @@ KEEP_RATE_LIMITS = timedelta(days=1)
 KEEP_PUBLISHED = timedelta(hours=1)
 HOUSEKEEPING_MS = 600_000
 RECONCILE_MS = 15_000
+REFUND_RECORDINGS_MS = 5_000
 AUDIT_MS = 3_600_000
 
 
@@ -44,6 +54,7 @@ def jobs_for(timers: Timers) -> tuple[Job, ...]:
     return (
         Job("poll_payments", timers.poll_ms, poll_payments),
         Job("reconcile_payments", RECONCILE_MS, reconcile_payments),
+        Job("refund_recordings", REFUND_RECORDINGS_MS, refund_recordings),
         Job("housekeeping", HOUSEKEEPING_MS, housekeeping),
         Job("audit_books", AUDIT_MS, audit_books),
     )
@@ -72,6 +83,11 @@ def reconcile_payments(tx: Session, now: datetime) -> None:
     """Have a worker ask how purchases and refunds stand, whether or not a webhook came."""
     payments.reconcile_due(tx, now)
     purchase_refunds.ask_again(tx, now)
+
+
+def refund_recordings(tx: Session, now: datetime) -> None:
+    """Give back what was paid for recordings that cannot be watched any more."""
+    recording_sales.refund_due(tx, now)
 
 
 def audit_books(tx: Session, now: datetime) -> None:

@@ -12,8 +12,22 @@ const ADDRESS = /^\/live\/([^\/]+)\/([^\/]+)\/([^\/]+)\/([\s\S]*)$/;
 const NAME = /^[A-Za-z0-9_-]+$/;
 const PICTURE = /^(poster\.jpg|storyboard\.vtt|storyboard_[0-9_]{1,20}\.jpg)$/;
 const MEDIA = /^([0-9a-z]{1,8})\/(index\.m3u8|init_[0-9]{1,9}\.mp4|s[0-9]{5,12}_[0-9]{1,9}(\.p[0-9]{1,3})?\.m4s)$/;
+const RUNGS_PLAYLIST = /^[0-9a-z]{1,8}\/index\.m3u8$/;
+const PART = /\.p[0-9]+\.m4s$/;
+const NUMBER = /^[0-9]{1,9}$/;
+const FOR_GOOD = /\.(mp4|m4s)$/;
+// As long as an address of object storage works after this, its holder has to use it.
+const USABLE_MS = 60000;
 const PLAYLIST = /\.(m3u8|mpd)$/;
-const TITLES = { 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed' };
+const TITLES = {
+    400: 'Bad Request', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 503: 'Service Unavailable'
+};
+// Blocking reload (rfc8216bis, 6.2.5.2), with LOW_LATENCY_HLS alone; the numbers are those of models/live_edge.py.
+// A request that waits holds a connection and a timer here, and no thread of anybody's.
+const LOOK_MS = 50;
+const LONGEST_WAIT_MS = 6000;
+const PART_WAIT_MS = 1500;
+const MOST_AHEAD = 1;
 
 function key(r) {
     return Buffer.from(r.variables.spectators_key, 'hex');
@@ -83,12 +97,25 @@ function permitted(name, tier) {
     return RUNGS[tier].indexOf(media[1]) < 0 ? null : name;
 }
 
-function exists(path) {
+// What stands at a path, or undefined. Without an exception: one costs njs ten times as much as all the rest here.
+function look(path) {
+    return fs.statSync(path, { throwIfNoEntry: false });
+}
+
+// Where object storage has a file that never changes, or null: as models/live_files.py.
+function storedAt(r, broadcast, file) {
+    if (!r.variables.stored_dir || !FOR_GOOD.test(file)) {
+        return null;
+    }
+    const path = `${r.variables.stored_dir}/${broadcast}/${file}`;
+    const found = look(path);
+    if (found === undefined || Date.now() - found.mtimeMs > USABLE_MS) {
+        return null;
+    }
     try {
-        fs.accessSync(path);
-        return true;
+        return fs.readFileSync(path, 'utf8');
     } catch (error) {
-        return false;
+        return null;
     }
 }
 
@@ -98,6 +125,79 @@ function device(r) {
     const agent = r.rawVariables.http_user_agent || Buffer.from('');
     const network = address.slice(0, address.length === 4 ? 3 : 8).toString('hex');
     return hmac(r, `device\n${network}\n`).update(agent).digest('hex').slice(0, 16);
+}
+
+// How far a playlist is: the segment being written, how many parts of it are there, and whether it is all.
+function edgeOf(playlist) {
+    const first = /#EXT-X-MEDIA-SEQUENCE:([0-9]+)/.exec(playlist);
+    const segments = playlist.split('#EXTINF:');
+    const rest = segments[segments.length - 1];
+    return {
+        segment: Number(first[1]) + segments.length - 1,
+        parts: rest.split('#EXT-X-PART:').length - 1,
+        ended: rest.indexOf('#EXT-X-ENDLIST') >= 0
+    };
+}
+
+function has(edge, wish) {
+    return edge.ended || edge.segment > wish.segment ||
+        (wish.part !== null && edge.segment === wish.segment && edge.parts > wish.part);
+}
+
+// What a player waits for, null for nothing, undefined for what nobody may wait for.
+function wishOf(r) {
+    const segment = r.args._HLS_msn;
+    const part = r.args._HLS_part;
+    if (segment === undefined) {
+        return part === undefined ? null : undefined;
+    }
+    if (!NUMBER.test(segment) || (part !== undefined && !NUMBER.test(part))) {
+        return undefined;
+    }
+    return { segment: Number(segment), part: part === undefined ? null : Number(part) };
+}
+
+function waitForPart(path, until, go) {
+    if (look(path) !== undefined || Date.now() >= until) {
+        go();
+        return;
+    }
+    setTimeout(waitForPart, LOOK_MS, path, until, go);
+}
+
+function waitForPlaylist(r, path, wish, until, seen, go) {
+    const found = look(path);
+    if (found === undefined) {
+        go();
+        return;
+    }
+    if (found.mtimeMs !== seen && has(edgeOf(fs.readFileSync(path, 'utf8')), wish)) {
+        go();
+        return;
+    }
+    if (Date.now() >= until) {
+        refuse(r, 503, 'UNAVAILABLE', 'The playlist has not grown.');
+        return;
+    }
+    setTimeout(waitForPlaylist, LOOK_MS, r, path, wish, until, found.mtimeMs, go);
+}
+
+// Call `go` when what a low-latency player waits for is there, or refuse.
+function wait(r, path, file, go) {
+    if (PART.test(file)) {
+        waitForPart(path, Date.now() + PART_WAIT_MS, go);
+        return;
+    }
+    const wish = RUNGS_PLAYLIST.test(file) ? wishOf(r) : null;
+    if (wish === undefined) {
+        refuse(r, 400, 'BAD_REQUEST', 'No player may wait for that.');
+    } else if (wish === null || look(path) === undefined) {
+        go();
+    } else if (wish.segment > edgeOf(fs.readFileSync(path, 'utf8')).segment + MOST_AHEAD) {
+        refuse(r, 400, 'BAD_REQUEST', 'No player may wait for that.');
+    } else {
+        waitForPlaylist(r, path, wish, Date.now() + LONGEST_WAIT_MS, 0, go);
+    }
 }
 
 function serve(r) {
@@ -116,7 +216,7 @@ function serve(r) {
         refuse(r, 403, whom.code, whom.detail);
         return;
     }
-    if (exists(`${r.variables.hls_dir}/barred/${broadcast}.${whom.viewer}`)) {
+    if (look(`${r.variables.hls_dir}/barred/${broadcast}.${whom.viewer}`) !== undefined) {
         refuse(r, 403, 'BARRED', 'You may not watch this stream any more.');
         return;
     }
@@ -129,10 +229,22 @@ function serve(r) {
         refuse(r, 404, 'NOT_FOUND', 'There is no such file.');
         return;
     }
+    const elsewhere = storedAt(r, broadcast, file);
+    if (elsewhere !== null) {
+        r.headersOut['Cache-Control'] = 'no-store';
+        r.headersOut['Access-Control-Allow-Origin'] = '*';
+        r.return(302, elsewhere);
+        return;
+    }
     if (PLAYLIST.test(file)) {
         r.variables.live_player = `${broadcast} ${whom.viewer} ${device(r)}`;
     }
-    r.internalRedirect(`/_broadcasts/${broadcast}/${file}`);
+    const go = () => r.internalRedirect(`/_broadcasts/${broadcast}/${file}`);
+    if (r.variables.low_latency) {
+        wait(r, `${r.variables.hls_dir}/${broadcast}/${file}`, file, go);
+    } else {
+        go();
+    }
 }
 
 export default { serve };

@@ -34,8 +34,10 @@ _NEW_COLUMNS: dict[str, tuple[sa.Column[object], ...]] = {
         sa.Column("instant_unlock_price", sa.Integer(), nullable=True),
         sa.Column("subscription_price", sa.Integer(), nullable=True),
         sa.Column("subscription_minutes", sa.Integer(), nullable=True),
+        sa.Column("pass_price", sa.Integer(), nullable=True),
     ),
     "holds": (
+        sa.Column("pot", sa.String(), nullable=True),
         sa.Column("refunded", sa.BigInteger(), nullable=True),
         sa.Column("fee_back", sa.BigInteger(), nullable=True),
         sa.Column("pending", sa.BigInteger(), nullable=True),
@@ -136,13 +138,22 @@ _NOT_NULL: dict[str, tuple[str, ...]] = {
 }
 # CHECKs that are new or say something else now: name, whether it was there, the condition.
 _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
-    "accounts": (("ck_accounts_whole", False, "balance BETWEEN -9223372036854775807 AND 9223372036854775807"),),
+    "accounts": (
+        (
+            "ck_accounts_kind",
+            True,
+            "kind IN ('wallet', 'held', 'earnings_pending', 'earnings', 'debt', 'pot', 'fees', 'gateway', 'payouts', 'chargeback_loss', 'promo')",
+        ),
+        ("ck_accounts_pot", False, "kind <> 'pot' OR balance >= 0"),
+        ("ck_accounts_whole", False, "balance BETWEEN -9223372036854775807 AND 9223372036854775807"),
+    ),
     "creator_settings": (
         (
             "ck_creator_settings_request_priority",
             False,
             "request_priority IN ('first_come', 'subscribers_first', 'highest_total')",
         ),
+        ("ck_creator_settings_pass_price", False, "pass_price BETWEEN 1 AND 1000000"),
         ("ck_creator_settings_subscription_minutes", False, "subscription_minutes BETWEEN 0 AND 600"),
         ("ck_creator_settings_subscription_price", False, "subscription_price BETWEEN 1 AND 1000000"),
         ("ck_creator_settings_unlock", False, "instant_unlock_price BETWEEN 1 AND 1000000"),
@@ -188,7 +199,7 @@ _CHECKS: dict[str, tuple[tuple[str, bool, str], ...]] = {
         (
             "ck_transfers_kind",
             True,
-            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
+            "kind IN ('top_up', 'gift', 'hold', 'release', 'settle', 'tip', 'subscription', 'pass', 'stake', 'stake_return', 'share', 'recording', 'reverse', 'payment_reversal', 'payment_good', 'purchase_refund', 'purchase_refund_return', 'clear', 'payout', 'payout_return', 'write_off')",
         ),
     ),
 }
@@ -394,6 +405,14 @@ def _subscriptions() -> None:
 
 
 def _new_indexes() -> None:
+    op.create_index(
+        "ix_holds_pot",
+        "holds",
+        ["pot"],
+        unique=False,
+        sqlite_where=sa.text("pot IS NOT NULL"),
+        postgresql_where=sa.text("pot IS NOT NULL"),
+    )
     op.create_index(
         "ix_holds_pending",
         "holds",

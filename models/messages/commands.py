@@ -63,13 +63,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else."""
+    """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else.
+
+    ``publishers``: who sends picture and sound, where that is not the creator alone.
+    """
 
     room_id: str
     creator_id: str
     parties: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
     budget: Budget | None = None
+    recording_id: str = ""
+    """Of a private room: both its parties have agreed to this recording, so its media may be read."""
 
 
 class OpenRoom(Command, frozen=True, kw_only=True, tag="OpenRoom"):
@@ -113,7 +119,26 @@ class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
     close: tuple[str, ...]
 
 
-AnyCommand = OpenRoom | GrantBudget | TerminateCall | CloseRoom | SyncRooms
+class PermitRecording(Command, frozen=True, kw_only=True, tag="PermitRecording"):
+    """Both parties of a private room have agreed: tell them, and let its media be read from now on.
+
+    Not after that recording was stopped, and not in another session's room.
+    """
+
+    room_id: str
+    session_id: str
+    recording_id: str
+
+
+class StopRecording(Command, frozen=True, kw_only=True, tag="StopRecording"):
+    """From the answer on not one frame more of that room is handed out, ever."""
+
+    room_id: str
+    session_id: str
+    recording_id: str
+
+
+AnyCommand = OpenRoom | GrantBudget | TerminateCall | CloseRoom | SyncRooms | PermitRecording | StopRecording
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ behind a fixed header. No container format: whoever reads feeds them to decoders
 Knows nothing of RTP (the node took it off) and nothing of what is made of the frames.
 
 ``GET /egress/<roomId>`` with ``Authorization: Bearer <ticket>`` (models/egress_tickets.py) opens it. Instead
-of the upgrade: 401 without a good ticket, 403 for a room that is private, 404 for none, 503 when taken.
+of the upgrade: 401 without a good ticket, 403 for a room that is private and whose parties have not both
+agreed to be recorded, 404 for none, 503 when taken.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class RoomClosed(Message, frozen=True, kw_only=True, tag="ROOM_CLOSED"):
     """The last message: no frame follows, the connection is closed with 1000. A connection that ends
     without it was cut: connect again."""
 
-    reason: Reason
+    reason: Reason | Literal["RECORDING_STOPPED"]
+    """``RECORDING_STOPPED``: the room goes on, its media may not be read any more."""
 
 
 ServerMessage = Source | SourceStateChanged | SourceEnded | RoomClosed

@@ -57,13 +57,15 @@ class NodeReport(Event, frozen=True, kw_only=True, tag="NodeReport"):
 class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
     """The room takes joins. ``paid_ms`` is the budget that the node now holds, acknowledged.
 
-    ``creator_here``: the creator's seat is taken; the room was open before.
+    ``creator_here``: the creator's seat is taken; the room was open before. ``publishers_here``: the same of those
+    who publish in a battle's room.
     """
 
     room_id: str
     session_id: str | None = None
     paid_ms: int = 0
     creator_here: bool = False
+    publishers_here: tuple[str, ...] = ()
 
 
 class ParticipantJoined(Event, frozen=True, kw_only=True, tag="ParticipantJoined"):

@@ -21,6 +21,7 @@ MEDIA_EVENTS_ACTOR = "on_media_event"
 
 TRANSCODE_QUEUE = "transcode"
 TRANSCODE_ACTOR = "transcode_broadcast"
+RECORDING_ACTOR = "record_session"
 
 MAX_COMMANDS_QUEUED = 10_000
 

@@ -77,12 +77,24 @@ class LeaveRoom(Message, frozen=True, kw_only=True, tag="LEAVE_ROOM"):
     """The user leaves for good; a lost socket is not this."""
 
 
+class StopRecording(Message, frozen=True, kw_only=True, tag="STOP_RECORDING"):
+    """A party of a private room wants its recording stopped: done before anything else is handed out."""
+
+
 class Ping(Message, frozen=True, kw_only=True, tag="PING"):
     """Answered with PONG, also before a join."""
 
 
 ClientMessage = (
-    JoinRoom | PublishOffer | SubscribeAnswer | IceCandidate | SelectLayer | MuteTrack | LeaveRoom | Ping
+    JoinRoom
+    | PublishOffer
+    | SubscribeAnswer
+    | IceCandidate
+    | SelectLayer
+    | MuteTrack
+    | LeaveRoom
+    | StopRecording
+    | Ping
 )
 
 
@@ -186,6 +198,14 @@ class TrackState(Message, frozen=True, kw_only=True, tag="TRACK_STATE"):
     state: Literal["on", "off", "stalled"]
 
 
+class Recording(Message, frozen=True, kw_only=True, tag="RECORDING"):
+    """Whether the private room's media may be recorded. ``on`` is said before the first frame is handed out,
+    ``off`` after the last one."""
+
+    state: Literal["on", "off"]
+    elapsed_ms: int = 0
+
+
 class SpectatorUrl(Message, frozen=True, kw_only=True, tag="SPECTATOR_URL"):
     """Where a spectator finds the stream."""
 
@@ -231,6 +251,7 @@ ServerMessage = (
     | ActiveSpeaker
     | SessionClock
     | TrackState
+    | Recording
     | SpectatorUrl
     | TerminateCall
     | Error

@@ -50,6 +50,9 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     earned_calls: int
     earned_tips: int
     earned_subscriptions: int
+    earned_passes: int
+    earned_battles: int
+    earned_recordings: int
     ends: tuple[EndCount, ...]
     weeks: tuple[Week, ...]
 
@@ -92,6 +95,9 @@ def analytics(tx: Session, creator_id: str, days: int, now: datetime) -> Analyti
         earned_calls=sum(row.total_earnings or 0 for row in rows),
         earned_tips=paid.get("tip", 0),
         earned_subscriptions=paid.get("subscription", 0),
+        earned_passes=paid.get("pass", 0),
+        earned_battles=paid.get("share", 0),
+        earned_recordings=paid.get("recording", 0),
         ends=tuple(sorted(ends, key=lambda each: -each.calls)),
         weeks=_weeks([(row.end_time, row.total_earnings or 0) for row in rows if row.end_time], since, now),
     )
@@ -114,7 +120,7 @@ def _paid(tx: Session, creator_id: str, since: datetime) -> dict[str, int]:
         .where(
             AccountRow.owner_id == creator_id,
             AccountRow.kind == "earnings_pending",
-            TransferRow.kind.in_(("tip", "subscription")),
+            TransferRow.kind.in_(("tip", "subscription", "pass", "share", "recording")),
             TransferRow.created_at >= since,
         )
         .group_by(TransferRow.kind)

@@ -35,6 +35,10 @@ Notification = Literal[
     "PURCHASE_CHANGED",
     "REFUND_CHANGED",
     "SUBSCRIPTION_CHANGED",
+    "PASS_CHANGED",
+    "BATTLE_CHANGED",
+    "BATTLE_BEGUN",
+    "BATTLE_TIP",
     "TIP",
     "PRIVATE_TURN",
     "PRIVATE_QUEUE",
@@ -43,6 +47,7 @@ Notification = Literal[
     "BOOKING_REMINDER",
     "BOOKING_STARTED",
     "BROADCAST_READY",
+    "RECORDING_CHANGED",
 ]
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log, pricing
@@ -288,13 +288,8 @@ def _both_free(tx: Session, fan_id: str, slot: SlotRow, now: datetime, minute_ms
 
 
 def _clashes(tx: Session, person_id: str, slot: SlotRow, guard: timedelta) -> bool:
-    found = select(BookingRow.id).where(
-        or_(BookingRow.fan_id == person_id, BookingRow.creator_id == person_id),
-        BookingRow.status == "booked",
-        BookingRow.starts_at < slot.ends_at + guard,
-        BookingRow.ends_at > slot.starts_at - guard,
-    )
-    return tx.scalar(found.limit(1)) is not None
+    when = (slot.starts_at, slot.ends_at, guard)
+    return engaged.booked_between(tx, person_id, *when) or engaged.battle_between(tx, person_id, *when)
 
 
 def _write(

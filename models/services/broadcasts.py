@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, or_, select, update
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
@@ -19,23 +19,15 @@ from models.db import insert_into
 from models.machine import move
 from models.messages.commands import Reason
 from models.messages.routing import TRANSCODE_ACTOR, TRANSCODE_QUEUE
+from models.services import leases
 from models.services.announcements import tell
+from models.services.leases import Lease
 from models.services.locks import locked
-from models.streams import MediaNodeRow, RoomRow
+from models.streams import RoomRow
 
-LEASE_SECONDS = 3.0
-"""Longer than a worker's pauses, shorter than what a viewer's buffer bridges."""
+OPEN = ("wanted", "live")
 UNCLAIMED_SECONDS = 3.0
 """A broadcast that no worker has taken for this long is said to be unavailable."""
-
-
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is to work on, and where the room's media are to be had (a ws address, private)."""
-
-    broadcast_id: str
-    room_id: str
-    epoch: int
-    signaling_url: str
 
 
 class Watchable(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,60 +105,37 @@ def with_pictures(tx: Session, room_ids: Collection[str]) -> dict[str, str]:
 
 def take_lease(tx: Session, broadcast_id: str, worker_id: str, now: datetime) -> Lease | None:
     """The lease of this broadcast, if nobody holds it and its room is on a node; else None."""
-    row = locked(tx, BroadcastRow, broadcast_id)
-    if row is None or row.status == "ended" or (row.lease_until is not None and row.lease_until > now):
+    row = leases.free(tx, BroadcastRow, broadcast_id, OPEN, now)
+    url = leases.node_url(tx, row.room_id) if row is not None else None
+    if row is None or url is None:
         return None
-    return _lease(tx, row, worker_id, now)
+    lease = leases.hold(tx, row, worker_id, url, now)
+    log.event("broadcast_leased", room_id=row.room_id, broadcast_id=row.id, epoch=row.epoch)
+    return lease
 
 
 def take_over(
     tx: Session, worker_id: str, most: int, now: datetime, *, besides: Collection[str] = ()
 ) -> list[Lease]:
     """Leases of up to ``most`` broadcasts that nobody works on, but none of ``besides``; the oldest first."""
-    if most <= 0:
-        return []
-    free = or_(BroadcastRow.lease_until.is_(None), BroadcastRow.lease_until <= now)
-    found = tx.scalars(
-        select(BroadcastRow.id)
-        .where(BroadcastRow.status != "ended", free, BroadcastRow.id.not_in(besides))
-        .order_by(BroadcastRow.wanted_at, BroadcastRow.id)
-        .limit(most)
-    ).all()
+    found = leases.waiting(tx, BroadcastRow, OPEN, most, now, besides)
     taken = (take_lease(tx, broadcast_id, worker_id, now) for broadcast_id in found)
     return [lease for lease in taken if lease is not None]
 
 
 def renew(tx: Session, worker_id: str, held: Collection[tuple[str, int]], now: datetime) -> set[str]:
     """Prolong the leases of these (broadcast, epoch); the ids of those that are still this worker's."""
-    kept: set[str] = set()
-    for broadcast_id, epoch in sorted(held):
-        renewed = tx.execute(
-            update(BroadcastRow)
-            .where(*_held(broadcast_id, worker_id, epoch))
-            .values(lease_until=_until(now)),
-            execution_options={"synchronize_session": False},
-        )
-        if renewed.rowcount:  # type: ignore[attr-defined]
-            kept.add(broadcast_id)
-    return kept
+    return leases.renew(tx, BroadcastRow, OPEN, worker_id, held, now)
 
 
 def give_back(tx: Session, broadcast_id: str, worker_id: str, epoch: int, now: datetime) -> None:
     """The worker stops working on it, and another may begin at once."""
-    tx.execute(
-        update(BroadcastRow).where(*_held(broadcast_id, worker_id, epoch)).values(lease_until=now),
-        execution_options={"synchronize_session": False},
-    )
+    leases.give_back(tx, BroadcastRow, OPEN, broadcast_id, worker_id, epoch, now)
 
 
 def forget_leases(tx: Session, worker_id: str, now: datetime) -> None:
     """A worker begins a new life: what its former one held is free."""
-    tx.execute(
-        update(BroadcastRow)
-        .where(BroadcastRow.worker_id == worker_id, BroadcastRow.status != "ended", BroadcastRow.lease_until > now)
-        .values(lease_until=now),
-        execution_options={"synchronize_session": False},
-    )
+    leases.forget(tx, BroadcastRow, OPEN, worker_id, now)
 
 
 def ready(tx: Session, broadcast_id: str, epoch: int, now: datetime) -> None:
@@ -180,38 +149,10 @@ def ready(tx: Session, broadcast_id: str, epoch: int, now: datetime) -> None:
 
 def still_open(tx: Session, broadcast_ids: Collection[str]) -> Sequence[str]:
     """Which of these have not ended."""
-    wanted = select(BroadcastRow.id).where(BroadcastRow.id.in_(broadcast_ids), BroadcastRow.status != "ended")
-    return tx.scalars(wanted).all()
+    return leases.still_open(tx, BroadcastRow, OPEN, broadcast_ids)
 
 
 def worth_keeping(tx: Session, broadcast_ids: Collection[str], now: datetime, *, seconds: float) -> set[str]:
     """Which of these have not ended, or ended less than ``seconds`` ago: their files are still asked for."""
     fresh = or_(BroadcastRow.ended_at.is_(None), BroadcastRow.ended_at > now - timedelta(seconds=seconds))
     return set(tx.scalars(select(BroadcastRow.id).where(BroadcastRow.id.in_(broadcast_ids), fresh)))
-
-
-def _lease(tx: Session, row: BroadcastRow, worker_id: str, now: datetime) -> Lease | None:
-    url = tx.scalar(
-        select(MediaNodeRow.signaling_url)
-        .join(RoomRow, RoomRow.node_id == MediaNodeRow.id)
-        .where(RoomRow.id == row.room_id, RoomRow.status != "closed")
-    )
-    if url is None:
-        return None
-    row.worker_id, row.epoch, row.lease_until = worker_id, row.epoch + 1, _until(now)
-    tx.flush()
-    log.event("broadcast_leased", room_id=row.room_id, broadcast_id=row.id, epoch=row.epoch)
-    return Lease(broadcast_id=row.id, room_id=row.room_id, epoch=row.epoch, signaling_url=url)
-
-
-def _until(now: datetime) -> datetime:
-    return now + timedelta(seconds=LEASE_SECONDS)
-
-
-def _held(broadcast_id: str, worker_id: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
-    return (
-        BroadcastRow.id == broadcast_id,
-        BroadcastRow.worker_id == worker_id,
-        BroadcastRow.epoch == epoch,
-        BroadcastRow.status != "ended",
-    )

@@ -15,13 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
-from models.books import LotUseRow
+from models.books import LotRow, LotUseRow
 from models.errors import NotFound
 from models.gateways import base
 from models.machine import move
 from models.payments import BAD, DisputeRow, PurchaseRow
 from models.people import PersonRow
-from models.services import subscriptions, termination
+from models.services import battle_clock, passes, recording_sales, subscriptions, termination
 from models.services.announcements import balance_changed
 from models.services.closing import close_request, open_requests
 from models.services.included_minutes import reserved_of
@@ -67,9 +67,12 @@ def mark_bad(tx: Session, purchase: str, now: datetime, *, status: BadStatus = "
     # Nothing may be accepted on a frozen account, whichever tokens are behind it.
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", now, "payment_failed")
+    battle_clock.spending_frozen(tx, user_id, now)
     references = _paid_with(tx, row.id)
     for reference in references:
         subscriptions.payment_taken_back(tx, reference, now)
+        passes.payment_taken_back(tx, reference, now)
+        recording_sales.payment_taken_back(tx, reference, now)
     ledger.mark_lot_bad(tx, row.id, cause_id=row.cause_id, now=now)
     # Minutes that a subscription includes are paid by what paid the subscription.
     included = (request_id for reference in references for request_id in reserved_of(tx, reference))
@@ -132,7 +135,12 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
     move(tx, PurchaseRow, row.id, row.status, "succeeded")
     note(tx, row.id, "good_again", "", now)
     for reference in _paid_with(tx, row.id):
+        if _other_bad(tx, reference, row.id):
+            # What another bad payment paid a part of is not paid yet.
+            continue
         subscriptions.payment_good_again(tx, reference, now)
+        passes.payment_good_again(tx, reference, now)
+        recording_sales.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)
     _unfreeze(tx, row.user_id)
     balance_changed(tx, row.user_id, now)
@@ -182,6 +190,13 @@ def _paid_with(tx: Session, lot_id: str) -> Sequence[str]:
     """What was paid with a lot's tokens, whether or not that was taken back."""
     query = select(LotUseRow.reference).where(LotUseRow.lot_id == lot_id, LotUseRow.spent > 0)
     return tx.scalars(query.order_by(LotUseRow.reference)).all()
+
+
+def _other_bad(tx: Session, reference: str, lot_id: str) -> bool:
+    """Whether another lot than this one paid for it as well, and is bad."""
+    others = select(LotUseRow.lot_id).join(LotRow, LotRow.id == LotUseRow.lot_id)
+    spent = (LotUseRow.reference == reference, LotUseRow.spent > 0, LotUseRow.lot_id != lot_id)
+    return tx.scalar(others.where(*spent, LotRow.bad_at.is_not(None)).limit(1)) is not None
 
 
 def _end_sessions(tx: Session, references: Collection[str], now: datetime) -> None:

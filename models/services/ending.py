@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
-from models.services import rooms
+from models.services import recording_ends, rooms
 from models.services.announcements import session_changed
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
@@ -65,6 +65,7 @@ def want_end(
         deadline_kind="settle",
         deadline_at=settle_by(session, now),
     )
+    recording_ends.session_over(tx, session.id, now)
     reason = label or (_REASONS[cause] if cause else "MEDIA_FAILURE")
     command = rooms.close_room(
         tx, session.room_id, reason, cause_id=session.cause_id, now=now, message_id=message_id

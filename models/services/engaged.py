@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import Exists, exists, or_, select
 from sqlalchemy.orm import Session
 
 from models.agenda import agenda_for
+from models.battles import BattleRow, BattleSideRow
 from models.bookings import BookingRow
 from models.clock import rfc3339
 from models.errors import Conflict
@@ -19,9 +20,15 @@ from models.sessions import SessionRow
 
 
 def in_session(tx: Session, user_id: str) -> bool:
-    """Whether the person is in a session that has not ended, settling included."""
+    """Whether the person is in a session that has not ended, settling included, or in a battle that runs."""
     mine = or_(SessionRow.fan_id == user_id, SessionRow.creator_id == user_id)
-    return tx.scalar(select(SessionRow.id).where(mine, SessionRow.status != "ended").limit(1)) is not None
+    session = select(SessionRow.id).where(mine, SessionRow.status != "ended").exists()
+    return bool(tx.scalar(select(or_(session, _in_battle(user_id)))))
+
+
+def in_battle(tx: Session, user_id: str) -> bool:
+    """Whether the person is in a battle that runs."""
+    return bool(tx.scalar(select(_in_battle(user_id))))
 
 
 def in_session_at(tx: Session, user_id: str, moment: datetime, now: datetime) -> bool:
@@ -34,13 +41,42 @@ def in_session_at(tx: Session, user_id: str, moment: datetime, now: datetime) ->
 
 
 def next_start(tx: Session, user_id: str, now: datetime) -> datetime | None:
-    """When the person's next booking starts, on either side; one that is due and has not started counts.
+    """When the person's next booking, on either side, or battle starts; one that is due and has not counts.
 
     ``now`` is for callers that ask about time; what is due is still ahead of whatever would begin now.
     """
     mine = or_(BookingRow.fan_id == user_id, BookingRow.creator_id == user_id)
     first = select(BookingRow.starts_at).where(mine, BookingRow.status == "booked").order_by(BookingRow.starts_at)
-    return tx.scalar(first.limit(1))
+    battle = (
+        select(BattleRow.begins_at)
+        .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+        .where(BattleSideRow.creator_id == user_id, BattleSideRow.status == "in", BattleRow.status == "open")
+    )
+    starts = [at for at in (tx.scalar(first.limit(1)), tx.scalar(battle.limit(1))) if at is not None]
+    return min(starts, default=None)
+
+
+def booked_between(tx: Session, user_id: str, begins: datetime, ends: datetime, guard: timedelta) -> bool:
+    """Whether a booking of the person's, on either side, takes some of this time or of the guard around it."""
+    mine = or_(BookingRow.fan_id == user_id, BookingRow.creator_id == user_id)
+    within = (BookingRow.starts_at < ends + guard, BookingRow.ends_at > begins - guard)
+    found = select(BookingRow.id).where(mine, BookingRow.status == "booked", *within)
+    return tx.scalar(found.limit(1)) is not None
+
+
+def battle_between(tx: Session, user_id: str, begins: datetime, ends: datetime, guard: timedelta) -> bool:
+    """Whether a battle that the person is in takes some of this time or of the guard around it."""
+    entered = (
+        select(BattleRow)
+        .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+        .where(BattleSideRow.creator_id == user_id, BattleSideRow.status == "in")
+    )
+    battle = tx.scalar(entered.limit(1))
+    if battle is None:
+        return False
+    first = battle.started_at or battle.begins_at
+    last = battle.ends_at or first + timedelta(milliseconds=battle.limit_minutes * battle.minute_ms)
+    return first < ends + guard and last > begins - guard
 
 
 def fits_before(start: datetime | None, until: datetime, minute_ms: int) -> bool:
@@ -68,3 +104,12 @@ def require_unbooked(
         raise Conflict(
             "That would run into a time that the fan has booked.", code="FAN_BOOKED", starts_at=rfc3339(start)
         )
+
+
+def _in_battle(user_id: str) -> Exists:
+    return exists().where(
+        BattleSideRow.creator_id == user_id,
+        BattleSideRow.status == "in",
+        BattleRow.id == BattleSideRow.battle_id,
+        BattleRow.status == "running",
+    )

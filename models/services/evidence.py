@@ -22,8 +22,10 @@ from models.end_words import in_words
 from models.errors import NotFound
 from models.payments import DisputeRow, PaymentAttemptRow, PurchaseRow
 from models.people import PersonRow, SignInRow
+from models.recordings import RecordingConsentRow, RecordingRow
 from models.requests import RequestRow
 from models.services import receipt_chain, receipts
+from models.services.recordings import consent_records
 from models.sessions import SessionRow
 from models.settlement import ROWS
 
@@ -36,6 +38,11 @@ _WORDS = {
     "settle": "held tokens paid, the rest given back",
     "tip": "tip paid",
     "subscription": "subscription month paid",
+    "recording": "recording of a private stream paid",
+    "pass": "pass for a day of a creator's best picture paid",
+    "stake": "paid into the pot of a battle",
+    "stake_return": "given back from the pot of a battle",
+    "share": "part of a battle's pot paid",
     "reverse": "refund given",
 }
 _NO_MESSAGES = "There was no communication with the customer by e-mail or telephone. Chat is not recorded."
@@ -66,12 +73,14 @@ def bundle(tx: Session, purchase_or_dispute_id: str) -> bytes:
     sessions = _sessions(tx, references)
     texts = _evidence(tx, purchase, references, sessions)
     signed = "".join(f"{text}\n" for session in sessions for text in _documents(tx, session.id))
+    consents = "".join(f"{text}\n" for session in sessions for text in consent_records(tx, session.id))
     files = {
         "evidence.json": msgspec.json.format(msgspec.json.encode(texts)).decode(),
         "access_activity_log.txt": texts.access_activity_log,
         "service_date.txt": f"{texts.service_date}\n",
         "service_documentation.txt": _documentation(purchase, sessions),
         "service_documentation_receipts.jsonl": signed,
+        **({"service_documentation_recording_consents.jsonl": consents} if consents else {}),
         "customer_communication.txt": f"{_NO_MESSAGES}\n",
     }
     return _zipped(files, purchase.created_at)
@@ -88,7 +97,8 @@ def _purchase(tx: Session, id_: str) -> PurchaseRow:
 
 
 def _sessions(tx: Session, references: Sequence[str]) -> Sequence[SessionRow]:
-    query = select(SessionRow).where(SessionRow.request_id.in_(references))
+    filmed = select(RecordingRow.session_id).where(RecordingRow.id.in_(references))
+    query = select(SessionRow).where(or_(SessionRow.request_id.in_(references), SessionRow.id.in_(filmed)))
     return tx.scalars(query.order_by(SessionRow.start_time, SessionRow.id)).all()
 
 
@@ -139,6 +149,15 @@ def _activity(
         lines.append(_Line(at, f"{words}: wallet {moved:+d} ({transfer.reference})"))
     for session in sessions:
         lines += _session_lines(session)
+    agreed = (
+        select(RecordingConsentRow)
+        .join(RecordingRow)
+        .where(
+            RecordingConsentRow.person_id == person.id, RecordingRow.session_id.in_([each.id for each in sessions])
+        )
+    )
+    lines += [_Line(row.created_at, f"consent to being recorded {row.act}, signed ({row.id})")
+              for row in tx.scalars(agreed)]  # fmt: skip
     return sorted(lines)
 
 

@@ -19,7 +19,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import RoomSpec, SyncRooms
-from models.services import blank_media, room_repair, rooms, streams
+from models.services import battle_clock, blank_media, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
@@ -27,7 +27,7 @@ from models.services.locks import locked
 from models.services.settling import settle
 from models.sessions import RUNNING, SessionRow
 from models.settlement import EndFacts
-from models.streams import MediaNodeRow, RoomRow, StreamRow
+from models.streams import MediaNodeRow, RoomRow
 
 SYNC_WITHIN_SECONDS = 60
 _STATUS_OF = {"running": "live", "paused": "paused"}
@@ -70,7 +70,7 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
     broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
     wanted = [
         *(rooms.private_spec(tx, session, paused_for_ms=broken_ms.get(session.id, 0)) for session in sessions),
-        *_live_specs(tx, event.node_id),
+        *rooms.public_specs(tx, event.node_id),
     ]
     _sync(tx, event, wanted, now)
     log.event("node_ready", node_id=event.node_id, reborn=reborn, rooms=len(wanted))
@@ -84,16 +84,6 @@ def _running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).all()
-
-
-def _live_specs(tx: Session, node_id: str) -> list[RoomSpec]:
-    streams = tx.scalars(
-        select(StreamRow)
-        .join(RoomRow, RoomRow.id == StreamRow.room_id)
-        .where(RoomRow.node_id == node_id, RoomRow.status != "closed", StreamRow.status == "live")
-        .order_by(StreamRow.id)
-    )
-    return [rooms.live_spec(tx, stream) for stream in streams]
 
 
 def _begin_anew(
@@ -110,6 +100,7 @@ def _begin_anew(
         .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
         .values(status="opening", viewers=0)
     )
+    battle_clock.node_reborn(tx, event.node_id, now)
     for session in sessions:
         _set(tx, session, {"boot_id": event.boot_id, "last_sequence": -1})
         if session.live_at is not None and session.reported_at is not None:
@@ -140,6 +131,9 @@ def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: dat
 def _room_opened(tx: Session, event: events.RoomOpened, now: datetime) -> None:
     if event.session_id is not None:
         _session_opened(tx, event, event.session_id, now)
+    elif (public := tx.get(RoomRow, event.room_id)) is not None and public.kind == "battle":
+        for creator_id in rooms.creators_of(tx, public):
+            _battle_seat(tx, public, event, creator_id, creator_id in event.publishers_here, now)
     else:
         _creator_seat(tx, event, event.creator_here, now)
     room = locked(tx, RoomRow, event.room_id)
@@ -171,8 +165,11 @@ def _seat_changed(
     tx: Session, event: events.ParticipantJoined | events.ParticipantLeft, now: datetime
 ) -> None:
     room = tx.get(RoomRow, event.room_id)
-    if room is not None and event.user_id == room.creator_id:
-        _creator_seat(tx, event, isinstance(event, events.ParticipantJoined), now)
+    here = isinstance(event, events.ParticipantJoined)
+    if room is not None and room.kind == "battle":
+        _battle_seat(tx, room, event, event.user_id, here, now)
+    elif room is not None and event.user_id == room.creator_id:
+        _creator_seat(tx, event, here, now)
     tx.execute(
         update(RoomRow)
         .where(RoomRow.id == event.room_id, RoomRow.node_id == event.node_id, RoomRow.status != "closed")
@@ -188,6 +185,18 @@ def _creator_seat(
 ) -> None:
     said_at = datetime.fromisoformat(event.at)
     streams.creator_seat(tx, event.room_id, node_id=event.node_id, here=here, said_at=said_at, now=now)
+
+
+def _battle_seat(
+    tx: Session,
+    room: RoomRow,
+    event: events.RoomOpened | events.ParticipantJoined | events.ParticipantLeft,
+    user_id: str,
+    here: bool,
+    now: datetime,
+) -> None:
+    said_at = datetime.fromisoformat(event.at)
+    battle_clock.seat(tx, room, user_id, node_id=event.node_id, here=here, said_at=said_at, now=now)
 
 
 # --- a session's meter -------------------------------------------------------------------------------

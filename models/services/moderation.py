@@ -10,14 +10,16 @@ from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
+from models import ids
+from models.battles import BattleSideRow
 from models.bookings import BookingRow
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.outbox import Json
 from models.people import PersonRow
-from models.services import accounts, operations, streams
+from models.services import accounts, battle_clock, battle_views, operations, rooms, streams
 from models.services.accounts import ROLES
 from models.services.closing import close_request, open_requests
 from models.services.locks import lock_people, locked
@@ -61,6 +63,7 @@ def freeze(tx: Session, user_id: str, by: By) -> PersonCase:
     tx.flush()
     for request in open_requests(tx, fan_id=user_id):
         close_request(tx, request, "cancelled", by.now, "payment_failed")
+    battle_clock.spending_frozen(tx, user_id, by.now)
     _record(tx, by, "spending_frozen", user_id, {"frozen": before is not None}, {"frozen": True})
     return _case(row)
 
@@ -186,15 +189,23 @@ def _off_the_air(tx: Session, user_id: str, by: By) -> None:
         stream = locked(tx, StreamRow, stream_id)
         if stream is not None and stream.status == "live":
             streams.finish(tx, stream, "MODERATION", by.admin_id, by.now)
+    battle_id = battle_views.current_of(tx, user_id)
+    if battle_id is not None:
+        room_id = ids.battle_room(battle_id)
+        battle_clock.thrown_out(tx, battle_id, user_id, by.now)
+        rooms.cut(tx, room_id, user_id, "MODERATION", cause_id=by.cause_id, now=by.now)
 
 
 def _require_idle(tx: Session, user_id: str, lost: set[str]) -> None:
-    in_use = []
+    in_use: list[Select[str]] = []
     if "creator" in lost:
         in_use += [
             select(StreamRow.id).where(StreamRow.creator_id == user_id, StreamRow.status != "ended"),
             select(SessionRow.id).where(SessionRow.creator_id == user_id, SessionRow.status != "ended"),
             select(BookingRow.id).where(BookingRow.creator_id == user_id, BookingRow.status == "booked"),
+            select(BattleSideRow.battle_id).where(
+                BattleSideRow.creator_id == user_id, BattleSideRow.status == "in"
+            ),
         ]
     if "fan" in lost:
         in_use += [

@@ -48,6 +48,8 @@ class CreatorOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     subscription_minutes: int = 0
     """Private minutes that a month's subscription includes."""
     subscriber_discount_percent: int = 0
+    pass_price: int | None = None
+    """For a day of the best picture without a subscription."""
 
 
 class SubscriptionTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +147,7 @@ def get_options(tx: Session, creator_id: str) -> CreatorOptions:
         subscription_price=row.subscription_price,
         subscription_minutes=row.subscription_minutes,
         subscriber_discount_percent=row.subscriber_discount_percent,
+        pass_price=row.pass_price,
     )
 
 
@@ -163,6 +166,7 @@ def put_options(tx: Session, creator_id: str, options: CreatorOptions) -> Creato
         "subscription_price": options.subscription_price,
         "subscription_minutes": options.subscription_minutes,
         "subscriber_discount_percent": options.subscriber_discount_percent,
+        "pass_price": options.pass_price,
     }
     tx.execute(
         insert_into(tx, CreatorSettingsRow)
@@ -178,6 +182,7 @@ def _check_options(options: CreatorOptions) -> None:
     for value, allowed, field, what in (
         (options.instant_unlock_price, PRICES, "instantUnlockPrice", "tokens"),
         (options.subscription_price, PRICES, "subscriptionPrice", "tokens"),
+        (options.pass_price, PRICES, "passPrice", "tokens"),
         (options.subscription_minutes, SUBSCRIPTION_MINUTES, "subscriptionMinutes", "minutes"),
         (options.subscriber_discount_percent, DISCOUNTS, "subscriberDiscountPercent", "percent"),
     ):

@@ -68,7 +68,7 @@ def issue_due(tx: Session, key: SigningKey, now: datetime) -> int:
     creators = tx.scalars(select(due.c.creator_id).order_by(due.c.creator_id).limit(MOST_AT_ONCE)).all()
     if not creators:
         return 0
-    _remember(tx, key, now)
+    remember(tx, key, now)
     return sum(_issue_for(tx, creator_id, key, now) for creator_id in creators)
 
 
@@ -178,7 +178,7 @@ def _append(
     log.event("receipt_issued", session_id=session.id, cause_id=session.cause_id, kind=kind, number=number)
 
 
-def _remember(tx: Session, key: SigningKey, now: datetime) -> None:
+def remember(tx: Session, key: SigningKey, now: datetime) -> None:
     """A key is known before the first document that it signs."""
     row = insert_into(tx, ReceiptKeyRow).values(id=key.key_id, public_x=key.public_x, created_at=now)
     tx.execute(row.on_conflict_do_nothing())

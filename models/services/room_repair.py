@@ -18,7 +18,7 @@ from models.messages.events import NodeReport
 from models.services import rooms
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
-from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
+from models.streams import MediaNodeRow, RoomBarRow, RoomRow
 
 # What was wished less than this ago is still on its way.
 UNDER_WAY = timedelta(seconds=10)
@@ -95,24 +95,10 @@ def _private(tx: Session, report: NodeReport, now: datetime) -> list[RoomSpec]:
 
 
 def _public(tx: Session, report: NodeReport, now: datetime) -> list[RoomSpec]:
-    """Rooms of public streams that the node lacks, or out of which somebody was cut just now."""
+    """Rooms of public streams and battles that the node lacks, or out of which somebody was cut just now."""
     lately = select(RoomBarRow.room_id).where(
         RoomBarRow.created_at > now - CUT_SAID_AGAIN, RoomBarRow.created_at < now - UNDER_WAY
     )
     cut = set(tx.scalars(lately))
-    streams = tx.scalars(
-        select(StreamRow)
-        .join(RoomRow, RoomRow.id == StreamRow.room_id)
-        .where(
-            RoomRow.node_id == report.node_id,
-            RoomRow.status != "closed",
-            RoomRow.created_at < now - UNDER_WAY,
-            StreamRow.status == "live",
-        )
-        .order_by(StreamRow.id)
-    ).all()
-    return [
-        rooms.live_spec(tx, stream)
-        for stream in streams
-        if stream.room_id not in report.rooms or stream.room_id in cut
-    ]
+    wanted = rooms.public_specs(tx, report.node_id, made_before=now - UNDER_WAY)
+    return [spec for spec in wanted if spec.room_id not in report.rooms or spec.room_id in cut]

@@ -14,10 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ids, outbox
+from models.battles import BattleRow, BattleSideRow
 from models.errors import Forbidden, NotFound, Unavailable
 from models.machine import move
-from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec, SpentReason
+from models.messages.commands import Budget, CloseRoom, OpenRoom, Reason, RoomSpec, SpentReason, TerminateCall
 from models.people import BlockRow
+from models.recordings import STANDING, RecordingRow
 from models.services import broadcasts
 from models.services.accounts import Person
 from models.services.locks import locked
@@ -66,13 +68,34 @@ def admission(
     publish = role == "participant"
     if room.kind == "private":
         _require_party(tx, room_id, person.user_id)
-    elif person.user_id != room.creator_id:
-        publish = False
-        if tx.get(BlockRow, (room.creator_id, person.user_id)) is not None:
-            raise Forbidden("This creator has blocked you.", code="BLOCKED")
+    elif person.user_id != room.creator_id or room.kind == "battle":
+        creators = creators_of(tx, room)
+        if person.user_id not in creators:
+            # Nobody keeps a rival out of the battle that both have entered.
+            publish = False
+            require_unblocked(tx, person.user_id, creators)
     return Admission(
         room_id=room_id, user_id=person.user_id, display_name=person.display_name, role=role, publish=publish
     )
+
+
+def creators_of(tx: Session, room: RoomRow) -> tuple[str, ...]:
+    """Whose picture a public room shows: its creator's, or those of who is in the battle."""
+    if room.kind != "battle":
+        return (room.creator_id,)
+    inside = (
+        select(BattleSideRow.creator_id)
+        .join(BattleRow, BattleRow.id == BattleSideRow.battle_id)
+        .where(BattleRow.room_id == room.id, BattleSideRow.status == "in")
+    )
+    return tuple(tx.scalars(inside.order_by(BattleSideRow.place)))
+
+
+def require_unblocked(tx: Session, user_id: str, creators: tuple[str, ...]) -> None:
+    """Raises Forbidden BLOCKED when one of these creators has blocked this person."""
+    blocked = select(BlockRow.fan_id).where(BlockRow.creator_id.in_(creators), BlockRow.fan_id == user_id)
+    if tx.scalar(blocked.limit(1)) is not None:
+        raise Forbidden("This creator has blocked you.", code="BLOCKED")
 
 
 def _require_party(tx: Session, room_id: str, user_id: str) -> None:
@@ -125,6 +148,32 @@ def live_spec(tx: Session, stream: StreamRow) -> RoomSpec:
     return RoomSpec(room_id=stream.room_id, creator_id=stream.creator_id, barred=_barred(tx, stream.room_id))
 
 
+def battle_spec(tx: Session, battle: BattleRow) -> RoomSpec:
+    """The public room of a battle: those who are in it publish, any other valid grant watches."""
+    inside = select(BattleSideRow.creator_id).where(
+        BattleSideRow.battle_id == battle.id, BattleSideRow.status == "in"
+    )
+    return RoomSpec(
+        room_id=battle.room_id,
+        creator_id=battle.host_id,
+        publishers=tuple(tx.scalars(inside.order_by(BattleSideRow.place))),
+        barred=_barred(tx, battle.room_id),
+    )
+
+
+def public_specs(tx: Session, node_id: str, *, made_before: datetime | None = None) -> list[RoomSpec]:
+    """All public rooms that the node is to have, or those of them that were wanted before some moment."""
+    on_node = select(RoomRow.id).where(RoomRow.node_id == node_id, RoomRow.status != "closed")
+    if made_before is not None:
+        on_node = on_node.where(RoomRow.created_at < made_before)
+    streams = select(StreamRow).where(StreamRow.room_id.in_(on_node), StreamRow.status == "live")
+    battles = select(BattleRow).where(BattleRow.room_id.in_(on_node), BattleRow.status == "running")
+    return [
+        *(live_spec(tx, stream) for stream in tx.scalars(streams.order_by(StreamRow.id))),
+        *(battle_spec(tx, battle) for battle in tx.scalars(battles.order_by(BattleRow.id))),
+    ]
+
+
 def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) -> RoomSpec:
     """The room of a session: two parties, and the budget with all that was reported of it.
 
@@ -147,7 +196,16 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             paused_for_ms=paused_for_ms,
             spent_reason=spent_reason(session),
         ),
+        recording_id=_recording_id(tx, session.id),
     )
+
+
+def _recording_id(tx: Session, session_id: str) -> str:
+    """Of the recording that both parties have agreed to and that a worker is about to make, or makes."""
+    standing = select(RecordingRow.id).where(
+        RecordingRow.session_id == session_id, RecordingRow.status.in_(STANDING), RecordingRow.epoch > 0
+    )
+    return tx.scalar(standing) or ""
 
 
 def spent_reason(session: SessionRow) -> SpentReason:
@@ -172,7 +230,13 @@ def _barred(tx: Session, room_id: str) -> tuple[str, ...]:
 
 
 def open_room(
-    tx: Session, spec: RoomSpec, *, kind: Literal["live", "private"], node_id: str, cause_id: str, now: datetime
+    tx: Session,
+    spec: RoomSpec,
+    *,
+    kind: Literal["live", "private", "battle"],
+    node_id: str,
+    cause_id: str,
+    now: datetime,
 ) -> None:
     """Place the room on a node and tell it; a closed room opens again under its own id."""
     room = locked(tx, RoomRow, spec.room_id)
@@ -228,3 +292,19 @@ def mark_closed(tx: Session, room_id: str, now: datetime) -> RoomRow | None:
     if room is not None and room.status != "closed":
         move(tx, RoomRow, room_id, room.status, "closed", closed_at=now, viewers=0)
     return room
+
+
+def cut(tx: Session, room_id: str, user_id: str, reason: Reason, *, cause_id: str, now: datetime) -> TerminateCall:
+    """Tell the room's node to cut one user out; returns the command that was written."""
+    command = TerminateCall(
+        message_id=ids.new_id(ids.MESSAGE),
+        cause_id=cause_id,
+        deadline_at=(now + timedelta(seconds=CLOSE_WITHIN_SECONDS)).timestamp(),
+        room_id=room_id,
+        user_id=user_id,
+        reason=reason,
+    )
+    room = tx.get(RoomRow, room_id)
+    if room is not None and room.node_id is not None and room.status != "closed":
+        outbox.command(tx, room.node_id, command, now=now)
+    return command

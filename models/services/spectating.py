@@ -13,12 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import log, spectator_addresses
+from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow, SpectatorBarRow
 from models.db import insert_into
 from models.errors import Conflict, Forbidden, NotFound, Unavailable
 from models.ladder import Tier
 from models.people import BlockRow
-from models.services import broadcasts
+from models.services import broadcasts, passes, rooms
 from models.services.accounts import Person
 from models.services.offers import is_subscriber
 from models.streams import RoomBarRow, RoomRow
@@ -57,18 +58,26 @@ def seat(tx: Session, room_id: str, *, person: Person | None, subject: str, key:
         room_id=room_id,
         broadcast_id=broadcast.broadcast_id,
         viewer_id=viewer,
-        tier=tier_of(tx, person, broadcast.creator_id, now),
+        tier=_best_tier(tx, person, room, now),
         ready=broadcast.status == "live",
     )
 
 
 def tier_of(tx: Session, person: Person | None, creator_id: str, now: datetime) -> Tier:
-    """Premium for the creator, subscribers and admins."""
+    """Premium for the creator, subscribers, whoever has a pass, and admins."""
     if person is None:
         return "free"
     if person.user_id == creator_id or "admin" in person.roles:
         return "premium"
-    return "premium" if is_subscriber(tx, person.user_id, creator_id, now) else "free"
+    fan_id = person.user_id
+    pays = is_subscriber(tx, fan_id, creator_id, now) or passes.is_valid(tx, fan_id, creator_id, now)
+    return "premium" if pays else "free"
+
+
+def _best_tier(tx: Session, person: Person | None, room: RoomRow, now: datetime) -> Tier:
+    """Of a battle the best that the person has with any of its creators."""
+    tiers: set[Tier] = {tier_of(tx, person, creator_id, now) for creator_id in rooms.creators_of(tx, room)}
+    return "premium" if "premium" in tiers else "free"
 
 
 def bar(tx: Session, broadcast_id: str, viewer_id: str, reason: str, now: datetime) -> bool:
@@ -99,12 +108,19 @@ def barred(tx: Session, key: bytes) -> set[tuple[str, str]]:
         .join(BlockRow, BlockRow.creator_id == BroadcastRow.creator_id)
         .where(BroadcastRow.status != "ended")
     )
+    blocked_in_battle = (
+        select(BroadcastRow.id, BlockRow.fan_id)
+        .join(BattleRow, BattleRow.room_id == BroadcastRow.room_id)
+        .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+        .join(BlockRow, BlockRow.creator_id == BattleSideRow.creator_id)
+        .where(BroadcastRow.status != "ended", BattleSideRow.status == "in")
+    )
     cut = (
         select(BroadcastRow.id, RoomBarRow.user_id)
         .join(RoomBarRow, RoomBarRow.room_id == BroadcastRow.room_id)
         .where(BroadcastRow.status != "ended")
     )
-    for broadcast_id, user_id in (*tx.execute(blocked), *tx.execute(cut)):
+    for broadcast_id, user_id in (*tx.execute(blocked), *tx.execute(blocked_in_battle), *tx.execute(cut)):
         found.add((broadcast_id, spectator_addresses.viewer_id(broadcast_id, user_id, key)))
     return found
 
@@ -112,5 +128,4 @@ def barred(tx: Session, key: bytes) -> set[tuple[str, str]]:
 def _require_welcome(tx: Session, room: RoomRow, user_id: str) -> None:
     if tx.get(RoomBarRow, (room.id, user_id)) is not None:
         raise Forbidden("You were removed from this room.", code="BARRED")
-    if tx.get(BlockRow, (room.creator_id, user_id)) is not None:
-        raise Forbidden("This creator has blocked you.", code="BLOCKED")
+    rooms.require_unblocked(tx, user_id, rooms.creators_of(tx, room))

@@ -14,7 +14,7 @@ from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
 from models.people import PersonRow
-from models.services import audiences, broadcasts, rooms
+from models.services import audiences, broadcasts, engaged, rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
@@ -57,7 +57,7 @@ class CreatorCard(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def go_live(tx: Session, creator: Person, *, title: str | None = None, now: datetime) -> StreamView:
-    """Begin a public stream; raises Forbidden, Invalid, Conflict ALREADY_LIVE (``streamId``), Unavailable."""
+    """Begin a public stream; raises Forbidden, Invalid, Conflict (ALREADY_LIVE, IN_BATTLE), Unavailable."""
     if "creator" not in creator.roles:
         raise Forbidden("Only creators go live.", code="NOT_A_CREATOR")
     title = " ".join((title or DEFAULT_TITLE).split())
@@ -67,6 +67,7 @@ def go_live(tx: Session, creator: Person, *, title: str | None = None, now: date
     running = stream_of(tx, creator.user_id)
     if running is not None:
         raise Conflict("You are live already.", code="ALREADY_LIVE", stream_id=running.stream_id)
+    _require_no_battle(tx, creator.user_id)
     node_id = rooms.pick_node(tx)
     stream_id = ids.new_id(ids.STREAM)
     stream = StreamRow(
@@ -168,7 +169,7 @@ def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
 def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> StreamView:
     """Back from private to public, in the same room.
 
-    Raises NotFound, Conflict SESSION_LIVE or STREAM_NOT_PRIVATE, Unavailable.
+    Raises NotFound, Conflict SESSION_LIVE, IN_BATTLE or STREAM_NOT_PRIVATE, Unavailable.
     """
     stream = _own_stream(tx, stream_id, by)
     if stream.status != "private":
@@ -178,6 +179,7 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
     )
     if (session_id := tx.scalar(running)) is not None:
         raise Conflict("Your private stream is still running.", code="SESSION_LIVE", session_id=session_id)
+    _require_no_battle(tx, stream.creator_id)
     node_id = rooms.pick_node(tx)
     move(tx, StreamRow, stream.id, "private", "live", creator_gone_at=now)
     rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream.id, now=now)
@@ -233,6 +235,11 @@ def _card(row: PersonRow, settings: CreatorSettingsRow | None, stream: StreamVie
         enabled=settings.private_stream_enabled if settings else True,
         stream=stream,
     )
+
+
+def _require_no_battle(tx: Session, creator_id: str) -> None:
+    if engaged.in_battle(tx, creator_id):
+        raise Conflict("Your battle is running.", code="IN_BATTLE")
 
 
 def _own_stream(tx: Session, stream_id: str, by: Person) -> StreamRow:

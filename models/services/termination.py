@@ -17,7 +17,7 @@ from models import ids, log, lots, outbox
 from models.errors import Invalid, NotFound
 from models.messages.commands import CloseRoom, Reason, TerminateCall
 from models.people import PersonRow
-from models.services import rooms, streams
+from models.services import battle_clock, rooms, streams
 from models.services.accounts import Caller
 from models.services.ending import want_end
 from models.services.locks import lock_people, locked
@@ -50,7 +50,8 @@ def terminate(
 ) -> Ticket:
     """Cut ``user_id`` out of a room and bar them until it closes.
 
-    A party of a private room: the whole session ends. The creator of a public room: the stream ends. Raises
+    A party of a private room: the whole session ends. The creator of a public room: the stream ends. Somebody who
+    is in a battle: that side is out of it. Raises
     Invalid (``field``), NotFound NOT_CONNECTED for rooms and users that are not there.
     """
     label = _label(reason)
@@ -70,12 +71,14 @@ def terminate(
     command: CloseRoom | TerminateCall | None
     if room.kind == "private":
         command = _end_session(tx, room, user_id, label, label_by, at_fault, message_id, now)
-    elif user_id == room.creator_id:
+    elif room.kind == "live" and user_id == room.creator_id:
         stream = tx.scalars(select(StreamRow).where(StreamRow.room_id == room_id)).one()
         command = streams.finish(tx, stream, label, by_id, now, message_id)
     else:
         command = _cut(room_id, user_id, label, message_id, now)
         outbox.command(tx, _node_of(room), command, now=now)
+    if room.kind == "battle":
+        battle_clock.thrown_out(tx, room_id.removeprefix("battle-"), user_id, now)
     tx.add(
         RoomBarRow(room_id=room_id, user_id=user_id, reason=label, by=by_id, message_id=message_id, created_at=now)
     )
@@ -137,7 +140,7 @@ def _cause(tx: Session, session: SessionRow, label: Reason, label_by: Caller, at
 def _again(tx: Session, room: RoomRow, bar: RoomBarRow, now: datetime) -> Ticket:
     """The same command once more: it may not have been confirmed the first time."""
     label = _label(bar.reason)
-    if room.kind == "live" and bar.user_id != room.creator_id:
+    if room.kind == "battle" or (room.kind == "live" and bar.user_id != room.creator_id):
         if room.status == "closed":
             return Ticket(command=None, node_id=None, already=True)
         cut = _cut(room.id, bar.user_id, label, bar.message_id, now)

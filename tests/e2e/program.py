@@ -22,7 +22,7 @@ from models.services import accounts
 from ops.house import House
 from ops.supervise import DEMO_PASSWORD
 
-SECONDS = 60
+SECONDS = 120
 
 
 class Program:

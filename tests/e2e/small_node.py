@@ -27,6 +27,7 @@ from websockets.exceptions import ConnectionClosed
 STATIC = Path(__file__).parents[2] / "web" / "static"
 SESSION = {"sessionId": "s1", "paidMs": 600_000, "deliveredMs": 0, "ratePerMinute": 100, "minuteMs": 60_000}
 Message = dict[str, Any]
+PATIENCE_SECONDS = 60
 
 
 @dataclass
@@ -64,7 +65,7 @@ class SmallNode:
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
         handler = partial(_StaticAndGrants, directory=str(STATIC), node=self)
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http_thread = threading.Thread(target=self._http.serve_forever)
+        self._http_thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
         self.signaling_url = ""
 
     @property
@@ -75,19 +76,19 @@ class SmallNode:
     def start(self) -> None:
         self._thread.start()
         self._http_thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_SECONDS)
 
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
-        self._http_thread.join(5)
+        self._thread.join(PATIENCE_SECONDS)
+        self._http_thread.join(PATIENCE_SECONDS)
         self._loop.close()
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
         """Run ``step`` on the node's loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result(PATIENCE_SECONDS)
 
     def tell(self, user_id: str, **message: Any) -> None:
         """Say something to a user."""

@@ -16,12 +16,12 @@ from models.db import Database
 from models.people import PersonRow
 from models.services import accounts
 from ops.house import House
+from tests.e2e.conftest import PATIENCE_MS
 
 sys.path.append(str(Path(__file__).parents[1] / "integration" / "models"))
 from stage import MINUTE, Call, Stage
 
 PASSWORD = "correct horse battery"
-PATIENCE_MS = 60_000
 
 
 class Past(msgspec.Struct):

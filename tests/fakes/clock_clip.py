@@ -28,8 +28,8 @@ class Clip(NamedTuple):
     sounds: list[bytes]
 
 
-def make(directory: Path, *, codec: str, width: int, height: int, seconds: int) -> Clip:
-    """Encode a clock of that size; ``codec`` is VP8 or H264."""
+def make(directory: Path, *, codec: str, width: int, height: int, seconds: int, first: int = 0) -> Clip:
+    """Encode a clock of that size, which counts from ``first``; ``codec`` is VP8 or H264."""
     path = directory / f"clock-{codec}-{width}x{height}.{'ivf' if codec == 'VP8' else 'h264'}"
     sound = directory / "beeps.ogg"
     common = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y"]
@@ -42,7 +42,7 @@ def make(directory: Path, *, codec: str, width: int, height: int, seconds: int) 
     picture = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     subprocess.run(
         [*common, *raw, *picture, str(path)],
-        input=b"".join(draw(number, width, height).tobytes() for number in range(seconds * RATE)),
+        input=b"".join(draw(first + number, width, height).tobytes() for number in range(seconds * RATE)),
         check=True,
         timeout=300,
     )

@@ -58,6 +58,8 @@ class FakeEgress:
     began: float = 0.0
     key_frames_wanted: list[int] = field(default_factory=list)
     connections: int = 0
+    refused: threading.Event = field(default_factory=threading.Event)
+    """Set once somebody was refused."""
 
     def __enter__(self) -> FakeEgress:
         self._server: Server = serve(
@@ -81,6 +83,7 @@ class FakeEgress:
 
     def _check(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.status != 101:
+            self.refused.set()
             return connection.respond(http.HTTPStatus(self.status), "")
         if request.path != egress.PATH + self.room_id:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "")

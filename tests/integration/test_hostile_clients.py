@@ -21,14 +21,14 @@ from ops.house import ROOT, House
 from tests.conftest import MakeHouse
 
 ASK = "/api/streaming/private-request"
-MINUTE_SECONDS = 6
+# Long enough for a slow machine to open a room (half a minute) and to report its end (a whole one).
+MINUTE_SECONDS = 10
 RATE = 100
-FROZEN_SECONDS = 10
+FROZEN_SECONDS = 14
 PATIENCE_SECONDS = 60
 # Frames on their way when the node froze, and the clip's own jitter.
 STRAY_FRAMES = 15
-# What the node had sent before it stopped may still be in a socket.
-UNDER_WAY_SECONDS = 0.3
+QUIET_SECONDS = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,14 +72,35 @@ class Scene:
 
     async def bill(self) -> tuple[dict[str, Any], int]:
         """The receipt, the same for both, and what the fan has less."""
-        receipt = await self.fan.receipt(self.session_id, seconds=PATIENCE_SECONDS)
-        assert receipt == await self.creator.receipt(self.session_id)
+        receipt = await signed_receipt(self.fan, self.session_id)
+        assert receipt == await signed_receipt(self.creator, self.session_id)
         after = (await self.fan.call("GET", "/api/wallet"))["available"]
         await self.creator.call("DELETE", f"/api/streaming/streams/{self.stream_id}")
         return receipt, self.before - after
 
     async def close(self) -> None:
         await asyncio.gather(self.creator.close(), self.fan.close())
+
+
+async def signed_receipt(person: Peer, session_id: str) -> dict[str, Any]:
+    """The clock signs it some time after the end."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "signature" not in (receipt := await person.receipt(session_id)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return receipt
+
+
+async def nothing_more(*seats: Seat) -> None:
+    """What the node had sent before it stopped may still be in a socket, and a slow machine reads it late: at
+    last there is nothing, for as long as would have brought dozens of packets, and it was little."""
+    at_the_end = [seat.seen.frames for seat in seats]
+    seen: list[int] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (now := [seat.seen.packets for seat in seats]) != seen:
+            seen = now
+            await asyncio.sleep(QUIET_SECONDS)
+    stray = [seat.seen.frames - before for seat, before in zip(seats, at_the_end, strict=True)]
+    assert max(stray) <= STRAY_FRAMES
 
 
 def is_clean(house: House) -> bool:
@@ -94,15 +115,11 @@ def test_who_ignores_the_end_of_a_call_gets_nothing_and_is_heard_by_nobody(house
         # Given two clients that are told of the end and keep their connections and their cameras open
         ended = await asyncio.wait_for(asyncio.gather(creator.ended, fan.ended), PATIENCE_SECONDS)
         assert {(end.reason, end.code) for end in ended} == {("TIME_EXPIRED", 4001)}
-        await asyncio.sleep(UNDER_WAY_SECONDS)
-        seen = [(seat.seen.packets, seat.seen.frames) for seat in (creator, fan)]
-        # When they go on sending and waiting
-        await asyncio.sleep(2)
+        # When they go on sending and waiting, then nothing more comes, to either
+        await nothing_more(creator, fan)
         for seat in (creator, fan):
             assert seat._publish is not None
             assert seat._publish.connectionState == "connected", "the client did not hang up"
-        # Then nothing more came, to either
-        assert [(seat.seen.packets, seat.seen.frames) for seat in (creator, fan)] == seen
 
         # And no way leads back in
         with pytest.raises(ApiError) as refused:

@@ -111,7 +111,7 @@ def test_each_purpose_has_a_key_of_its_own() -> None:
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.split("## Settings")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == set(SETTING_NAMES)
+    assert set(re.findall(r"^\| `([A-Z0-9_]+)`", table, re.MULTILINE)) == set(SETTING_NAMES)
 
 
 @pytest.mark.parametrize("days", ["0", "1", "-1", "two", "1.5"])
@@ -120,3 +120,42 @@ def test_earnings_stay_pending_for_as_long_as_complaints_are_open(days: str) -> 
         load_settings({**KEY, "CLEARING_DAYS": days})
     assert load_settings({**KEY, "CLEARING_DAYS": "2"}).clearing_days == 2
     assert timedelta(days=LEAST_CLEARING_DAYS) >= COMPLAIN_WITHIN
+
+
+STORAGE = {
+    "S3_ENDPOINT": "https://s3.example",
+    "S3_BUCKET": "broadcasts",
+    "S3_ACCESS_KEY_ID": "AKIAEXAMPLE",
+    "S3_SECRET_ACCESS_KEY": "hunter2-hunter2",
+}
+
+
+def test_object_storage_needs_all_of_its_settings() -> None:
+    settings = load_settings({**KEY, **STORAGE})
+    assert (settings.s3_endpoint, settings.s3_region) == ("https://s3.example", "us-east-1")
+    for name in STORAGE:
+        with pytest.raises(SettingsError, match=f"{name} is missing") as refused:
+            load_settings({**KEY, **{key: value for key, value in STORAGE.items() if key != name}})
+        assert "hunter2" not in str(refused.value)
+    for wrong, name in (
+        ({"S3_ENDPOINT": "https://s3.example/path"}, "S3_ENDPOINT"),
+        ({"S3_ENDPOINT": "https://me@s3.example"}, "S3_ENDPOINT"),
+        ({"S3_ENDPOINT": "s3.example"}, "S3_ENDPOINT"),
+        ({"S3_BUCKET": "../etc"}, "S3_BUCKET"),
+        ({"LOW_LATENCY_HLS": "1"}, "LOW_LATENCY_HLS"),
+    ):
+        with pytest.raises(SettingsError, match=name):
+            load_settings({**KEY, **STORAGE, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("hls", "recordings", "refused"),
+    [("/a/hls", "/a/rec", False), ("/a", "/a/rec", True), ("/a/hls", "/a", True), ("/a", "/a", True)],
+)
+def test_recordings_lie_where_nothing_is_public(hls: str, recordings: str, refused: bool) -> None:
+    environment = {"SECRET_KEY": "x" * 32, "HLS_DIR": hls, "RECORDINGS_DIR": recordings}
+    if not refused:
+        assert str(load_settings(environment).recordings_dir) == recordings
+        return
+    with pytest.raises(SettingsError, match="RECORDINGS_DIR must lie outside HLS_DIR"):
+        load_settings(environment)

@@ -62,6 +62,7 @@ class OptionsBody(msgspec.Struct, frozen=True, rename="camel"):
     subscription_price: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None
     subscription_minutes: Annotated[int, msgspec.Meta(ge=0, le=600)]
     subscriber_discount_percent: Annotated[int, msgspec.Meta(ge=0, le=90)]
+    pass_price: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
 
 
 class RequestBody(msgspec.Struct, frozen=True, rename="camel"):

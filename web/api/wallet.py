@@ -16,9 +16,10 @@ from models.services.payments import BuyerLimits, Package, Purchase
 from models.services.purchase_refunds import BoughtView, RefundView
 from models.services.wallet import StatementLine, WalletView
 from web import limits
-from web.api.schema import ANYONE, FAN, SIGNED_IN, Api, Call, Nothing, Query, answer_json
+from web.api.schema import ANYONE, SIGNED_IN, Access, Api, Call, Nothing, Query, answer_json
 
 api = Api("wallet")
+PAYER = Access("fan; creator, whose battles have entry fees", roles=frozenset({"fan", "creator"}))
 
 
 class TopUp(msgspec.Struct, frozen=True, rename="camel"):
@@ -73,9 +74,10 @@ def packages(call: Call[Nothing]) -> Packages:
     return Packages(payments.packages(call.house.settings.currency))
 
 
-@api.own("POST", "/api/wallet/top-up", access=FAN, body=TopUp, answer=Purchase, status=201, idempotency="required",
-         limits=(limits.TOP_UP,), errors=("CARD_DECLINED", "NOT_FOUND", "PURCHASE_LIMIT", "SPENDING_FROZEN",
-         "GATEWAY_REFUSED", "UNAVAILABLE"))  # fmt: skip
+@api.own("POST", "/api/wallet/top-up", access=PAYER, body=TopUp, answer=Purchase, status=201,
+         idempotency="required", limits=(limits.TOP_UP,),
+         errors=("CARD_DECLINED", "NOT_FOUND", "PURCHASE_LIMIT", "SPENDING_FROZEN", "GATEWAY_REFUSED",
+                 "UNAVAILABLE"))  # fmt: skip
 def top_up(call: Call[TopUp]) -> Response:
     """Buy a package of tokens. Safe to repeat with the same key: it charges once.
 

@@ -105,7 +105,7 @@ def _viewer(person: Person) -> tuple[Viewer, str | None, BookingView | None]:
 
 
 def _nav(viewer: Viewer | None) -> list[NavItem]:
-    entries = [("/models", "Creators", "home")]
+    entries = [("/models", "Creators", "home"), ("/battles", "Battles", "heart")]
     if viewer and viewer.is_creator:
         entries = [("/studio", "Studio", "cam"), *entries]
         entries += [("/history", "Receipts", "list"), ("/wallet", "Wallet", "wallet")]

@@ -80,6 +80,8 @@ def creator(handle: str) -> str:
         return render_template(
             "partials/subscribe_card.html", creator=person, kind=kind, auto_accept=offer.auto_accept, **patronage
         )
+    if request.args.get("part") == "pass":
+        return render_template("partials/pass_card.html", creator=person, kind=kind, **patronage)
     status = stream.status if stream and stream.status in ("live", "private") else "offline"
     state = "waiting" if waiting else status
     page = PageData(

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from models.clock import utc_now
 from models.people import PersonRow
-from models.services import sessions
+from models.services import recordings, sessions
 from models.services.after_receipt import after_receipt
 from models.services.receipts import Receipt, ReceiptEntry, ReceiptSummary, document_of
 from models.services.sessions import SessionView
 from models.sessions import SessionRow
 from web.auth import current_person, login_required
 from web.pages import blueprint
-from web.pages.deps import database
+from web.pages.deps import database, settings
 from web.pages.wording import clock, plural, spoken, tokens
 
 ON_A_PAGE = 20
@@ -74,6 +74,7 @@ def receipt(session_id: str) -> str:
         other = tx.get_one(PersonRow, view.fan_id if is_creator else view.creator_id).display_name
         paused_ms = _paused_ms(tx, session_id)
         later = after_receipt(tx, session_id, person.user_id, utc_now())
+        recording = recordings.view(tx, session_id, person.user_id, settings().recording_days)
     segments = time_segments(view, paused_ms)
     return render_template(
         "receipt.html",
@@ -88,6 +89,7 @@ def receipt(session_id: str) -> str:
         charged_minutes=max(0, view.billed_minutes - view.included_minutes),
         held_words=held_words(view, is_creator),
         later=later,
+        recording=recording,
         transfers=[_transfer(transfer, person.user_id, other) for transfer in view.transfers],
         adds_up=view.total_held == view.earnings + view.commission + view.refunded,
     )

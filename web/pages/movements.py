@@ -12,13 +12,15 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from models.battles import BattleRow
 from models.bookings import BookingRow
 from models.people import PersonRow
+from models.recordings import RecordingRow
 from models.requests import OPEN, RequestRow
 from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
-from models.subscriptions import SubscriptionRow, TipRow
+from models.subscriptions import PassRow, SubscriptionRow, TipRow
 from web.pages.wording import plural, tokens
 
 
@@ -138,15 +140,18 @@ def _booked(tx: Session, person_id: str, references: Iterable[str]) -> dict[str,
 
 
 def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, str]:
-    """Who is on the other side of tips and of subscriptions' months, by the ledger's reference."""
+    """Who is on the other side of tips, passes and subscriptions' months, by the ledger's reference."""
     owners = {reference: reference.partition(":")[0] for reference in references}
     sides: dict[str, str] = {}
-    for table in (TipRow, SubscriptionRow):
+    for table in (TipRow, SubscriptionRow, PassRow, RecordingRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
+    titles = select(BattleRow.id, BattleRow.title).where(BattleRow.id.in_(set(owners.values())))
+    battles = {row.id: row.title for row in tx.execute(titles)}
     people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
     names = {row.id: row.display_name for row in tx.execute(people)}
-    return {reference: names[sides[owner]] for reference, owner in owners.items() if owner in sides}
+    found = {owner: names[side] for owner, side in sides.items()} | battles
+    return {reference: found[owner] for reference, owner in owners.items() if owner in found}
 
 
 def _patron_words(line: StatementLine, other: str) -> str:
@@ -155,6 +160,12 @@ def _patron_words(line: StatementLine, other: str) -> str:
             return f"Tip from {other}" if line.earnings else f"Tip to {other}"
         case "subscription":
             return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
+        case "recording":
+            return f"Recording bought by {other}" if line.earnings else f"Recording of a call with {other}"
+        case "stake" | "stake_return" | "share":
+            return f"{line.words}: “{other}”"
+        case "pass":
+            return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:
             return f"{line.words}: {other}"
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models.clock import utc_now
 from models.errors import DomainError
-from models.services import spending, subscriptions
+from models.services import passes, spending, subscriptions
 from models.services.accounts import Person
 from web.auth import current_person, role_required
 from web.pages import blueprint
@@ -23,9 +23,14 @@ LATELY_ENDED = 5
 
 
 def creator_context(tx: Session, viewer: Person | None, creator_id: str) -> dict[str, Any]:
-    """What ``subscribe_card.html`` needs: what is offered now, and the viewer's own subscription."""
+    """What ``subscribe_card.html`` and ``pass_card.html`` need: what is offered now, and what the viewer has."""
     mine = subscriptions.between(tx, viewer.user_id, creator_id, utc_now()) if viewer else None
-    return {"subscription_offer": subscriptions.offer_of(tx, creator_id), "subscription": mine}
+    return {
+        "subscription_offer": subscriptions.offer_of(tx, creator_id),
+        "subscription": mine,
+        "pass_price": passes.price_of(tx, creator_id),
+        "own_pass": passes.between(tx, viewer.user_id, creator_id, utc_now()) if viewer else None,
+    }
 
 
 def account_context(person: Person) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flask import Response, abort, render_template, request
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
-from models.services import offers, private_streams, sessions, streams, subscriptions
+from models.services import offers, private_streams, recordings, sessions, streams, subscriptions
 from models.services.accounts import Person
 from models.services.analytics import analytics
 from models.services.request_history import PastRequest, past_requests
@@ -81,6 +81,7 @@ def studio() -> str | Response:
         how = analytics(tx, person.user_id, _days(), utc_now())
         options = offers.get_options(tx, person.user_id)
         subscribers = subscriptions.subscriber_count(tx, person.user_id, utc_now())
+        recording = recordings.get_offer(tx, person.user_id)
     wanted = request.args.get("tab", "live")
     return render_template(
         "studio.html",
@@ -89,6 +90,7 @@ def studio() -> str | Response:
         offer=state.offer,
         options=options,
         subscribers=subscribers,
+        recording=recording,
         past=past,
         commission_percent=state.commission_percent,
         minute_ms=timers().minute_ms,

@@ -69,11 +69,13 @@ def wallet_page() -> str:
         frozen = disputes.is_frozen(tx, person.user_id)
         holds = held_lines(tx, person.user_id, call) if purse.held else []
     creator = "creator" in person.roles
+    # A creator's tokens are earned; only a battle's entry fee takes bought ones.
+    for_a_battle = creator and (request.args.get("next") or "").startswith("/battles")
     shown: dict[str, Any] = {
         "purse": purse,
         "holds": holds,
         "movements": lines,
-        "can_buy": "fan" in person.roles,
+        "can_buy": "fan" in person.roles or for_a_battle,
         "purchases": [purchase_line(one) for one in bought],
         "frozen": frozen,
         "disputed": any(one.status in ("disputed", "failed") for one in bought),

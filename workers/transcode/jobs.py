@@ -23,6 +23,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     preset: str = "superfast"
 
 
+class RecordingJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a supervisor asks of a recorder."""
+
+    recording_id: str
+    room_id: str
+    egress_url: str
+    """``ws://host:port`` of the room's node; empty: record nothing more, complete what there is."""
+    directory: str
+    epoch: int
+    preset: str
+    free_bytes: int
+    """Stop rather than leave less than this on the disk."""
+
+
 class Said(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A line for the supervisor. ``slot``: the newest that every rung has; ``lag_ms``: how long ago it ended."""
 
@@ -31,3 +45,6 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     lag_ms: int = 0
     dropped: int = 0
     reason: str = ""
+    duration_ms: int = 0
+    size: int = 0
+    """Of a recording that is complete: the file's length in time and in bytes."""

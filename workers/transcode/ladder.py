@@ -1,7 +1,7 @@
 """One ffmpeg for the whole ladder: raw picture and sound in by pipes, fragmented MP4 of every rung out by pipes.
 
 Built with ffmpeg-python, started by ourselves: in a session of its own, ended by the kernel when the
-thread that started it ends. Knows nothing of rooms, slots or files.
+thread that started it ends. Knows nothing of rooms, slots or files. ``film`` is one whose output is a file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import ffmpeg
 
@@ -38,13 +39,17 @@ sound and picture agree without an edit list, which not every player reads."""
 QUEUED_TICKS = 10
 """A third of a second; more than that behind, and pictures are left out instead of getting old."""
 STOP_SECONDS = 5.0
+PICTURE_BYTES = 1024 * 1024
+"""Most of a picture."""
+OUTPUT_BYTES = 256 * 1024
+"""A key frame and what is written while the reader waits for more."""
 
 Buffers = Sequence[bytes | memoryview]
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
     """The pipe ends that ffmpeg holds."""
 
     picture: int
@@ -52,20 +57,23 @@ class _Ends(NamedTuple):
     outputs: dict[str, int]
 
 
-class Ladder:
+class Encoder:
     """A running ffmpeg. Start it from a thread that lives as long as it should."""
 
-    def __init__(self, preset: str) -> None:
+    def __init__(self, command: Callable[[Ends], list[str]], names: Sequence[str] = ()) -> None:
+        """``command`` gives its command line; it writes a pipe for each of ``names``."""
         picture_read, self._picture = os.pipe()
         sound_read, self._sound = os.pipe()
-        pipes = {name: os.pipe() for name in (*(rung.name for rung in RUNGS), AUDIO)}
+        pipes = {name: os.pipe() for name in names}
         self.outputs = {name: read for name, (read, _) in pipes.items()}
-        """Where each rung's stream is read."""
-        ends = _Ends(picture_read, sound_read, {name: write for name, (_, write) in pipes.items()})
+        """Where each stream is read."""
+        ends = Ends(picture_read, sound_read, {name: write for name, (_, write) in pipes.items()})
         held = (ends.picture, ends.sound, *ends.outputs.values())
-        _widen(self._picture)
+        _widen(self._picture, PICTURE_BYTES)
+        for fd in self.outputs.values():
+            _widen(fd, OUTPUT_BYTES)
         self.process = subprocess.Popen(
-            arguments(preset, ends),
+            command(ends),
             stdin=subprocess.DEVNULL,
             pass_fds=held,
             start_new_session=True,
@@ -112,8 +120,15 @@ class Ladder:
         return self.process.wait()
 
 
-def arguments(preset: str, ends: _Ends) -> list[str]:
-    """ffmpeg's command line, built with ffmpeg-python."""
+class Ladder(Encoder):
+    """All rungs at once."""
+
+    def __init__(self, preset: str) -> None:
+        super().__init__(partial(arguments, preset), (*(rung.name for rung in RUNGS), AUDIO))
+
+
+def inputs(ends: Ends) -> tuple[Any, Any]:
+    """The two pipes that are written to: picture and sound, as ffmpeg-python's streams."""
     picture = ffmpeg.input(
         f"pipe:{ends.picture}",
         f="rawvideo",
@@ -133,7 +148,21 @@ def arguments(preset: str, ends: _Ends) -> list[str]:
         analyzeduration=0,
         thread_queue_size=32,
     )
-    copies = picture.video.filter_multi_output("split", len(RUNGS))
+    return picture.video, sound.audio
+
+
+def command_line(*outputs: Any) -> list[str]:
+    """What starts ffmpeg with these outputs."""
+    command = ffmpeg.merge_outputs(*outputs).global_args(
+        "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-filter_complex_threads", "1"
+    )
+    return list(ffmpeg.compile(command))
+
+
+def arguments(preset: str, ends: Ends) -> list[str]:
+    """ffmpeg's command line, built with ffmpeg-python."""
+    picture, sound = inputs(ends)
+    copies = picture.filter_multi_output("split", len(RUNGS))
     outputs = []
     for index, rung in enumerate(RUNGS):
         scaled = copies[index]
@@ -141,20 +170,13 @@ def arguments(preset: str, ends: _Ends) -> list[str]:
             scaled = scaled.filter("scale", rung.width, rung.height, flags="fast_bilinear")
         # The shape on the screen, not of a pixel: 854 is not 480 × 16 / 9, and DASH wants one shape.
         scaled = scaled.filter("setdar", "16/9")
-        outputs.append(
-            ffmpeg.output(scaled, f"pipe:{ends.outputs[rung.name]}", **_picture_options(preset, rung.kbps))
-        )
-    outputs.append(
-        ffmpeg.output(
-            sound.audio, f"pipe:{ends.outputs[AUDIO]}", **{"c:a": "aac", "b:a": f"{AUDIO_KBPS}k", **_CONTAINER}
-        )
-    )
-    command = ffmpeg.merge_outputs(*outputs).global_args(
-        "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-filter_complex_threads", "1"
-    )
-    return list(ffmpeg.compile(command))
+        options = {**picture_options(preset, rung.kbps), **_CONTAINER}
+        outputs.append(ffmpeg.output(scaled, f"pipe:{ends.outputs[rung.name]}", **options))
+    outputs.append(ffmpeg.output(sound, f"pipe:{ends.outputs[AUDIO]}", **SOUND_OPTIONS, **_CONTAINER))
+    return command_line(*outputs)
 
 
+SOUND_OPTIONS: dict[str, str | int] = {"c:a": "aac", "b:a": f"{AUDIO_KBPS}k"}
 _CONTAINER: dict[str, str | int] = {
     "f": "mp4",
     # A fragment per sample: nothing waits in the muxer, and the packager cuts where it wants.
@@ -166,7 +188,8 @@ _CONTAINER: dict[str, str | int] = {
 }
 
 
-def _picture_options(preset: str, kbps: int) -> dict[str, str | int]:
+def picture_options(preset: str, kbps: int) -> dict[str, str | int]:
+    """How a picture is encoded: a key frame every two seconds, nothing held back."""
     return {
         "c:v": "libx264",
         "preset": preset,
@@ -183,7 +206,6 @@ def _picture_options(preset: str, kbps: int) -> dict[str, str | int]:
         # and frame threads would hold pictures back.
         "x264-params": "rc-lookahead=0:sync-lookahead=0:sliced-threads=0:threads=1",
         "video_track_timescale": VIDEO_TIMESCALE,
-        **_CONTAINER,
     }
 
 
@@ -192,10 +214,10 @@ def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _widen(fd: int) -> None:
-    """A pipe that holds most of a picture, so that both sides wake less often; as it was where that is refused."""
+def _widen(fd: int, size: int) -> None:
+    """A pipe that holds ``size`` bytes, so that both sides wake less often; as it was where that is refused."""
     with contextlib.suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
 
 
 def _write(items: queue.Queue[Buffers | None], fd: int) -> None:

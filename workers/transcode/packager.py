@@ -24,11 +24,16 @@ from workers.transcode.segments import (
     init_name,
     missed_slots,
     part_name,
-    quarter_of,
+    part_of,
     slot_of,
 )
 
 READ_BYTES = 256 * 1024
+GATHER_SECONDS = 0.04
+"""Without low latency: how long to let pipes fill before reading. Each waking takes the interpreter from the
+decoder, and four encoders write 137 times a second."""
+RECOVERY_PARTS = 2
+"""Without low latency, parts serve recovery alone: of a killed child's open segment at most one is lost."""
 
 CaptureTime = Callable[[float], float]
 """From seconds of this epoch's media time to Unix seconds of capture."""
@@ -44,6 +49,7 @@ class Packager:
         self.state = State()
         self._capture_time = capture_time
         self._low_latency = low_latency
+        self.parts_per_slot = PARTS_PER_SLOT if low_latency else RECOVERY_PARTS
         self._on_slot = on_slot
         self._lanes: dict[str, _Lane] = {}
         self._first_slot = 0
@@ -80,7 +86,10 @@ class Packager:
             for name, fd in outputs.items():
                 selector.register(fd, selectors.EVENT_READ, name)
             while selector.get_map():
-                for key, _ in selector.select():
+                selector.select()
+                if not self._low_latency:
+                    time.sleep(GATHER_SECONDS)
+                for key, _ in selector.select(0):
                     data = os.read(key.fd, READ_BYTES)
                     if data:
                         self.feed(str(key.data), data)
@@ -233,8 +242,8 @@ class _Lane:
         directory.save(self._packager.state)
 
     def _take(self, sample: Sample) -> None:
-        """A part ends with the sample after which the next one begins in another quarter."""
-        timescale = self._rendition.timescale
+        """A part ends with the sample after which the next one begins in another part of its slot."""
+        timescale, parts = self._rendition.timescale, self._packager.parts_per_slot
         if not self._samples and not self._parts:
             self._slot = self._first_slot + slot_of(sample.decode_time, timescale)
             self._began, self._ticks = sample.decode_time, 0
@@ -243,9 +252,7 @@ class _Lane:
         after = sample.decode_time + sample.duration
         if self._first_slot + slot_of(after, timescale) != self._slot:
             self.close()
-        elif quarter_of(after, timescale, PARTS_PER_SLOT) != quarter_of(
-            sample.decode_time, timescale, PARTS_PER_SLOT
-        ):
+        elif part_of(after, timescale, parts) != part_of(sample.decode_time, timescale, parts):
             self._write_part()
             self._packager.part_written(self)
 

@@ -18,7 +18,7 @@ GRACE = 8
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A quarter of a slot, for low latency and for recovery."""
+    """A piece of a slot, for low latency and for recovery."""
 
     name: str
     seconds: float
@@ -155,7 +155,7 @@ def slot_of(decode_time: int, timescale: int) -> int:
     return decode_time // (timescale * SLOT_SECONDS)
 
 
-def quarter_of(decode_time: int, timescale: int, parts: int) -> int:
+def part_of(decode_time: int, timescale: int, parts: int) -> int:
     """Which part of its slot, from 0, a sample begins in."""
     return decode_time * parts // (timescale * SLOT_SECONDS) % parts
 

@@ -30,7 +30,7 @@ CLOCKS_AGREE_SECONDS = 0.3
 FIT_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 0.3
 PRIVATE_STATUS = 403
-"""The room is private: no later attempt fares better."""
+"""The room is private."""
 OPUS_DELAY_US = 6_500
 """An Opus encoder looks 312 samples ahead (RFC 7845, 4.2): what comes out of a packet was captured before it."""
 _DECODERS = {"VP8": "vp8", "H264": "h264", "OPUS": "libopus"}
@@ -195,11 +195,16 @@ class Room:
 class Egress:
     """The connection to the node. ``start`` it; it connects again until the room is over."""
 
-    def __init__(self, room: Room, url: str, ticket: Callable[[], str], now: Now) -> None:
+    def __init__(
+        self, room: Room, url: str, ticket: Callable[[], str], now: Now, *, patience: float = 0.0
+    ) -> None:
+        """``patience``: for how many seconds a private room may refuse us before that is its last word."""
         self._room = room
         self._url = url
         self._ticket = ticket
         self._now = now
+        self._patience = patience
+        self._refused_since: float | None = None
         self._asked_at: dict[int, float] = {}
         self._stop = threading.Event()
         self._connection: ClientConnection | None = None
@@ -226,7 +231,7 @@ class Egress:
             except InvalidStatus as error:
                 now = f"status {error.response.status_code}"
                 if error.response.status_code == PRIVATE_STATUS:
-                    self._room.end("FORBIDDEN")
+                    self._refused()
             except (OSError, WebSocketException) as error:
                 now = type(error).__name__
             except Exception:
@@ -237,6 +242,13 @@ class Egress:
             trouble = now
             self._stop.wait(0 if self._room.over.is_set() else pause)
             pause = min(pause * 2, LONGEST_RETRY_SECONDS)
+
+    def _refused(self) -> None:
+        """By a room that is private; what permits us may still be on its way."""
+        now = self._now()
+        since = self._refused_since = self._refused_since or now
+        if now - since >= self._patience:
+            self._room.end("FORBIDDEN")
 
     def _read(self) -> None:
         """One connection, to its end. Raises OSError or WebSocketException when there is none."""
@@ -250,6 +262,7 @@ class Egress:
             proxy=None,
         ) as connection:
             self._connection = connection
+            self._refused_since = None
             self._room.reconnected()
             log.event("egress_connected")
             try:

@@ -430,7 +430,7 @@ async def nominate(client: Client, elsewhere: socket.socket, *, answering: bool)
     request.add_message_integrity(ice.remote_password.encode())
     elsewhere.sendto(bytes(request), pair.remote_addr)
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             message = stun.parse_message(await loop.sock_recv(elsewhere, 2048))
             if message.message_class != stun.Class.REQUEST:

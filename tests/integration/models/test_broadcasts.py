@@ -16,8 +16,9 @@ from models.broadcasts import BroadcastRow
 from models.db import Database
 from models.messages import events
 from models.messages.routing import TRANSCODE_QUEUE
-from models.services import broadcasts
+from models.services import broadcasts, leases
 from models.services.accounts import Person
+from models.services.leases import Lease
 from models.services.streams import StreamView
 
 _SECOND = timedelta(seconds=1)
@@ -54,7 +55,7 @@ def rows(stage: Stage) -> list[BroadcastRow]:
         return found
 
 
-def lease(stage: Stage, worker: str = "worker_1") -> broadcasts.Lease | None:
+def lease(stage: Stage, worker: str = "worker_1") -> Lease | None:
     [row] = [row for row in rows(stage) if row.status != "ended"]
     return stage.run(lambda tx: broadcasts.take_lease(tx, row.id, worker, stage.now))
 
@@ -87,7 +88,7 @@ def test_acceptance_ends_the_broadcast_in_the_same_transaction(
     # then nobody may work on it from this moment, and its worker finds that out
     [row] = rows(stage)
     assert (row.status, row.end_reason) == ("ended", "STREAM_PRIVATE")
-    held_now = {(held.broadcast_id, held.epoch)}
+    held_now = {(held.work_id, held.epoch)}
     assert stage.run(lambda tx: broadcasts.renew(tx, "worker_1", held_now, stage.now)) == set()
     # and a late word of the node, from before, makes no new one
     seated(stage, creator, stream)
@@ -106,7 +107,7 @@ def test_acceptance_while_a_worker_says_that_it_is_ready(
     with stage.database.engine.connect() as watching, ThreadPoolExecutor(1) as pool:
         # when: the worker's word is not committed yet
         with stage.database.transaction() as tx:
-            broadcasts.ready(tx, held.broadcast_id, held.epoch, stage.now)
+            broadcasts.ready(tx, held.work_id, held.epoch, stage.now)
             accepted = pool.submit(accept)
             if not stage.database.is_sqlite:
                 until_it_waits_or_is_done(watching, accepted)
@@ -136,18 +137,18 @@ def test_one_worker_holds_it_until_it_stops_renewing(stage: Stage, on_air: tuple
     assert lease(stage, "worker_2") is None
     # given renewals, then it stays where it is
     for _ in range(3):
-        stage.later(seconds=broadcasts.LEASE_SECONDS - 1)
-        held = {(first.broadcast_id, first.epoch)}
+        stage.later(seconds=leases.LEASE_SECONDS - 1)
+        held = {(first.work_id, first.epoch)}
         assert stage.run(lambda tx: broadcasts.renew(tx, "worker_1", held, stage.now))  # noqa: B023
     assert stage.run(lambda tx: broadcasts.take_over(tx, "worker_2", 5, stage.now)) == []
     # when the first is silent, then another goes on under the next epoch, and the first is not listened to
-    stage.later(seconds=broadcasts.LEASE_SECONDS)
+    stage.later(seconds=leases.LEASE_SECONDS)
     [second] = stage.run(lambda tx: broadcasts.take_over(tx, "worker_2", 5, stage.now))
-    assert (second.broadcast_id, second.epoch) == (first.broadcast_id, 2)
+    assert (second.work_id, second.epoch) == (first.work_id, 2)
     assert stage.run(lambda tx: broadcasts.renew(tx, "worker_1", held, stage.now)) == set()
-    stage.run(lambda tx: broadcasts.ready(tx, first.broadcast_id, first.epoch, stage.now))
+    stage.run(lambda tx: broadcasts.ready(tx, first.work_id, first.epoch, stage.now))
     assert rows(stage)[0].status == "wanted"
-    stage.run(lambda tx: broadcasts.ready(tx, second.broadcast_id, second.epoch, stage.now))
+    stage.run(lambda tx: broadcasts.ready(tx, second.work_id, second.epoch, stage.now))
     assert rows(stage)[0].status == "live"
 
 
@@ -166,7 +167,7 @@ def test_a_worker_in_a_new_life_need_not_wait_for_its_former_lease(
 def test_what_is_given_back_is_free_at_once(stage: Stage, on_air: tuple[Person, StreamView]) -> None:
     held = lease(stage)
     assert held is not None
-    stage.run(lambda tx: broadcasts.give_back(tx, held.broadcast_id, "worker_1", held.epoch, stage.now))
+    stage.run(lambda tx: broadcasts.give_back(tx, held.work_id, "worker_1", held.epoch, stage.now))
     assert lease(stage, "worker_2") is not None
 
 
@@ -176,7 +177,7 @@ def test_a_full_house_takes_no_more_than_it_has_room_for(stage: Stage) -> None:
         seated(stage, creator, stream)
         stage.later(milliseconds=1)
     taken = stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 2, stage.now))
-    assert [each.broadcast_id for each in taken] == [row.id for row in rows(stage)][:2], "the oldest first"
+    assert [each.work_id for each in taken] == [row.id for row in rows(stage)][:2], "the oldest first"
     assert stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 0, stage.now)) == []
 
 
@@ -216,7 +217,7 @@ def test_whatever_workers_do_no_two_hold_one_epoch(
         if act == "take" and (taken := lease(stage, worker)) is not None:
             assert taken.epoch not in holders, "an epoch was given twice"
             holders[taken.epoch] = worker
-            held[worker] = (taken.broadcast_id, taken.epoch)
+            held[worker] = (taken.work_id, taken.epoch)
         elif act == "renew" and worker in held:
             kept = stage.run(lambda tx: broadcasts.renew(tx, worker, {held[worker]}, stage.now))  # noqa: B023
             # then only the newest epoch can be prolonged

@@ -318,3 +318,20 @@ def test_a_won_dispute_gives_the_rest_of_the_month_back(stage: Stage) -> None:
     won(stage, purchase_id)
     assert not active(stage, fan, creator)
     stage.audit()
+
+
+def test_what_two_payments_paid_is_back_once_both_are_good(stage: Stage) -> None:
+    # given a subscription that two purchases paid, and both are disputed
+    creator, fan = stage.creator(), stage.fan(0)
+    offer(stage, creator, subscription_price=1_500, subscription_minutes=10)
+    purchases = [bought(stage, fan), bought(stage, fan)]
+    subscribe(stage, fan, creator)
+    for purchase_id in purchases:
+        turns_bad(stage, purchase_id)
+    assert not active(stage, fan, creator)
+    # when one of them is won, then it is not paid yet
+    won(stage, purchases[0])
+    assert not active(stage, fan, creator)
+    won(stage, purchases[1])
+    assert active(stage, fan, creator)
+    stage.audit()

@@ -145,7 +145,7 @@ def test_a_deadlock_is_tried_again(database: Database) -> None:
             tx.get_one(RateLimitRow, first, with_for_update=True).count += 1
             tx.flush()
             if len(tries) <= 2:
-                both_have_one.wait(timeout=10)
+                both_have_one.wait(timeout=60)
             tx.get_one(RateLimitRow, second, with_for_update=True).count += 1
 
         database.run(work)

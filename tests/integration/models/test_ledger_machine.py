@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -386,27 +387,20 @@ def new_database(
     database_url: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[[], Database]]:
     """Makes an empty database; so that examples do not see each other's tokens and can be replayed alone."""
-    made: list[tuple[Database, str]] = []
+    with ExitStack() as made:
 
-    def drop_last() -> None:
-        while made:
-            database, name = made.pop()
-            database.close()
-            if not database.is_sqlite:
-                request.getfixturevalue("postgres").drop(name)
+        def make() -> Database:
+            made.close()
+            if database_url.startswith("sqlite"):
+                url = f"sqlite:///{tmp_path / f'ledger{next(_numbers)}'}"
+                shutil.copy(request.getfixturevalue("sqlite_template"), url.removeprefix("sqlite:///"))
+            else:
+                url = made.enter_context(request.getfixturevalue("postgres_databases").lent()).url
+            database = Database(url)
+            made.callback(database.close)
+            return database
 
-    def make() -> Database:
-        drop_last()
-        name = f"ledger{next(_numbers)}"
-        if database_url.startswith("sqlite"):
-            shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / name)
-            made.append((Database(f"sqlite:///{tmp_path / name}"), name))
-        else:
-            made.append((Database(request.getfixturevalue("postgres").clone("template", name)), name))
-        return made[-1][0]
-
-    yield make
-    drop_last()
+        yield make
 
 
 def _run(new_database: Callable[[], Database], now: datetime, tries: int, steps: int) -> None:

@@ -2,106 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from models.config import load_settings
-from models.egress_tickets import KEY_PURPOSE
 from models.ladder import RENDITIONS
 from tests.fakes.clock_clip import Clip
 from tests.fakes.egress_server import FakeEgress, Publisher
-from tests.integration.transcode import played
+from tests.integration.transcode import played, processes
+from tests.integration.transcode.processes import KEY, Process
 from workers.transcode.jobs import FENCED, LOST, OK
 
 ROOM = "live-str_x"
-ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {**os.environ, "SECRET_KEY": "a-key-that-is-as-long-as-a-key-must-be", "TESTING": "1"}
-KEY = load_settings(ENVIRONMENT).key(KEY_PURPOSE)
-PATIENCE_SECONDS = 60
-
-
-class Child:
-    """A running child."""
-
-    def __init__(self, node: FakeEgress, directory: Path, epoch: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.transcode.child"],
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        job = {
-            "broadcastId": "brd_x",
-            "roomId": ROOM,
-            "egressUrl": node.url,
-            "directory": str(directory),
-            "epoch": epoch,
-            "preset": "ultrafast",
-        }
-        self.tell(json.dumps(job))
-
-    def tell(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def until(self, kind: str) -> dict[str, object]:
-        """The next line of that type; what came before it is passed over."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said: dict[str, object] = json.loads(line)
-            if said["type"] == kind:
-                return said
-        pytest.fail(f"ended without {kind}")
-
-    def ffmpeg(self) -> int:
-        """Its encoder's process id."""
-        pid = self.process.pid
-        (child,) = (Path(f"/proc/{pid}/task/{pid}/children").read_text()).split()
-        return int(child)
-
-    def status(self) -> int:
-        return self.process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
-def child(node: FakeEgress, directory: Path, epoch: int) -> Iterator[Child]:
-    running = Child(node, directory, epoch)
-    try:
-        yield running
-    finally:
-        running.process.kill()
-        running.process.wait()
-        for stream in (running.process.stdin, running.process.stdout):
-            assert stream is not None
-            with suppress(BrokenPipeError):
-                stream.close()
-
-
-def ends(pid: int) -> bool:
-    """Whether that process, which is not ours, ends by itself."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        ended = bool(select.select([fd], [], [], PATIENCE_SECONDS)[0])
-        if not ended:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-        return ended
-    finally:
-        os.close(fd)
+def child(node: FakeEgress, directory: Path, epoch: int) -> Iterator[Process]:
+    job = {
+        "broadcastId": "brd_x",
+        "roomId": ROOM,
+        "egressUrl": node.url,
+        "directory": str(directory),
+        "epoch": epoch,
+        "preset": "ultrafast",
+    }
+    with processes.running("workers.transcode.child", job) as process:
+        yield process
 
 
 def test_killed_children_are_followed_by_others_and_viewers_by_one_sequence(
@@ -110,17 +38,17 @@ def test_killed_children_are_followed_by_others_and_viewers_by_one_sequence(
     with FakeEgress(ROOM, KEY, [Publisher("ada", clips["wide"])]) as node:
         with child(node, tmp_path, 1) as first:
             assert first.until("ready")["slot"] == 0
-            encoder = first.ffmpeg()
+            encoder = first.child()
             # Not even one that stands still and notices nothing is left behind.
             os.kill(encoder, signal.SIGSTOP)
             first.process.send_signal(signal.SIGKILL)
             assert first.status() == -signal.SIGKILL
-            assert ends(encoder)
+            assert processes.ends(encoder)
         with child(node, tmp_path, 2) as second:
             again = second.until("ready")["slot"]
             with child(node, tmp_path, 1) as late:
                 assert late.status() == FENCED
-            os.kill(second.ffmpeg(), signal.SIGKILL)
+            os.kill(second.child(), signal.SIGKILL)
             assert second.status() == LOST
         assert not played.playlist(tmp_path, "720p").is_endlist
         with child(node, tmp_path, 3) as third:

@@ -188,9 +188,9 @@ def test_rungs_that_a_kill_left_at_different_places_go_on_together(
     tmp_path: Path, streams: dict[str, Stream]
 ) -> None:
     first = Life(tmp_path, 1, streams).begin(BEGAN).play(3.9)
-    for name, until in (("720p", 4.6), ("480p", 4.0), (AUDIO, 4.1)):
+    for name, until in (("720p", 5.1), ("480p", 4.0), (AUDIO, 4.1)):
         first.feed(name, until)
-    Life(tmp_path, 2, streams).begin(BEGAN + 5).play(2.1)
+    Life(tmp_path, 2, streams).begin(BEGAN + 5.2).play(2.1)
     for name in RENDITIONS:
         assert slots(listed(tmp_path, name)) == [0, 1, 2, 3]
         third = listed(tmp_path, name).segments[2]
@@ -203,11 +203,11 @@ def test_a_rung_that_was_killed_before_its_first_segment_counts_like_the_others(
     tmp_path: Path, streams: dict[str, Stream]
 ) -> None:
     first = Life(tmp_path, 1, streams).begin(BEGAN)
-    first.feed("720p", 2.6)
+    first.feed("720p", 3.1)
     first.feed(AUDIO, 0.2)
     second = Life(tmp_path, 2, streams).begin(BEGAN + 5)
     second.play(0.4)
-    second.feed("240p", 0.6)
+    second.feed("240p", 1.1)
     Life(tmp_path, 3, streams).begin(BEGAN + 7).play(2.1)
     assert [slots(listed(tmp_path, name)) for name in RENDITIONS] == [[0, 1, 2, 3, 4]] * 4
     check_agreement(tmp_path)

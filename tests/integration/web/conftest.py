@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from models.config import Settings, load_settings
 from models.db import Database
 from models.services import accounts
 from ops.rabbitmq import RabbitNode
-from web import create_app, limits
+from web import assets, create_app, limits
+
+_digest_of = functools.cache(assets.digest_of)
+"""The files under web/static do not change during the tests: read for the first application alone."""
 
 
 @pytest.fixture
@@ -38,8 +42,9 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The application."""
+    monkeypatch.setattr(assets, "digest_of", _digest_of)
     made = create_app(settings)
     yield made
     made.extensions["greenroom"].audience.close()

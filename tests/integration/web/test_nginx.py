@@ -1,7 +1,11 @@
-"""nginx in front (deploy/nginx) refuses and serves what the app does: one table, both asked."""
+"""nginx in front (deploy/nginx) refuses and serves what the app does: one table, both asked.
+
+From disk, and from object storage, where both send on whom they would have served.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -19,12 +23,15 @@ from nginx_front import Answer, Nginx, ask
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from models import spectator_addresses
+from models import live_files, spectator_addresses
 from models.config import Settings, load_settings
 from models.ladder import RENDITIONS, TIERS, Tier, manifest_name, master_name, rungs_of
+from models.live_files import STORED
 from models.spectator_addresses import BARRED, Spectator, barred_name
+from tests.fakes.s3_server import S3Server
+from workers.transcode.objects import Bucket
 
-ROOM, BROADCAST, OTHER = "live-str_a", "brd_a", "brd_b"
+ROOM, BROADCAST, OTHER, IN_STORAGE = "live-str_a", "brd_a", "brd_b", "brd_c"
 VIEWER, BAD_VIEWER = "abcdefghij234567abcd", "zzzzefghij234567abcd"
 FILES = ("index.m3u8", "init_1.mp4", "s00001_1.m4s", "s00002_1.p0.m4s")
 PICTURES = ("poster.jpg", "storyboard.vtt", "storyboard_1.jpg")
@@ -36,12 +43,13 @@ class Front(NamedTuple):
     settings: Settings
     nginx: Nginx
     app: LiveWeb
+    broadcast: str = BROADCAST
 
     def prefix(
-        self, *, tier: Tier = "free", broadcast: str = BROADCAST, viewer: str = VIEWER, left: int = 60
+        self, *, tier: Tier = "free", broadcast: str = "", viewer: str = VIEWER, left: int = 60
     ) -> str:
         """A signed address."""
-        whom = Spectator(ROOM, broadcast, viewer, tier, int(time.time()) + left)
+        whom = Spectator(ROOM, broadcast or self.broadcast, viewer, tier, int(time.time()) + left)
         return spectator_addresses.prefix(whom, self.settings.key(spectator_addresses.KEY_PURPOSE))
 
     def both(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[Answer, Answer]:
@@ -53,11 +61,19 @@ class Front(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def front(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+def storage() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def front(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory, storage: S3Server
+) -> Iterator[Front]:
     root = tmp_path_factory.mktemp("front")
-    environment = environment_for(f"sqlite:///{sqlite_template}")
+    environment = environment_for(f"sqlite:///{sqlite_template}") | storage.environment
     environment |= {"HLS_DIR": str(root / "hls"), "TRUSTED_PROXIES": "1"}
-    for broadcast in (BROADCAST, OTHER):
+    for broadcast in (BROADCAST, OTHER, IN_STORAGE):
         names = [f"{rung}/{name}" for rung in RENDITIONS for name in FILES]
         names += [name(tier) for tier in TIERS for name in (master_name, manifest_name)]
         for name in (*names, *PICTURES, "state.json", "epoch", "child.json"):
@@ -65,11 +81,24 @@ def front(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"this is {name} of {broadcast}")
     (root / "hls" / BARRED).mkdir()
-    (root / "hls" / BARRED / barred_name(BROADCAST, BAD_VIEWER)).touch()
+    for broadcast in (BROADCAST, IN_STORAGE):
+        (root / "hls" / BARRED / barred_name(broadcast, BAD_VIEWER)).touch()
     with LiveWeb(environment) as app:
         settings = load_settings(environment | {"PORT": str(app.port)})
+        _store(settings)
         with Nginx(root / "nginx", settings) as nginx:
             yield Front(settings, nginx, app)
+
+
+def _store(settings: Settings) -> None:
+    """Put one broadcast's media into the bucket, as a worker does (test_upload), and say where they are."""
+    bucket = Bucket(settings, 1)
+    for rung in RENDITIONS:
+        for name in (f"{rung}/init_1.mp4", f"{rung}/s00001_1.m4s"):
+            bucket.put(f"{IN_STORAGE}/{name}", b"stored " + name.encode(), live_files.kind(name), "public")
+            marker = settings.hls_dir / STORED / IN_STORAGE / name
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(bucket.address(f"{IN_STORAGE}/{name}", live_files.ADDRESS_SECONDS))
 
 
 def _served() -> Iterator[tuple[str, Tier, str]]:
@@ -118,9 +147,9 @@ ADDRESSES: dict[str, tuple[Path_, int, str]] = {
     "not our letters": (lambda front: front.prefix() + "%C3%A9", 403, "FORBIDDEN"),
     "better tier": (lambda front: front.prefix().replace(".free.", ".premium."), 403, "FORBIDDEN"),
     "unknown tier": (lambda front: front.prefix(tier="gold"), 403, "FORBIDDEN"),  # type: ignore[arg-type]
-    "later": (lambda front: front.prefix().replace(f"/{BROADCAST}/", f"/{BROADCAST}/9"), 403, "FORBIDDEN"),
+    "later": (lambda front: front.prefix().replace("/brd_", "/9brd_"), 403, "FORBIDDEN"),
     "other room": (lambda front: front.prefix().replace(ROOM, "live-str_b"), 403, "FORBIDDEN"),
-    "other broadcast": (lambda front: front.prefix().replace(BROADCAST, OTHER), 403, "FORBIDDEN"),
+    "other broadcast": (lambda front: front.prefix().replace(front.broadcast, OTHER), 403, "FORBIDDEN"),
     "barred": (lambda front: front.prefix(viewer=BAD_VIEWER), 403, "BARRED"),
     "removed after its end": (lambda front: front.prefix(broadcast="brd_gone"), 404, "NOT_FOUND"),
 }
@@ -133,11 +162,54 @@ def _end(text: str) -> str:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_that_is_not_good_gets_nothing_of_any_kind(front: Front, address: str, name: str) -> None:
+@pytest.mark.parametrize("broadcast", [BROADCAST, IN_STORAGE], ids=["disk", "storage"])
+def test_an_address_that_is_not_good_gets_nothing_of_any_kind(
+    front: Front, broadcast: str, address: str, name: str
+) -> None:
     make, status, code = ADDRESSES[address]
+    front = front._replace(broadcast=broadcast)
     answers = front.both(f"{make(front)}/{name}")
     assert [(each.status, each.code) for each in answers] == [(status, code)] * 2
     assert [each.headers["cache-control"] for each in answers] == ["no-store"] * 2
+
+
+@pytest.mark.parametrize("name", ["480p/init_1.mp4", "480p/s00001_1.m4s", "audio/s00001_1.m4s"])
+def test_who_may_have_a_file_is_sent_on_to_the_storage(front: Front, storage: S3Server, name: str) -> None:
+    answers = front.both(f"{front.prefix(broadcast=IN_STORAGE)}/{name}")
+    for answer in answers:
+        assert (answer.status, answer.headers["cache-control"]) == (302, "no-store")
+        assert answer.headers["access-control-allow-origin"] == "*"
+        # then the page's policy allows that place, and it has the file, for this long
+        assert answer.headers["location"].startswith(f"{storage.endpoint}/")
+        with urllib.request.urlopen(answer.headers["location"]) as stored:
+            assert stored.read() == b"stored " + name.encode()
+    assert answers[0].headers["location"] == answers[1].headers["location"]
+    # and no log has what lets anybody in
+    assert "X-Amz" not in front.nginx.access_log.read_text() + front.nginx.error_log.read_text()
+
+
+def test_what_changes_or_is_not_in_the_storage_is_served_here(front: Front) -> None:
+    for name in ("master.m3u8", "manifest.mpd", "480p/index.m3u8", "480p/s00002_1.p0.m4s", "poster.jpg"):
+        answers = front.both(f"{front.prefix(broadcast=IN_STORAGE)}/{name}")
+        assert [each.status for each in answers] == [200, 200], name
+    assert [each.status for each in front.both(f"{front.prefix()}/480p/s00001_1.m4s")] == [200, 200]
+
+
+def test_the_storage_is_for_the_tier_as_the_disk_is(front: Front) -> None:
+    for tier, statuses in (("free", [403, 403]), ("premium", [302, 302])):
+        prefix = front.prefix(broadcast=IN_STORAGE, tier=tier)  # type: ignore[arg-type]
+        assert [each.status for each in front.both(f"{prefix}/720p/s00001_1.m4s")] == statuses
+
+
+def test_an_address_of_the_storage_that_nobody_renews_is_handed_out_no_more(front: Front) -> None:
+    name = "240p/s00001_1.m4s"
+    path = f"{front.prefix(broadcast=IN_STORAGE)}/{name}"
+    assert [each.status for each in front.both(path)] == [302, 302]
+    # when the worker has been gone for a minute
+    before = time.time() - live_files.USABLE_SECONDS - 1
+    os.utime(front.settings.hls_dir / STORED / IN_STORAGE / name, (before, before))
+    # then the disk serves
+    assert [each.body for each in front.both(path)] == [f"this is {name} of {IN_STORAGE}".encode()] * 2
 
 
 NAMES = {

@@ -23,6 +23,7 @@ OFFERED: dict[str, Any] = {
     "perMinute": True,
     "instantUnlockPrice": 500,
     "subscriptionPrice": 999,
+    "passPrice": 55,
     "subscriptionMinutes": 30,
     "subscriberDiscountPercent": 15,
 }
@@ -32,6 +33,7 @@ NOTHING_OFFERED = {
     "perMinute": False,
     "instantUnlockPrice": None,
     "subscriptionPrice": None,
+    "passPrice": None,
     "subscriptionMinutes": 0,
     "subscriberDiscountPercent": 0,
 }

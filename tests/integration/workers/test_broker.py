@@ -63,7 +63,7 @@ def manage(node: RabbitNode, method: str, path: str, body: dict[str, Any] | None
             "Content-Type": "application/json",
         },
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
     return json.loads(text) if text else None
 

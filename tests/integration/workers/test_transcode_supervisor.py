@@ -23,6 +23,7 @@ from models.messages import events
 from models.services import broadcasts, spectating, streams
 from models.services.accounts import Person
 from models.services.streams import StreamView
+from workers.transcode.broadcasting import Broadcasting
 from workers.transcode.supervisor import CHILD_FILE, Mark, Supervisor
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -52,7 +53,7 @@ def make(db: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     def supervisor(worker_id: str = "worker_1", capacity: int = 2) -> Supervisor:
         made.append(
-            Supervisor(
+            Broadcasting(
                 db,
                 worker_id=worker_id,
                 root=root,
@@ -119,6 +120,17 @@ def test_what_is_offered_is_begun_and_a_full_worker_refuses_the_next(
     make("worker_2").step()
     assert row_of(stage, second).worker_id == "worker_2"
     assert row_of(stage, first).worker_id == "worker_1"
+
+
+def test_a_child_is_not_given_the_keys_of_the_object_storage(
+    stage: Stage, make: MakeSupervisor, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "not-for-children")
+    _, _, broadcast_id = on_air(stage)
+    make().step()
+    environment = Path(f"/proc/{pid_of(root, broadcast_id)}/environ").read_bytes()
+    assert b"SECRET_KEY=" in environment
+    assert b"not-for-children" not in environment
 
 
 def test_a_child_that_dies_is_followed_under_the_next_epoch(

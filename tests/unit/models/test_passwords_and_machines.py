@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from argon2 import Type, extract_parameters
 
 from models.machine import Machine, allowed
 from models.payments import PurchaseRow
@@ -10,8 +11,23 @@ from models.requests import OPEN, RequestRow
 from models.services import accounts
 from models.sessions import RUNNING, SessionRow
 from models.streams import RoomRow, StreamRow
+from tests import compiled
 
 
+@pytest.fixture
+def products_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere in the tests hashing is cheap."""
+    monkeypatch.setattr(accounts, "_hasher", compiled.product_hasher)
+
+
+@pytest.mark.usefixtures("products_own")
+def test_a_hash_is_as_dear_as_rfc_9106_asks() -> None:
+    parameters = extract_parameters(accounts.hash_password("correct horse"))
+    assert parameters.type is Type.ID
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (65_536, 3, 4)
+
+
+@pytest.mark.usefixtures("products_own")
 def test_a_password_fits_its_own_hash_alone() -> None:
     stored = accounts.hash_password("correct horse")
     assert stored.startswith("$argon2id$")

@@ -15,7 +15,7 @@ from workers.transcode.segments import (
     State,
     gap,
     missed_slots,
-    quarter_of,
+    part_of,
     slot_of,
 )
 
@@ -25,7 +25,7 @@ TIMESCALES = st.sampled_from([48_000, 90_000])
 @given(st.integers(0, 10**12), TIMESCALES)
 def test_a_sample_is_in_the_part_whose_time_it_is(time: int, timescale: int) -> None:
     seconds = slot_of(time, timescale) * SLOT_SECONDS
-    seconds += quarter_of(time, timescale, PARTS_PER_SLOT) * SLOT_SECONDS / PARTS_PER_SLOT
+    seconds += part_of(time, timescale, PARTS_PER_SLOT) * SLOT_SECONDS / PARTS_PER_SLOT
     assert 0 <= time - round(seconds * timescale) < timescale * SLOT_SECONDS // PARTS_PER_SLOT
 
 

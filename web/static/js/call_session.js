@@ -123,6 +123,8 @@ export class CallSession {
       // Said at the first attempt, not at the last: what keeps the fan away may cost the minimum.
       if (error.code === "NO_WEBSOCKET" && !client.joined) this.#view.notConnected(`${error.message} It is tried again by itself.`, "no-websocket");
     };
+    client.onRecording = (state, elapsedMs) => this.#view.recording(state === "on", elapsedMs);
+    this.#view.onStopRecording = () => client.stopRecording();
     client.onPlayBlocked = () => this.#view.soundBlocked(true);
     client.onClock = (clock) => {
       this.#meter.told(clock, performance.now());

@@ -24,6 +24,7 @@ export class CallView {
   onEnd = () => {};
   onPlay = () => {};
   onRetryCamera = () => {};
+  onStopRecording = () => {};
   onRetry = () => {};
 
   #root;
@@ -33,6 +34,8 @@ export class CallView {
   #shown = "";
   /** What the connection itself has to say over the picture; null while it is well. */
   #connection = null;
+  /** Since when, by performance.now(), the node lets this call be recorded; null while it does not. */
+  #recordedSince = null;
 
   /** @param {HTMLElement} root the element with class "call" */
   constructor(root) {
@@ -45,6 +48,7 @@ export class CallView {
     this.#one("sound").addEventListener("click", () => this.onPlay());
     this.#one("camera-retry").addEventListener("click", () => this.onRetryCamera());
     this.#one("over-retry").addEventListener("click", () => this.onRetry());
+    root.addEventListener("call:stop-recording", () => this.onStopRecording());
     for (const type of ["loadedmetadata", "resize"]) this.remoteVideo.addEventListener(type, () => this.#fit());
     new ResizeObserver(() => this.#fit()).observe(this.remoteVideo);
   }
@@ -68,9 +72,29 @@ export class CallView {
     this.#one("avatar").replaceChildren(avatar(counterpart.displayName, counterpart.handle, counterpart.avatarUrl));
     for (const name of ["end", "away", "note", "sound", "camera-note", "quality"]) this.#one(name).hidden = true;
     for (const name of ["top", "self", "switch", "mute", "hangup", "third-row", "terms", "meter"]) this.#one(name).hidden = false;
+    this.recording(false);
     this.ending(false);
     this.muted(false);
     this.#root.querySelector(".call__mini").hidden = false;
+  }
+
+  /**
+   * The red mark, by the node's word: on before the first frame is recorded, off after the last one.
+   * @param {boolean} on
+   * @param {number} [elapsedMs]
+   */
+  recording(on, elapsedMs = 0) {
+    const was = this.#recordedSince !== null;
+    this.#recordedSince = on ? performance.now() - elapsedMs : null;
+    this.#one("rec").hidden = !on;
+    this.#showRecorded();
+    if (was === on) return;
+    announce(on ? "Recording. Picture and sound of both of you." : "Recording has stopped.");
+    this.#root.dispatchEvent(new CustomEvent("call:recording", { detail: { on } }));
+  }
+
+  #showRecorded() {
+    if (this.#recordedSince !== null) this.#put("rec-time", clock(performance.now() - this.#recordedSince));
   }
 
   /** The session's own figures changed: minutes were added, or could not be. */
@@ -101,6 +125,7 @@ export class CallView {
     const now = endNow(this.#session, reading);
     const words = endNowWords(this.#session, now, reading);
     this.#showClock(reading);
+    this.#showRecorded();
     this.#put("now-label", words.label);
     this.#put("now-title", words.title);
     this.#put("now-words", words.words);
@@ -183,6 +208,7 @@ export class CallView {
     });
     end.replaceChildren(...lines);
     end.hidden = false;
+    this.recording(false);
     for (const name of ["top", "self", "note", "sound", "camera-note", "over", "switch", "mute", "hangup", "extend"]) {
       if (this.#one(name)) this.#one(name).hidden = true;
     }

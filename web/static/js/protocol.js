@@ -25,6 +25,8 @@ export const TYPES = Object.freeze({
   ACTIVE_SPEAKER: "ACTIVE_SPEAKER",
   SESSION_CLOCK: "SESSION_CLOCK",
   TRACK_STATE: "TRACK_STATE",
+  RECORDING: "RECORDING",
+  STOP_RECORDING: "STOP_RECORDING",
   SPECTATOR_URL: "SPECTATOR_URL",
   TERMINATE_CALL: "TERMINATE_CALL",
   ERROR: "ERROR",
@@ -97,7 +99,7 @@ export class SignalingError extends Error {
 /** @typedef {{type: "ICE_CANDIDATE", pc: PeerConnectionName, candidate: RTCIceCandidateInit|null}} IceCandidate */
 /** @typedef {{type: "SELECT_LAYER", trackId: string, layer: "high"|"medium"|"low"|"off"}} SelectLayer */
 /** @typedef {{type: "MUTE_TRACK", kind: Kind, muted: boolean}} MuteTrack */
-/** @typedef {{type: "LEAVE_ROOM"}|{type: "PING"}} LeaveOrPing */
+/** @typedef {{type: "LEAVE_ROOM"}|{type: "PING"}|{type: "STOP_RECORDING"}} LeaveOrPing */
 /** @typedef {JoinRoom|PublishOffer|SubscribeAnswer|IceCandidate|SelectLayer|MuteTrack|LeaveOrPing} ClientMessage */
 
 // --- server to client -------------------------------------------------------------------------------

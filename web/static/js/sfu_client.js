@@ -47,6 +47,8 @@ export class SFUClient {
   onClock = () => {};
   /** @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled") => void} */
   onTrackState = () => {};
+  /** Whether this private room's media may be recorded now. @type {(state: "on"|"off", elapsedMs: number) => void} */
+  onRecording = () => {};
   /** @type {(userId: string, displayName: string) => void} */
   onParticipantJoined = () => {};
   /** @type {(userId: string, displayName: string) => void} */
@@ -158,6 +160,11 @@ export class SFUClient {
   /** @param {string} trackId @param {"high"|"medium"|"low"|"off"} layer */
   selectLayer(trackId, layer) {
     this.#send({ type: TYPES.SELECT_LAYER, trackId, layer });
+  }
+
+  /** Withdraws at the node itself: from its receipt on not one frame of this room is recorded. */
+  stopRecording() {
+    this.#send({ type: TYPES.STOP_RECORDING });
   }
 
   /** Leaves for good: the seat is free and, in a private room, the call is over. */
@@ -326,6 +333,8 @@ export class SFUClient {
         return this.onClock(message);
       case TYPES.TRACK_STATE:
         return this.onTrackState(message.userId, message.kind, message.state);
+      case TYPES.RECORDING:
+        return this.onRecording(message.state, message.elapsedMs ?? 0);
       case TYPES.PARTICIPANT_JOINED:
         return this.onParticipantJoined(message.userId, message.displayName);
       case TYPES.PARTICIPANT_LEFT:

@@ -15,6 +15,15 @@ const HLS = new URL("../vendor/hls/hls.mjs", import.meta.url).href;
 const HLS_WORKER = new URL("../vendor/hls/hls.worker.js", import.meta.url).href;
 const NOT_READY_MS = 1_000;
 const STALLED_MS = 1_500;
+/** hls.js catches up in its low-latency mode alone: so late after a stall, and it is made good this much faster. */
+const LATE_SECONDS = 2;
+const IN_TIME_SECONDS = 0.5;
+const CATCH_UP_RATE = 1.05;
+/** With less than this ahead, being fast would only be the next stall. */
+const AHEAD_SECONDS = 3;
+/** So many times without a picture within this time, and low latency is too much for this connection. */
+const MOST_WAITS = 3;
+const WAITS_MS = 30_000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 8_000;
 /** Whoever says nothing for 90 seconds counts no more as watching. */
@@ -48,11 +57,17 @@ export class SpectatorPlayer {
   #retryTimer = 0;
   #stallTimer = 0;
   #retryMs = FIRST_RETRY_MS;
+  /** Whether low latency did not go well here. */
+  #cautious = false;
+  /** @type {number[]} when the picture waited for data */
+  #waits = [];
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {
     this.video = video;
     video.addEventListener("playing", () => this.#isPlaying());
+    video.addEventListener("waiting", () => this.#waited());
+    video.addEventListener("timeupdate", () => this.#catchUp());
     for (const type of ["waiting", "stalled"]) video.addEventListener(type, () => this.#mayStall());
     video.addEventListener("ended", () => this.#over());
   }
@@ -127,6 +142,7 @@ export class SpectatorPlayer {
     for (const timer of [this.#renewTimer, this.#retryTimer, this.#stallTimer]) window.clearTimeout(timer);
     this.#hls?.destroy();
     this.#hls = null;
+    this.video.playbackRate = 1;
     if (this.video.src) {
       this.video.removeAttribute("src");
       this.video.load();
@@ -183,12 +199,15 @@ export class SpectatorPlayer {
       this.#start();
       return;
     }
+    const lowLatency = this.#address.lowLatency && !this.#cautious;
+    this.#waits = [];
     const hls = new Hls({
       workerPath: HLS_WORKER,
-      lowLatencyMode: this.#address.lowLatency,
-      liveSyncDuration: this.#address.lowLatency ? undefined : 3,
-      liveMaxLatencyDuration: this.#address.lowLatency ? undefined : 10,
-      maxLiveSyncPlaybackRate: 1.05,
+      lowLatencyMode: lowLatency,
+      // In low latency the playlist says how far to stay behind.
+      liveSyncDuration: lowLatency ? undefined : 3,
+      liveMaxLatencyDuration: lowLatency ? undefined : 10,
+      maxLiveSyncPlaybackRate: CATCH_UP_RATE,
       backBufferLength: 10,
       capLevelToPlayerSize: true,
       xhrSetup: (/** @type {XMLHttpRequest} */ xhr, /** @type {string} */ url) => {
@@ -280,6 +299,26 @@ export class SpectatorPlayer {
   #mayStall() {
     window.clearTimeout(this.#stallTimer);
     if (this.active) this.#stallTimer = window.setTimeout(() => this.onState("stalled"), STALLED_MS);
+  }
+
+  /** In low latency: too often, and from here on whole segments and their longer buffer. */
+  #waited() {
+    if (!this.active || !this.#hls?.lowLatencyMode) return;
+    const now = performance.now();
+    this.#waits = [...this.#waits.filter((at) => now - at < WAITS_MS), now];
+    if (this.#waits.length < MOST_WAITS) return;
+    this.#cautious = true;
+    void this.#load(this.#generation);
+  }
+
+  /** What a stall cost is played a little faster, not kept for good. */
+  #catchUp() {
+    const hls = this.#hls;
+    if (!hls || hls.lowLatencyMode || hls.targetLatency === null) return;
+    const late = hls.latency - hls.targetLatency;
+    const ahead = hls.mainForwardBufferInfo?.len ?? 0;
+    if (late > LATE_SECONDS && ahead > AHEAD_SECONDS) this.video.playbackRate = CATCH_UP_RATE;
+    else if (late < IN_TIME_SECONDS || ahead < AHEAD_SECONDS / 2) this.video.playbackRate = 1;
   }
 
   #nativeEdge() {

@@ -6,6 +6,7 @@
 import { api } from "../api.js";
 import { EventsClient } from "../events_client.js";
 import { announce, formatTokens, icon, money, setValue, toast } from "../ui.js";
+import { listenForBattles } from "./battle_live.js";
 import { dayAndHour, listenForBookings, localZones } from "./booking_live.js";
 import { listenForReturns } from "./returns.js";
 import { listenForTheWaitedFor } from "./tell.js";
@@ -152,6 +153,7 @@ function wireFeed() {
   listenForReturns(events);
   listenForTheWaitedFor(events);
   listenForBookings(events, callStarted);
+  listenForBattles(events);
   events.connect();
 }
 

@@ -205,14 +205,18 @@ player.onSeated = () => {
 };
 
 player.onPremium = () => {
-  const opener = document.querySelector("#patron [data-subscribe]");
-  if (page.kind === "anon") location.assign(`/login?next=${encodeURIComponent(`/models/${page.handle}?subscribe=1`)}`);
+  const selling = document.querySelector("#pass-place [data-pass-open]");
+  const opener = selling ?? document.querySelector("#patron [data-subscribe]");
+  const wish = document.querySelector("#pass-place section") ? "pass" : "subscribe";
+  if (page.kind === "anon") location.assign(`/login?next=${encodeURIComponent(`/models/${page.handle}?${wish}=1`)}`);
   else if (opener instanceof HTMLButtonElement) opener.click();
   else toast(page.kind === "fan" ? `${page.displayName} offers no subscription at the moment.` : "Subscriptions are for fans.", { kind: "warn" });
 };
-events.on("SUBSCRIPTION_CHANGED", (message) => {
-  if (message.creatorId === page.creatorId) player.renew();
-});
+for (const type of ["SUBSCRIPTION_CHANGED", "PASS_CHANGED"]) {
+  events.on(type, (message) => {
+    if (message.creatorId === page.creatorId) player.renew();
+  });
+}
 
 wireTellButtons(root);
 wireAsking();

@@ -4,6 +4,7 @@
  * its parts with the stream's state; this module brings them to life.
  */
 import { events, onBalance } from "./common.js";
+import { Pass } from "./pass.js";
 import { Subscription } from "./subscribe.js";
 import { TipDialog } from "./tip_dialog.js";
 import { Tips } from "./tips.js";
@@ -55,4 +56,5 @@ wireTips();
 if (page.kind === "fan") {
   wireTipping();
   new Subscription(page).wire();
+  new Pass(page, document.getElementById("pass-place")).wire();
 }

@@ -26,6 +26,8 @@ export class Player {
     this.video = /** @type {HTMLVideoElement} */ (tile.querySelector("video"));
     this.bar = /** @type {HTMLElement} */ (tile.querySelector("#player-bar"));
     this.soundButton = /** @type {HTMLButtonElement} */ (tile.querySelector("#sound"));
+    /** Publishes too, where that is wanted. @type {import("../camera_service.js").CameraService | null} */
+    this.camera = null;
     /** @type {SFUClient | null} */
     this.client = null;
     this.roomId = "";
@@ -55,9 +57,10 @@ export class Player {
     this.stop();
     this.roomId = roomId;
     this.over("joining");
-    const client = new SFUClient(roomId, this.userId, null);
+    const client = new SFUClient(roomId, this.userId, this.camera);
     this.client = client;
-    client.onRemoteStream = (stream) => this.show(stream);
+    client.onRemoteStream = (stream, userId) => this.show(stream, userId);
+    client.onRemoteStreamRemoved = (userId) => this.gone(userId);
     client.onTrackState = (_userId, kind, state) => {
       if (kind === "video" && client === this.client && this.video.srcObject) this.over(state === "on" ? "" : "stalled");
     };
@@ -71,7 +74,7 @@ export class Player {
       if (client === this.client && state === "reconnecting") this.over("stalled");
     };
     try {
-      await client.joinAsParticipant({ publish: false });
+      await client.joinAsParticipant({ publish: this.camera !== null });
     } catch (error) {
       this.failed(client, /** @type {any} */ (error));
     }
@@ -126,8 +129,11 @@ export class Player {
     this.video.srcObject = null;
   }
 
-  /** @private @param {MediaStream} stream */
-  async show(stream) {
+  /** @protected A publisher has left; the one picture of a stream stays until the room says more. @param {string} _userId */
+  gone(_userId) {}
+
+  /** @protected @param {MediaStream} stream @param {string} _userId whose it is */
+  async show(stream, _userId) {
     if (this.video.srcObject !== stream) this.video.srcObject = stream;
     this.over("");
     try {
@@ -141,7 +147,7 @@ export class Player {
     this.setSound(!this.video.muted);
   }
 
-  /** @private @param {boolean} on */
+  /** @protected @param {boolean} on */
   setSound(on) {
     this.video.muted = !on;
     this.soundButton.replaceChildren(icon(on ? "sound" : "quiet"), document.createTextNode(`Turn sound ${on ? "off" : "on"}`));

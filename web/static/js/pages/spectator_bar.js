@@ -8,11 +8,11 @@ import { make } from "../ui.js";
 
 const LOOK_MS = 1_000;
 const PREMIUM_HEIGHT = 720;
-/** The value of what can be had for a subscription. */
+/** The value of what can be had for a subscription or a pass. */
 const PREMIUM = "premium";
 
 export class SpectatorBar {
-  /** The quality for subscribers is wanted by somebody who is none. @type {() => void} */
+  /** The quality for those who pay is wanted by somebody who does not. @type {() => void} */
   onPremium = () => {};
 
   /** @param {HTMLElement} tile @param {SpectatorPlayer} player */
@@ -72,7 +72,7 @@ export class SpectatorBar {
     const shown = this.player.height;
     const options = [make("option", { value: "-1" }, shown && chosen === -1 ? `Auto (${shown}p)` : "Auto")];
     for (const { index, height } of this.player.qualities) options.push(make("option", { value: String(index) }, `${height}p`));
-    if (this.player.tier === "free") options.push(make("option", { value: PREMIUM }, `${PREMIUM_HEIGHT}p for subscribers`));
+    if (this.player.tier === "free") options.push(make("option", { value: PREMIUM }, `${PREMIUM_HEIGHT}p ${"sellsPass" in this.tile.dataset ? "with a pass" : "for subscribers"}`));
     this.select.replaceChildren(...options);
     this.select.value = String(chosen);
   }

@@ -14,6 +14,7 @@ const MOST_TOKENS = 1_000_000;
  * @property {number|null} subscriptionPrice
  * @property {number} subscriptionMinutes
  * @property {number} subscriberDiscountPercent
+ * @property {number|null} passPrice
  */
 
 export class OptionsFields {
@@ -34,6 +35,7 @@ export class OptionsFields {
       subscriptionPrice: offered(this.#one("subscription-price").value),
       subscriptionMinutes: whole(this.#one("subscription-minutes").value),
       subscriberDiscountPercent: whole(this.#one("discount").value),
+      passPrice: offered(this.#one("pass-price").value),
     };
   }
 
@@ -44,12 +46,14 @@ export class OptionsFields {
     const fits = [
       this.#mark("unlock-price", price(options.instantUnlockPrice)),
       this.#mark("subscription-price", price(options.subscriptionPrice)),
+      this.#mark("pass-price", price(options.passPrice)),
       this.#mark("subscription-minutes", options.subscriptionMinutes >= 0 && options.subscriptionMinutes <= 600),
       this.#mark("discount", options.subscriberDiscountPercent >= 0 && options.subscriberDiscountPercent <= 90),
     ];
     this.#one("priority").disabled = !options.queue;
     this.#say("unlock-price", priced(options.instantUnlockPrice, "not offered."));
     this.#say("subscription-price", priced(options.subscriptionPrice, "no subscriptions."));
+    this.#say("pass-price", priced(options.passPrice, "no passes."));
     const worth = options.subscriptionMinutes * rate;
     this.#say("subscription-minutes", worth > 0 ? `Used before tokens: worth ${plural(worth, "token")} at your rate.` : "None.");
     const cut = Math.max(1, Math.ceil((rate * (100 - options.subscriberDiscountPercent)) / 100));

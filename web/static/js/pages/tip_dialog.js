@@ -8,7 +8,15 @@ import { about, announce, busy, closeDialog, formatTokens, money, openDialog, pl
 
 const [LOWEST, HIGHEST, LONGEST_TEXT] = [5, 100_000, 200];
 
-/** @typedef {{creatorId: string, displayName: string, sessionId?: string, back: string}} Whom `back`: where the wallet leads back to */
+/**
+ * @typedef {object} Whom
+ * @property {string} creatorId
+ * @property {string} displayName
+ * @property {string} [sessionId] of a private stream of the two
+ * @property {string} back where the wallet leads back to
+ * @property {string} [path] where such a tip is given; else to the creator
+ * @property {string} [terms] what becomes of it, where that is not the usual
+ */
 
 export class TipDialog {
   /** The creator is not there to be tipped any more. @type {() => void} */
@@ -24,11 +32,18 @@ export class TipDialog {
     this.input = /** @type {HTMLInputElement} */ (dialog.querySelector("#tip-amount"));
     this.text = /** @type {HTMLInputElement} */ (dialog.querySelector("#tip-text"));
     this.give = /** @type {HTMLButtonElement} */ (this.one("give"));
+    this.wire();
+    this.setWhom(whom);
+  }
+
+  /** Another is to get it. @param {Whom} whom */
+  setWhom(whom) {
+    this.whom = whom;
     this.put("name", whom.displayName);
     const alone = Boolean(whom.sessionId);
+    if (whom.terms) this.put("terms", whom.terms);
     this.put("who-sees", alone ? "Only the two of you see it." : "Everybody watching sees your handle and the sum.");
     this.put("text-hint", alone ? `${whom.displayName} sees it.` : "Everybody watching sees it.");
-    this.wire();
   }
 
   /** @private */
@@ -134,7 +149,7 @@ export class TipDialog {
     const { creatorId, sessionId, displayName } = this.whom;
     const body = { creatorId, amount: this.amount, message: this.text.value, sessionId };
     try {
-      const answer = await busy(this.give, "Giving…", () => api.post("/api/streaming/tips", body, { idempotencyKey: this.key.for(body) }));
+      const answer = await busy(this.give, "Giving…", () => api.post(this.whom.path ?? "/api/streaming/tips", body, { idempotencyKey: this.key.for(body) }));
       this.key.answered();
       this.text.value = "";
       this.setBalance(answer.balance);
@@ -155,6 +170,14 @@ export class TipDialog {
     switch (error.code) {
       case "INSUFFICIENT_TOKENS":
         this.setBalance(error.fields.balance ?? 0);
+        break;
+      case "BATTLE_CLOSED":
+        this.say("This battle takes no tips any more.", "Nothing was paid.");
+        this.onGone();
+        break;
+      case "SIDE_GONE":
+        this.say(`${name} has left the battle.`, "Nothing was paid.");
+        this.onGone();
         break;
       case "STREAM_NOT_LIVE":
       case "SESSION_NOT_LIVE":

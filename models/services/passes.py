@@ -1,0 +1,179 @@
+"""Passes: a day of a creator's best picture, bought with tokens by who has no subscription.
+
+Paid at once and for good, while there is a picture to watch; it lasts a day whether or not the creator stays on
+the air, which is said before it is paid. A payment that is taken back takes the pass with it.
+
+Locks: the fan, then accounts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from models import ids, ledger, log
+from models.broadcasts import BroadcastRow
+from models.clock import rfc3339
+from models.config import Settings
+from models.errors import Conflict, Forbidden, NotFound
+from models.people import BlockRow, PersonRow
+from models.services import accounts, included_minutes
+from models.services.accounts import Person
+from models.services.announcements import balance_changed, tell
+from models.services.locks import lock_people
+from models.streams import CreatorSettingsRow
+from models.subscriptions import PassRow
+
+LASTS = timedelta(hours=24)
+
+
+class PassView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A pass as its fan sees it."""
+
+    pass_id: str
+    creator_id: str
+    price_tokens: int
+    starts_at: datetime
+    ends_at: datetime
+
+
+def price_of(tx: Session, creator_id: str) -> int | None:
+    """Tokens for a day; None: the creator sells no passes."""
+    row = tx.get(CreatorSettingsRow, creator_id, populate_existing=True)
+    return None if row is None or accounts.is_locked(tx, creator_id) else row.pass_price
+
+
+def is_valid(tx: Session, fan_id: str, creator_id: str, now: datetime) -> bool:
+    """Whether the fan has a pass for this creator now."""
+    return tx.scalar(_valid(fan_id, creator_id, now)) is not None
+
+
+def between(tx: Session, fan_id: str, creator_id: str, now: datetime) -> PassView | None:
+    """The fan's pass for this creator that is valid now."""
+    row = tx.scalar(_valid(fan_id, creator_id, now))
+    return None if row is None else _view(row)
+
+
+def buy(
+    tx: Session,
+    *,
+    fan: Person,
+    creator_id: str,
+    max_price: int,
+    key: str,
+    now: datetime,
+    settings: Settings,
+    cause_id: str,
+) -> PassView:
+    """Pay the creator's price of now, once; the same ``key`` again is the same pass.
+
+    Raises NotFound, Forbidden (OWN_STREAM, NOT_A_FAN, BLOCKED, SPENDING_FROZEN, SPENDING_CAP), Conflict
+    (PASS_NOT_OFFERED, STREAM_NOT_LIVE, ALREADY_SUBSCRIBED, PASS_ACTIVE, PRICE_CHANGED when it costs more than
+    ``max_price``, IDEMPOTENCY_KEY_REUSED), PaymentRequired.
+    """
+    _require_fan(tx, fan, creator_id)
+    lock_people(tx, fan.user_id)
+    before = tx.scalar(select(PassRow).where(PassRow.fan_id == fan.user_id, PassRow.key == key))
+    if before is not None:
+        if before.creator_id != creator_id:
+            raise Conflict("This key was used for another pass.", code="IDEMPOTENCY_KEY_REUSED")
+        return _view(before)
+    price = _offered_price(tx, fan.user_id, creator_id, max_price, now)
+    row = PassRow(
+        id=ids.new_id(ids.DAY),
+        fan_id=fan.user_id,
+        creator_id=creator_id,
+        key=key,
+        price_tokens=price,
+        starts_at=now,
+        ends_at=now + LASTS,
+    )
+    tx.add(row)
+    tx.flush()
+    ledger.pay(
+        tx,
+        fan.user_id,
+        creator_id=creator_id,
+        amount=price,
+        commission_percent=settings.commission_percent,
+        kind="pass",
+        key=f"pass:{row.id}",
+        reference=row.id,
+        cause_id=cause_id,
+        now=now,
+    )
+    balance_changed(tx, fan.user_id, now)
+    balance_changed(tx, creator_id, now)
+    _changed(tx, row, now)
+    log.event("pass_bought", pass_id=row.id, cause_id=cause_id)
+    return _view(row)
+
+
+def payment_taken_back(tx: Session, reference: str, now: datetime) -> None:
+    """The payment ``reference`` was found bad: its pass gives nothing from now on. Harmless for any other one."""
+    row = tx.get(PassRow, reference, populate_existing=True)
+    if row is not None and row.taken_back_at is None:
+        row.taken_back_at = now
+        tx.flush()
+        _changed(tx, row, now)
+
+
+def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
+    """The payment is good after all: what is left of the day is the fan's again. Harmless for any other one."""
+    row = tx.get(PassRow, reference, populate_existing=True)
+    if row is not None and row.taken_back_at is not None:
+        row.taken_back_at = None
+        tx.flush()
+        _changed(tx, row, now)
+
+
+def _require_fan(tx: Session, fan: Person, creator_id: str) -> None:
+    creator = tx.get(PersonRow, creator_id)
+    if creator is None or not creator.is_creator:
+        raise NotFound("There is no such creator.")
+    if fan.user_id == creator_id:
+        raise Forbidden("This is yourself.", code="OWN_STREAM")
+    if "fan" not in fan.roles:
+        raise Forbidden("Only fans buy passes.", code="NOT_A_FAN")
+    if tx.get(BlockRow, (creator_id, fan.user_id), populate_existing=True) is not None:
+        raise Forbidden("This creator has blocked you.", code="BLOCKED")
+
+
+def _offered_price(tx: Session, fan_id: str, creator_id: str, max_price: int, now: datetime) -> int:
+    """What it costs, if it can be sold: nobody pays for a picture that is not there or that is theirs already."""
+    price = price_of(tx, creator_id)
+    if price is None:
+        raise Conflict("This creator offers no pass now.", code="PASS_NOT_OFFERED")
+    if included_minutes.is_active(tx, fan_id, creator_id, now):
+        raise Conflict("Your subscription includes the best picture.", code="ALREADY_SUBSCRIBED")
+    if (valid := tx.scalar(_valid(fan_id, creator_id, now))) is not None:
+        raise Conflict("You have a pass.", code="PASS_ACTIVE", ends_at=rfc3339(valid.ends_at))
+    shown = select(BroadcastRow.id).where(BroadcastRow.creator_id == creator_id, BroadcastRow.status == "live")
+    if tx.scalar(shown.limit(1)) is None:
+        raise Conflict("Nothing is broadcast now.", code="STREAM_NOT_LIVE")
+    if price > max_price:
+        raise Conflict("The pass has become dearer.", code="PRICE_CHANGED", total_cost=price)
+    return price
+
+
+def _valid(fan_id: str, creator_id: str, now: datetime) -> Select[PassRow]:
+    mine = select(PassRow).where(PassRow.fan_id == fan_id, PassRow.creator_id == creator_id)
+    valid = mine.where(PassRow.starts_at <= now, PassRow.ends_at > now, PassRow.taken_back_at.is_(None))
+    return valid.order_by(PassRow.ends_at.desc()).limit(1)
+
+
+def _changed(tx: Session, row: PassRow, now: datetime) -> None:
+    tell(tx, row.fan_id, "PASS_CHANGED", now, passId=row.id, creatorId=row.creator_id, endsAt=rfc3339(row.ends_at))
+
+
+def _view(row: PassRow) -> PassView:
+    return PassView(
+        pass_id=row.id,
+        creator_id=row.creator_id,
+        price_tokens=row.price_tokens,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+    )

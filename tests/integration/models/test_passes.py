@@ -1,0 +1,164 @@
+"""Passes for a creator's best picture: paid once, valid a day, gone with their payment; on both databases."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from patrons import freeze, patron_of, refused, subscribe
+from sqlalchemy import func, select
+from stage import Stage
+
+from models import ledger
+from models.db import Database
+from models.errors import DomainError
+from models.ladder import Tier
+from models.services import accounts, broadcasts, offers, passes, spectating
+from models.services.accounts import Person
+from models.services.passes import PassView
+from models.streams import RoomRow
+from models.subscriptions import PassRow
+
+
+@pytest.fixture
+def stage(database: Database) -> Stage:
+    made = Stage(database)
+    made.node_ready()
+    made.heartbeat()
+    return made
+
+
+def on_air(stage: Stage, price: int | None = 40, **more: Any) -> Person:
+    """A creator who sells passes and whose picture is broadcast."""
+    creator, stream = stage.live()
+    options = offers.CreatorOptions(pass_price=price, **more)
+
+    def work(tx: Any) -> None:
+        offers.put_options(tx, creator.user_id, options)
+        broadcasts.want(tx, stream.room_id, stage.now)
+        row = tx.scalars(broadcasts.open_of(stream.room_id)).one()
+        lease = broadcasts.take_lease(tx, row.id, "worker", stage.now)
+        assert lease is not None
+        broadcasts.ready(tx, row.id, lease.epoch, stage.now)
+
+    stage.run(work)
+    return creator
+
+
+def buy(stage: Stage, fan: Person, creator: Person, key: str = "key", max_price: int = 40) -> PassView:
+    return stage.run(
+        lambda tx: passes.buy(
+            tx,
+            fan=fan,
+            creator_id=creator.user_id,
+            max_price=max_price,
+            key=key,
+            now=stage.now,
+            settings=stage.settings,
+            cause_id="test",
+        )
+    )
+
+
+def tier(stage: Stage, fan: Person, creator: Person) -> Tier:
+    return stage.run(lambda tx: spectating.tier_of(tx, fan, creator.user_id, stage.now))
+
+
+def test_a_pass_is_the_best_picture_for_a_day(stage: Stage) -> None:
+    # given
+    creator, fan = on_air(stage), stage.fan(100)
+    assert tier(stage, fan, creator) == "free"
+    # when
+    view = buy(stage, fan, creator)
+    # then
+    assert tier(stage, fan, creator) == "premium"
+    assert (stage.balances(fan)["wallet"], stage.balances(creator)["earnings_pending"]) == (60, 32)
+    assert [told["endsAt"] for told in stage.told(fan, "PASS_CHANGED")] == ["2026-01-03T12:00:00.000Z"]
+    # and it is for this creator and this fan alone
+    assert tier(stage, fan, on_air(stage)) == tier(stage, stage.fan(), creator) == "free"
+    # and nobody pays twice for the same day
+    again = refused("PASS_ACTIVE", buy, stage, fan, creator, "again")
+    assert again.fields["ends_at"] == "2026-01-03T12:00:00.000Z"
+    stage.later(hours=23, minutes=59)
+    assert tier(stage, fan, creator) == "premium"
+    stage.later(minutes=1)
+    assert tier(stage, fan, creator) == "free"
+    assert buy(stage, fan, creator, "next day").pass_id != view.pass_id
+    assert stage.run(lambda tx: ledger.spent_today(tx, fan.user_id, stage.now)) == 40
+    stage.audit()
+
+
+def test_the_same_press_is_the_same_pass(stage: Stage) -> None:
+    creator, other, fan = on_air(stage), on_air(stage), stage.fan(100)
+    assert buy(stage, fan, creator) == buy(stage, fan, creator)
+    assert stage.balances(fan)["wallet"] == 60
+    refused("IDEMPOTENCY_KEY_REUSED", buy, stage, fan, other)
+
+
+def test_who_cannot_buy_one(stage: Stage) -> None:
+    creator, fan = on_air(stage), stage.fan(100)
+    refused("OWN_STREAM", buy, stage, creator, creator)
+    refused("NOT_A_FAN", buy, stage, stage.creator(), creator)
+    refused("NOT_FOUND", buy, stage, fan, stage.fan())
+    refused("PASS_NOT_OFFERED", buy, stage, fan, on_air(stage, price=None))
+    assert refused("PRICE_CHANGED", buy, stage, fan, creator, max_price=39).fields["total_cost"] == 40
+    assert refused("INSUFFICIENT_TOKENS", buy, stage, stage.fan(39), creator).fields["required"] == 40
+    stage.run(lambda tx: accounts.block(tx, creator.user_id, fan.user_id, stage.now))
+    refused("BLOCKED", buy, stage, fan, creator)
+    stage.run(lambda tx: accounts.unblock(tx, creator.user_id, fan.user_id))
+    freeze(stage, fan)
+    refused("SPENDING_FROZEN", buy, stage, fan, creator)
+    assert stage.balances(fan)["wallet"] == 100
+    stage.audit()
+
+
+def test_nothing_is_sold_without_a_picture_nor_to_a_subscriber(stage: Stage) -> None:
+    off_air, fan = patron_of(stage), stage.fan(1_000)
+    stage.run(lambda tx: offers.put_options(tx, off_air.user_id, offers.CreatorOptions(pass_price=40)))
+    refused("STREAM_NOT_LIVE", buy, stage, fan, off_air)
+    creator = on_air(stage, subscription_price=300)
+    subscribe(stage, fan, creator)
+    refused("ALREADY_SUBSCRIBED", buy, stage, fan, creator)
+    # nor one whose broadcast has no picture yet
+    begun, stream = stage.live()
+    stage.run(lambda tx: offers.put_options(tx, begun.user_id, offers.CreatorOptions(pass_price=40)))
+    stage.run(lambda tx: broadcasts.want(tx, tx.get_one(RoomRow, stream.room_id).id, stage.now))
+    refused("STREAM_NOT_LIVE", buy, stage, fan, begun)
+
+
+def test_a_pass_goes_and_comes_with_its_payment(stage: Stage) -> None:
+    # given
+    creator, fan = on_air(stage), stage.fan(100)
+    view = buy(stage, fan, creator)
+
+    def act(wish: Any, reference: str) -> str:
+        stage.run(lambda tx: wish(tx, reference, stage.now))
+        return tier(stage, fan, creator)
+
+    # when its payment is taken back, also twice, and that of something else
+    assert act(passes.payment_taken_back, "pas_other") == "premium"
+    assert [act(passes.payment_taken_back, view.pass_id) for _ in range(2)] == ["free", "free"]
+    assert act(passes.payment_good_again, view.pass_id) == "premium"
+    assert len(stage.told(fan, "PASS_CHANGED")) == 3
+
+
+def test_pressing_everywhere_at_once_pays_once(stage: Stage) -> None:
+    creator, fan = on_air(stage), stage.fan(1_000)
+    answers: list[str] = []
+
+    def press(key: str) -> None:
+        try:
+            answers.append(buy(stage, fan, creator, key).pass_id)
+        except DomainError as error:
+            answers.append(error.code)
+
+    threads = [threading.Thread(target=press, args=(key,)) for key in ("a", "a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    assert stage.balances(fan)["wallet"] == 960
+    assert stage.run(lambda tx: tx.scalar(select(func.count()).select_from(PassRow))) == 1
+    stage.audit()

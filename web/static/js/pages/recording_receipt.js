@@ -1,0 +1,51 @@
+// @ts-check
+/** /history/<id>: pays for the call's recording, and deletes it; shows it once it is complete. */
+import { ApiError, OneKey, api } from "../api.js";
+import { about, busy, closeDialog, plural, warnIn } from "../ui.js";
+import { events } from "./common.js";
+
+const section = /** @type {HTMLElement} */ (document.querySelector("#recording"));
+const { recording, session, price } = section.dataset;
+const place = /** @type {HTMLElement} */ (section.querySelector("[data-rec-message]"));
+/** Pressing again after a lost answer pays once. */
+const key = new OneKey();
+
+/** @param {unknown} error */
+function refused(error) {
+  if (!(error instanceof ApiError)) throw error;
+  if (error.code !== "OFFLINE") key.answered();
+  const missing = error.code === "INSUFFICIENT_TOKENS" ? Number(price) - (error.fields.balance ?? 0) : 0;
+  if (missing > 0) warnIn(place, `${plural(missing, "token")} are missing, ${about(missing)}.`, "Nothing was paid. You can get tokens in your wallet.");
+  else warnIn(place, error.detail, "Nothing was paid.");
+}
+
+document.querySelector("#buy-recording")?.addEventListener("click", async (event) => {
+  const button = /** @type {HTMLButtonElement} */ (event.currentTarget);
+  const body = { price: Number(price) };
+  warnIn(place, "");
+  try {
+    await busy(button, "Paying…", () => api.post(`/api/streaming/recordings/${recording}/buy`, body, { idempotencyKey: key.for(body) }));
+    location.reload();
+  } catch (error) {
+    refused(error);
+  }
+});
+
+document.querySelector("#delete-recording-now")?.addEventListener("click", async (event) => {
+  const button = /** @type {HTMLButtonElement} */ (event.currentTarget);
+  const dialog = button.closest("dialog");
+  try {
+    await busy(button, "Deleting…", () => api.delete(`/api/streaming/recordings/${recording}`));
+    location.reload();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (dialog) closeDialog(dialog);
+    warnIn(place, error.detail, "It is still there.");
+  }
+});
+
+events.on("RECORDING_CHANGED", (message) => {
+  // Not while it is being watched or a decision is open.
+  const watching = section.querySelector("video")?.paused === false;
+  if (message.sessionId === session && !watching && !document.querySelector("dialog[open]")) location.reload();
+});
