@@ -284,6 +284,8 @@ class SessionMeter:
             if self._live_at is not None and now - self._live_at > gap_ms:
                 self._pause_from(self._live_at)
         elif self._covered_until + self._paid - self._delivered <= min(now, self._covered_until + gap_ms):
+            # It was used up within a gap that still counted, however late this look is.
+            self._delivered = self._paid
             self._end("time_expired", now)
         elif now > self._gap_known_at or self._camera_off_too_long(now):
             self._break_off()

@@ -75,11 +75,11 @@ class Afterwards:
         """Somebody may not be content."""
         dice = self.random.random()
         session_id: str = session["id"]
-        if dice < 0.05:
+        if dice < 0.09:
             by = session["fan_id"] if self.random.random() < 0.8 else session["creator_id"]
             delay = self.random.randrange(10_000, 3 * DAY_MS)
             self.timeline.after(delay, lambda: self._complain(session_id, by))
-        elif dice < 0.10:
+        elif dice < 0.14:
             soon, late = self.random.randrange(60_000, HOUR_MS), self.random.randrange(40 * DAY_MS)
             delay = self.random.choice((soon, late))
             by = session["creator_id"]

@@ -308,7 +308,7 @@ class Creator(Human):
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        late = self.random.random() < 0.25
+        late = self.random.random() < 0.15
         if late:
             # In the very last moment: mostly too late, and before the clock has seen that it is.
             delay = self.random.randrange(119_900, 121_200)

@@ -16,7 +16,7 @@ import msgspec
 from simulation.worlds import Found, Plan, play_one
 
 SMALL = ((1, 40, 16),)
-WORLDS = (*SMALL, (2, 100, 30), (3, 100, 40))
+WORLDS = (*SMALL, (2, 100, 30), (3, 100, 40), (4, 60, 24))
 """Seed, sessions, creators."""
 MOST_SAID = 160
 

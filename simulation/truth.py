@@ -117,7 +117,10 @@ class SessionTruth(msgspec.Struct):
 
     def ended(self, figures: Figures, ending: Ending, now: int, last: int | None, gap_ms: int) -> None:
         """The node says that it is over, and why."""
-        tail = now - last if last is not None and now - last <= gap_ms and self.fan_connected else 0
+        tail = now - last if last is not None and self.fan_connected else 0
+        if tail > gap_ms:
+            # Too long to count; but the paid time may have been used up before that was known.
+            tail = gap_ms if ending.fact == "time_expired" else 0
         self._said(figures, self.physical_ms + self._provisional_ms + tail)
         self._require_reason(ending, figures)
 

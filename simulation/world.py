@@ -212,7 +212,7 @@ class World:
     def _clock_round(self) -> None:
         self.house.tick()
         random = self.timeline.random
-        pause = random.randrange(2_000, 8_000)
+        pause = random.randrange(3_000, 12_000)
         if self.night and not self._something_runs() and not self.house.broker.in_flight:
             pause = random.randrange(8 * 3_600_000, 24 * 3_600_000)
         elif self.night and not self.visits and random.random() < 0.9:

@@ -369,6 +369,18 @@ def test_the_cut_falls_on_the_paid_millisecond_by_the_gate_alone() -> None:
     assert stage.delivered == 60_000
 
 
+def test_a_late_look_at_an_end_within_a_gap_says_that_all_was_delivered() -> None:
+    """No frame in the last 1.9 s that were paid; the look that sees the end comes when the gap is too long."""
+    stage = Stage(budget(60_000)).live().play(58_100)
+    stage.frames_every = None
+    stage.play(1_850)
+    assert stage.meter.ending is None
+    stage.now += 200
+    stage.meter.tick(stage.now)
+    assert stage.fact == "time_expired"
+    assert stage.delivered == 60_000
+
+
 def test_a_raised_budget_moves_the_cut_and_a_late_lower_one_does_not() -> None:
     stage = Stage(budget(60_000)).live().play(30_000)
     assert stage.meter.grant(120_000, stage.now)
