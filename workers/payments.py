@@ -61,10 +61,11 @@ def _look_at(
 def _is_bad(db: Database, gateway: PaymentGateway, reference: str, cause_id: str, now: datetime) -> bool:
     with db.reading() as tx:
         purchase = find_purchase(tx, reference)
-    if purchase is None:
-        return False
+        if purchase is None:
+            return False
+        before = payments.known(tx, purchase)
     try:
-        applied = payments.ask(db, gateway, purchase.id, reference, now)
+        applied = payments.ask(db, gateway, before, reference, now)
     except (Unavailable, NotFound) as error:
         # Not to be found is as little a verdict: another gateway's, from before the setting changed.
         log.event("gateway_unreachable", level=logging.WARNING, code=error.code, cause_id=cause_id)

@@ -40,7 +40,6 @@ __all__ = [
     "BuyerLimits",
     "Package",
     "Purchase",
-    "already_taken_in",
     "apply",
     "ask",
     "bad_tokens_in",
@@ -49,6 +48,8 @@ __all__ = [
     "charge_saved",
     "complete_purchase",
     "fail_purchase",
+    "is_news",
+    "known",
     "mark_bad",
     "open_requests_paid",
     "order_of",
@@ -238,48 +239,49 @@ def apply(tx: Session, purchase_id: str, payment: Payment, now: datetime, *, bef
     return Applied(purchase=purchases.view(row), turned_bad=turned_bad)
 
 
-def already_taken_in(tx: Session, purchase_id: str, payment: Payment) -> Purchase | None:
-    """The purchase, if the answer says no more than we know; None where ``apply`` has to look.
+class Known(msgspec.Struct, frozen=True):
+    """What we know of a purchase before a question: its answer is news, or it is not."""
 
-    Nearly every answer is that: good as before, or not decided yet. They need no lock and no write transaction.
+    row: PurchaseRow
+    seen: int
+    """See ``seen``: an answer that was overtaken is not applied."""
+    customer: str | None
+
+
+def known(tx: Session, row: PurchaseRow) -> Known:
+    """To be read just before the gateway is asked."""
+    customer = purchases.saved_customer(tx, row.user_id, row.gateway) if row.save_card else None
+    return Known(row, seen(tx, row.id), customer)
+
+
+def is_news(before: Known, payment: Payment) -> bool:
+    """Whether ``apply`` has to look. Nearly every answer says what was known: then nothing is read or written.
+
+    What others have taken in meanwhile is at least as new as an answer that knows no more than we knew.
     """
-    row = tx.get(PurchaseRow, purchase_id, populate_existing=True)
-    if row is not None and row.status == payment.status == "pending" and row.gateway_ref is not None:
-        return purchases.view(row)
-    if row is None or row.status != "succeeded" or payment.status != "succeeded" or payment.dispute is not None:
-        return None
+    row = before.row
+    if row.status == payment.status == "pending" and row.gateway_ref is not None:
+        return False
+    if row.status != "succeeded" or payment.status != "succeeded" or payment.dispute is not None:
+        return True
     if payment.refunded_outside_minor or row.refunded_outside_minor:
-        return None
+        return True
     if payment.flagged and row.flagged_at is None:
-        return None
-    customer = payment.customer_ref if row.save_card else None
-    if customer is not None and purchases.saved_customer(tx, row.user_id, row.gateway) != customer:
-        return None
-    return purchases.view(row)
+        return True
+    return row.save_card and payment.customer_ref is not None and payment.customer_ref != before.customer
 
 
-def ask(
-    db: Database,
-    gateway: PaymentGateway,
-    purchase_id: str,
-    reference: str,
-    now: datetime,
-    *,
-    before: int | None = None,
-) -> Applied:
+def ask(db: Database, gateway: PaymentGateway, before: Known, reference: str, now: datetime) -> Applied:
     """Ask how a payment stands and apply the answer; asked again when something was taken in meanwhile.
 
-    ``before``: what ``seen`` said just now, where the caller has looked. Raises NotFound, Unavailable.
+    ``before``: what was ``known`` just now. Raises NotFound, Unavailable.
     """
     for _ in range(MOST_QUESTIONS):
-        if before is None:
-            with db.reading() as tx:
-                before = seen(tx, purchase_id)
-        payment = gateway.status(reference)
-        applied = _taken(db, purchase_id, payment, now, before)
+        applied = _taken(db, before, gateway.status(reference), now)
         if not applied.overtaken:
             return applied
-        before = None
+        with db.reading() as tx:
+            before = known(tx, tx.get_one(PurchaseRow, before.row.id))
     raise Unavailable("Others are hearing of this payment at the same time.")
 
 
@@ -293,15 +295,15 @@ def reconcile(db: Database, gateway: PaymentGateway, purchase_id: str, now: date
         row = tx.get(PurchaseRow, purchase_id)
         if row is None:
             raise NotFound("There is no such purchase.")
-        view, before = purchases.view(row), seen(tx, purchase_id)
+        view, before = purchases.view(row), known(tx, row)
         order = order_of(tx, row) if row.gateway_ref is None else None
     unknown = row.status in ("created", "pending")
     if row.gateway != gateway.name or not (unknown or row.succeeded_at):
         return view
     if row.gateway_ref is not None:
-        return ask(db, gateway, purchase_id, row.gateway_ref, now, before=before).purchase
+        return ask(db, gateway, before, row.gateway_ref, now).purchase
     if order is not None and (payment := gateway.recall(order)) is not None:
-        return _taken(db, purchase_id, payment, now, before).purchase
+        return _taken(db, before, payment, now).purchase
     if now - row.created_at < ABANDONED_AFTER:
         if row.status == "pending":
             return view
@@ -365,12 +367,10 @@ def _take(db: Database, order: Order, payment: Payment, now: datetime, before: i
     return db.run(lambda tx: apply(tx, order.purchase_id, payment, now, before=before)).purchase
 
 
-def _taken(db: Database, purchase_id: str, payment: Payment, now: datetime, before: int) -> Applied:
-    with db.reading() as tx:
-        good = already_taken_in(tx, purchase_id, payment)
-    if good is not None:
-        return Applied(purchase=good)
-    return db.run(lambda tx: apply(tx, purchase_id, payment, now, before=before))
+def _taken(db: Database, before: Known, payment: Payment, now: datetime) -> Applied:
+    if not is_news(before, payment):
+        return Applied(purchase=purchases.view(before.row))
+    return db.run(lambda tx: apply(tx, before.row.id, payment, now, before=before.seen))
 
 
 def _unknown(db: Database, order: Order) -> None:

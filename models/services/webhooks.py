@@ -16,7 +16,7 @@ from models import log, outbox
 from models.db import Database, insert_into
 from models.errors import NotFound
 from models.gateways.base import GatewayEvent, PaymentGateway
-from models.payments import GatewayEventRow
+from models.payments import GatewayEventRow, PurchaseRow
 from models.services import payments, payouts, purchase_refunds
 from models.services.purchases import find_purchase
 
@@ -80,7 +80,9 @@ def _look_at_payment(db: Database, gateway: PaymentGateway, reference: str, now:
                 found = find_purchase(tx, payment.purchase_id or "") or find_purchase(tx, payment.reference)
         if found is None or found.gateway != gateway.name:
             return NOT_OURS
-        payments.ask(db, gateway, found.id, reference, now)
+        with db.reading() as tx:
+            before = payments.known(tx, tx.get_one(PurchaseRow, found.id))
+        payments.ask(db, gateway, before, reference, now)
     except NotFound:
         return NOT_OURS
     return "done"
