@@ -14,7 +14,7 @@ from typing import Any
 import dramatiq
 from dramatiq.middleware import Middleware
 
-from models import log, spectator_addresses
+from models import egress_tickets, log, spectator_addresses
 from models.config import Settings, load_settings
 from models.db import Database
 from models.messages.routing import RECORDING_ACTOR, TRANSCODE_ACTOR, TRANSCODE_QUEUE
@@ -95,6 +95,7 @@ def supervisor_for(settings: Settings, db: Database) -> Supervisor:
         preset=settings.transcode_preset,
         low_latency=settings.low_latency_hls,
         spectators_key=settings.key(spectator_addresses.KEY_PURPOSE),
+        egress_key=settings.key(egress_tickets.KEY_PURPOSE),
     )
 
 
@@ -107,6 +108,7 @@ def recording_supervisor_for(settings: Settings, db: Database) -> Supervisor:
         capacity=settings.transcode_rooms,
         preset=settings.transcode_preset,
         free_bytes=settings.recordings_free_mb * 1_000_000,
+        egress_key=settings.key(egress_tickets.KEY_PURPOSE),
     )
 
 

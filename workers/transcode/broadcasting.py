@@ -30,11 +30,13 @@ class Broadcasting(Supervisor):
         preset: str,
         low_latency: bool,
         spectators_key: bytes,
+        egress_key: bytes,
     ) -> None:
         super().__init__(db, broadcasts, worker_id=worker_id, root=root, capacity=capacity)
         self._preset = preset
         self._low_latency = low_latency
         self._spectators_key = spectators_key
+        self._egress_key = egress_key
 
     def _job(self, lease: Lease, directory: Path) -> Job:
         return Job(
@@ -43,6 +45,7 @@ class Broadcasting(Supervisor):
             egress_url=lease.signaling_url.rsplit("/signaling", 1)[0],
             directory=str(directory),
             epoch=lease.epoch,
+            egress_key=self._egress_key,
             low_latency=self._low_latency,
             preset=self._preset,
         )

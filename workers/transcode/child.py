@@ -2,7 +2,7 @@
 
 Standard input: first a line of JSON (``Job``), then, when the broadcast is over, a line ``END``; its end
 without one means that the supervisor is gone, and that another child will go on. Standard output: a line of
-JSON for each thing the supervisor must know (``Said``). The environment is the worker's.
+JSON for each thing the supervisor must know (``Said``). The environment has no settings (``surroundings``).
 
 When ffmpeg dies or this process falls far behind, it ends with a status that is not 0; its supervisor
 starts the next epoch, which goes on from what is on disk. That is the only way back: there is no second one.
@@ -20,8 +20,8 @@ from typing import Literal
 import msgspec
 
 from models import egress_tickets, log
-from models.config import load_settings
 from models.messages import egress
+from workers.transcode import surroundings
 from workers.transcode.directory import Directory, Fenced
 from workers.transcode.jobs import FENCED, LOST, OK, Job, Said
 from workers.transcode.ladder import Ladder
@@ -33,25 +33,23 @@ from workers.transcode.source import Egress, Room
 
 def main() -> int:
     """Exit status."""
-    settings = load_settings()
-    log.configure("transcode", settings.log_level)
+    log.configure("transcode", surroundings.log_level())
     with open(0, "rb", buffering=0, closefd=False) as lines:
         job = msgspec.json.decode(lines.readline(), type=Job)
-    key = settings.key(egress_tickets.KEY_PURPOSE)
-    return Child(job, key).run()
+    return Child(job).run()
 
 
 class Child:
     """Everything of one job, wired together."""
 
-    def __init__(self, job: Job, key: bytes) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
         self._clock = SteadyClock()
         self._room = Room()
         self._egress = Egress(
             self._room,
             f"{job.egress_url}{egress.PATH}{job.room_id}",
-            lambda: egress_tickets.sign(job.room_id, key, time.time()),
+            lambda: egress_tickets.sign(job.room_id, job.egress_key, time.time()),
             self._clock.now,
         )
         self._ended = threading.Event()

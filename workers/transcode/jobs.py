@@ -19,6 +19,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """``ws://host:port`` of the room's node."""
     directory: str
     epoch: int
+    egress_key: bytes
+    """Signs its own egress tickets; it is given no other key."""
     low_latency: bool = False
     preset: str = "superfast"
 
@@ -32,6 +34,7 @@ class RecordingJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """``ws://host:port`` of the room's node; empty: record nothing more, complete what there is."""
     directory: str
     epoch: int
+    egress_key: bytes
     preset: str
     free_bytes: int
     """Stop rather than leave less than this on the disk."""

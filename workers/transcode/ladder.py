@@ -30,6 +30,7 @@ from models.ladder import (
     SLOT_SECONDS,
     WIDTH,
 )
+from workers.transcode import surroundings
 
 VIDEO_TIMESCALE = 90_000
 KEY_EVERY = FRAMES_PER_SECOND * SLOT_SECONDS
@@ -76,6 +77,7 @@ class Encoder:
             command(ends),
             stdin=subprocess.DEVNULL,
             pass_fds=held,
+            env=surroundings.for_children(),
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )

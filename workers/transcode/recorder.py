@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from models import egress_tickets, log
-from models.config import load_settings
 from models.messages import egress
+from workers.transcode import surroundings
 from workers.transcode.composer import Buffers
 from workers.transcode.film import Film
 from workers.transcode.jobs import LOST, OK, RecordingJob, Said
@@ -37,11 +37,10 @@ HANDED_ON = "HANDED_ON"
 
 def main() -> int:
     """Exit status."""
-    settings = load_settings()
-    log.configure("transcode", settings.log_level)
+    log.configure("transcode", surroundings.log_level())
     with open(0, "rb", buffering=0, closefd=False) as lines:
         job = msgspec.json.decode(lines.readline(), type=RecordingJob)
-    return Recorder(job, settings.key(egress_tickets.KEY_PURPOSE)).run()
+    return Recorder(job).run()
 
 
 class NoPosters:
@@ -54,14 +53,14 @@ class NoPosters:
 class Recorder:
     """Everything of one job, wired together."""
 
-    def __init__(self, job: RecordingJob, key: bytes) -> None:
+    def __init__(self, job: RecordingJob) -> None:
         self._job = job
         self._clock = SteadyClock()
         self._room = Room()
         self._egress = Egress(
             self._room,
             f"{job.egress_url}{egress.PATH}{job.room_id}",
-            lambda: egress_tickets.sign(job.room_id, key, time.time()),
+            lambda: egress_tickets.sign(job.room_id, job.egress_key, time.time()),
             self._clock.now,
             patience=PERMITTED_WITHIN_SECONDS,
         )

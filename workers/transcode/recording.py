@@ -28,11 +28,20 @@ class Recording(Supervisor):
     stop_seconds = COMPLETE_SECONDS
 
     def __init__(
-        self, db: Database, *, worker_id: str, root: Path, capacity: int, preset: str, free_bytes: int
+        self,
+        db: Database,
+        *,
+        worker_id: str,
+        root: Path,
+        capacity: int,
+        preset: str,
+        free_bytes: int,
+        egress_key: bytes,
     ) -> None:
         super().__init__(db, recording_work, worker_id=worker_id, root=root, capacity=capacity)
         self._preset = preset
         self._free_bytes = free_bytes
+        self._egress_key = egress_key
         self._look_for_lost_at = 0.0
 
     def _job(self, lease: Lease, directory: Path) -> RecordingJob:
@@ -44,6 +53,7 @@ class Recording(Supervisor):
             egress_url=lease.signaling_url.rsplit("/signaling", 1)[0],
             directory=str(directory),
             epoch=lease.epoch,
+            egress_key=self._egress_key,
             preset=self._preset,
             free_bytes=self._free_bytes,
         )

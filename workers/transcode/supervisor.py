@@ -31,6 +31,7 @@ from models.clock import utc_now
 from models.db import Database
 from models.errors import Unavailable
 from models.services.leases import Lease
+from workers.transcode import surroundings
 from workers.transcode.jobs import FENCED, OK, Said
 
 ROUND_SECONDS = 0.1
@@ -93,8 +94,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            # It decodes what strangers send, and has no business with the object storage.
-            env={name: value for name, value in os.environ.items() if not name.startswith("S3_")},
+            env=surroundings.for_children(),
         )
         self._write(msgspec.json.encode(job) + b"\n")
         self._listener = threading.Thread(target=self._listen, name="transcode-child", daemon=True)

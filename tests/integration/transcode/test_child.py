@@ -39,6 +39,7 @@ def test_killed_children_are_followed_by_others_and_viewers_by_one_sequence(
         with child(node, tmp_path, 1) as first:
             assert first.until("ready")["slot"] == 0
             encoder = first.child()
+            assert processes.SECRET.encode() not in Path(f"/proc/{encoder}/environ").read_bytes()
             # Not even one that stands still and notices nothing is left behind.
             os.kill(encoder, signal.SIGSTOP)
             first.process.send_signal(signal.SIGKILL)

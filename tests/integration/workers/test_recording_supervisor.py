@@ -36,10 +36,16 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def supervisor(db: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
     """Its children's node is not there: they wait."""
-    monkeypatch.setenv("SECRET_KEY", "x" * 32)
-    monkeypatch.setenv("TESTING", "1")
     monkeypatch.setattr(recording, "LOST_SECONDS", 0.0)
-    made = Recording(db, worker_id="worker_1", root=root, capacity=1, preset="ultrafast", free_bytes=0)
+    made = Recording(
+        db,
+        worker_id="worker_1",
+        root=root,
+        capacity=1,
+        preset="ultrafast",
+        free_bytes=0,
+        egress_key=b"k" * 32,
+    )
     yield made
     made.end()
 
