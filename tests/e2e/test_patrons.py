@@ -13,7 +13,7 @@ from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
 from tests.e2e.program import Program
-from tests.e2e.witness import has_read, remember
+from tests.e2e.witness import has_read, hears, remember
 
 OPTIONS: dict[str, Any] = {
     "queue": False,
@@ -77,6 +77,8 @@ def test_a_tip_is_seen_by_all_and_in_a_call_by_two(house: House, program: Progra
         page.goto(address(house, "/models/creator_a"))
         expect(page.get_by_role("button", name="Tip", exact=True)).to_be_visible()
     expect(fan.locator("#balance")).to_have_accessible_name(re.compile("5,000 tokens"))
+
+    hears(studio, fan, other)
 
     # When one of them tips, with words that are no markup
     tip(fan, 50, "For the <b>mug</b>")

@@ -18,6 +18,16 @@ REMEMBER = """(() => {
     read: (word) => recall().words.some((each) => each.includes(word)),
     frames: (id) => recall().frames[id] ?? 0,
   };
+  // The feed's first word; what is pushed from then on reaches this page.
+  const Native = window.WebSocket;
+  window.WebSocket = class extends Native {
+    constructor(url, ...rest) {
+      super(url, ...rest);
+      this.addEventListener("message", ({ data }) => {
+        if (String(data).includes('"RESYNC"')) window.witness.hears = true;
+      });
+    }
+  };
   const texts = (selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent.trim());
   new MutationObserver(() => {
     const shown = texts('[role="alert"], [role="status"], .toast');
@@ -39,6 +49,12 @@ def remember(*pages: Page) -> None:
     """From the next page on; before, nothing is kept."""
     for page in pages:
         page.add_init_script(REMEMBER)
+
+
+def hears(*pages: Page) -> None:
+    """Wait until each page's feed is there: a word of a moment that is said before reaches it as the past only."""
+    for page in pages:
+        page.wait_for_function("() => window.witness?.hears === true")
 
 
 def has_read(page: Page, words: str) -> None:

@@ -7,6 +7,7 @@ import { events } from "./common.js";
 const section = /** @type {HTMLElement} */ (document.querySelector("#recording"));
 const { recording, session, price } = section.dataset;
 const place = /** @type {HTMLElement} */ (section.querySelector("[data-rec-message]"));
+const UNSETTLED_MS = 5_000;
 /** Pressing again after a lost answer pays once. */
 const key = new OneKey();
 
@@ -44,8 +45,14 @@ document.querySelector("#delete-recording-now")?.addEventListener("click", async
   }
 });
 
-events.on("RECORDING_CHANGED", (message) => {
-  // Not while it is being watched or a decision is open.
+/** Look again, but not while it is being watched or a decision is open. */
+function again() {
   const watching = section.querySelector("video")?.paused === false;
-  if (message.sessionId === session && !watching && !document.querySelector("dialog[open]")) location.reload();
+  if (!watching && !document.querySelector("dialog[open]")) location.reload();
+}
+
+events.on("RECORDING_CHANGED", (message) => {
+  if (message.sessionId === session) again();
 });
+// The message may have come while the page was on its way.
+if ("unsettled" in section.dataset) window.setTimeout(again, UNSETTLED_MS);

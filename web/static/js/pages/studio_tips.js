@@ -20,10 +20,13 @@ async function refresh() {
   }
 }
 
-events.on("TIP", (message) => {
+events.on("TIP", async (message) => {
   if (message.creatorId !== userId || message.sessionId) return;
-  if (message.streamId === streamId) tips?.add(/** @type {any} */ (message));
-  else refresh();
+  const tip = /** @type {any} */ (message);
+  if (message.streamId === streamId) return tips?.add(tip);
+  // The stream has just begun: the list brings the tip, and it is told as any other.
+  await refresh();
+  if (message.streamId === streamId) tips?.tell(tip);
 });
 events.on("STREAM_STARTED", (message) => {
   if (message.creatorId === userId) refresh();
