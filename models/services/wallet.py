@@ -12,7 +12,7 @@ from models.clock import rfc3339
 
 LONGEST_STATEMENT = 500
 
-_WORDS = {
+WORDS = {
     "top_up": "Tokens bought",
     "gift": "Demo tokens",
     "hold": "Held for a private stream",
@@ -35,8 +35,8 @@ _WORDS = {
     "payout_return": "Payout failed, earnings returned",
     "write_off": "Debt written off",
 }
-# What the same transfer is to the one who was paid.
-_EARNED = {
+"""Every kind of transfer, to its owner's wallet."""
+EARNED_WORDS = {
     "settle": "Private stream earned",
     "tip": "Tip received",
     "subscription": "Subscription earned",
@@ -47,6 +47,7 @@ _EARNED = {
     "payment_reversal": "Earnings taken back: the payment was bad",
     "payment_good": "Earnings restored: the payment was good",
 }
+"""What the same transfer is to the one who was paid."""
 
 
 class WalletView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -114,7 +115,7 @@ def _line(row: TransferRow, amounts: dict[str, int]) -> StatementLine:
         transfer_id=row.id,
         at=rfc3339(row.created_at),
         kind=row.kind,
-        words=_EARNED.get(row.kind, _WORDS[row.kind]) if earnings else _WORDS[row.kind],
+        words=EARNED_WORDS.get(row.kind, WORDS[row.kind]) if earnings else WORDS[row.kind],
         reference=row.reference,
         available=amounts.get("wallet", 0),
         held=amounts.get("held", 0),

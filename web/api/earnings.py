@@ -139,8 +139,7 @@ def _csv(database: Database, creator_id: str, since: datetime, until: datetime) 
 
 
 def _cells(row: StatementRow) -> tuple[str | int, ...]:
-    words = WORDS.get(row.kind, row.kind.replace("_", " "))
-    return row.at, words, row.pending, row.cleared, -row.debt, row.reference, row.transfer_id
+    return row.at, WORDS[row.kind], row.pending, row.cleared, -row.debt, row.reference, row.transfer_id
 
 
 def csv_line(cells: tuple[str | int, ...]) -> str:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from models.battles import BattleRow
+from models.battles import BattleRow, BattleSideRow
 from models.bookings import BookingRow
+from models.books import HoldRow
 from models.people import PersonRow
 from models.recordings import RecordingRow
 from models.requests import OPEN, RequestRow
@@ -21,7 +22,7 @@ from models.services import wallet
 from models.services.wallet import StatementLine
 from models.sessions import SessionRow
 from models.subscriptions import PassRow, SubscriptionRow, TipRow
-from web.pages.wording import plural, tokens
+from web.pages.wording import money, plural, tokens
 
 
 class Movement(NamedTuple):
@@ -42,6 +43,24 @@ class HeldLine(NamedTuple):
     at: datetime | None = None
 
 
+class StakeLine(NamedTuple):
+    """Tokens of the person's in the pot of one battle, and what becomes of them."""
+
+    tokens: int
+    words: str
+    href: str
+
+
+class Patron(NamedTuple):
+    """Who or what a line without a request is about."""
+
+    name: str
+    """The other side's, or the battle's title."""
+    battle_id: str = ""
+    competes: bool = False
+    """Whether the reader is one of the battle's creators."""
+
+
 class _About(NamedTuple):
     """The request behind a line."""
 
@@ -60,8 +79,10 @@ def movements(tx: Session, person_id: str, available: int, limit: int) -> list[M
     found, after = [], available
     for line in lines:
         movement = _movement(line, about.get(line.reference), after)
-        other = patrons.get(line.reference)
-        found.append(movement._replace(words=_patron_words(line, other)) if other else movement)
+        if (patron := patrons.get(line.reference)) is not None:
+            href = f"/battles/{patron.battle_id}" if patron.battle_id else ""
+            movement = movement._replace(words=patron_words(line, patron), href=href)
+        found.append(movement)
         after -= line.available
     return found
 
@@ -95,6 +116,46 @@ def held_lines(tx: Session, person_id: str, call: str | None) -> list[HeldLine]:
         words = "Held for your private stream. When it ends, what is owed is paid and the rest comes back."
         lines.append(HeldLine(words, f"/call/{call}"))
     return lines
+
+
+def stake_lines(tx: Session, person_id: str) -> list[StakeLine]:
+    """What the person has in the pots of battles that are not over: entry fees and tips, one line a battle."""
+    staked = tx.execute(
+        select(BattleRow, HoldRow.amount)
+        .join(HoldRow, HoldRow.pot == "pot:" + BattleRow.id)
+        .where(HoldRow.fan_id == person_id, HoldRow.amount > 0)
+        .order_by(BattleRow.begins_at, BattleRow.id)
+    ).all()
+    names: dict[str, list[str]] = {battle.id: [] for battle, _ in staked}
+    competes = set()
+    sides = (
+        select(BattleSideRow.battle_id, PersonRow.id, PersonRow.display_name)
+        .join(PersonRow, PersonRow.id == BattleSideRow.creator_id)
+        .where(BattleSideRow.battle_id.in_(names), BattleSideRow.status != "left")
+        .order_by(BattleSideRow.place)
+    )
+    for battle_id, creator_id, name in tx.execute(sides):
+        if creator_id == person_id:
+            competes.add(battle_id)
+        else:
+            names[battle_id].append(name)
+    return [_stake_line(battle, amount, names[battle.id], battle.id in competes) for battle, amount in staked]
+
+
+def _stake_line(battle: BattleRow, amount: int, names: list[str], competes: bool) -> StakeLine:
+    others = f" with {_and(names)}" if names else ""
+    what = "your entry fee for" if competes else "tipped in"
+    then = (
+        "It comes back if the battle never begins, and is shared out when it ends."
+        if battle.status == "open"
+        else "It is shared out when the battle ends, or comes back if nothing was won."
+    )
+    words = f"In a battle’s pot: {plural(amount, 'token')} ({money(amount)}), {what} “{battle.title}”{others}."
+    return StakeLine(amount, f"{words} {then}", f"/battles/{battle.id}")
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _about(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, _About]:
@@ -139,22 +200,27 @@ def _booked(tx: Session, person_id: str, references: Iterable[str]) -> dict[str,
     }
 
 
-def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, str]:
-    """Who is on the other side of tips, passes and subscriptions' months, by the ledger's reference."""
+def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str, Patron]:
+    """Who is on the other side of tips, passes and subscriptions' months, and which battle it was, by the ledger's
+    reference."""
     owners = {reference: reference.partition(":")[0] for reference in references}
     sides: dict[str, str] = {}
     for table in (TipRow, SubscriptionRow, PassRow, RecordingRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
-    titles = select(BattleRow.id, BattleRow.title).where(BattleRow.id.in_(set(owners.values())))
-    battles = {row.id: row.title for row in tx.execute(titles)}
     people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
     names = {row.id: row.display_name for row in tx.execute(people)}
-    found = {owner: names[side] for owner, side in sides.items()} | battles
+    found = {owner: Patron(names[side]) for owner, side in sides.items()}
+    own = (BattleSideRow.battle_id == BattleRow.id) & (BattleSideRow.creator_id == person_id)
+    battles = select(BattleRow.id, BattleRow.title, BattleSideRow.creator_id).outerjoin(BattleSideRow, own)
+    for battle_id, title, side in tx.execute(battles.where(BattleRow.id.in_(set(owners.values())))):
+        found[battle_id] = Patron(title, battle_id, side is not None)
     return {reference: found[owner] for reference, owner in owners.items() if owner in found}
 
 
-def _patron_words(line: StatementLine, other: str) -> str:
+def patron_words(line: StatementLine, patron: Patron) -> str:
+    """A line that is about no request, as its reader thinks of it."""
+    other = patron.name
     match line.kind:
         case "tip":
             return f"Tip from {other}" if line.earnings else f"Tip to {other}"
@@ -162,8 +228,12 @@ def _patron_words(line: StatementLine, other: str) -> str:
             return f"Subscription of {other}" if line.earnings else f"Subscription to {other}, one month"
         case "recording":
             return f"Recording bought by {other}" if line.earnings else f"Recording of a call with {other}"
-        case "stake" | "stake_return" | "share":
-            return f"{line.words}: “{other}”"
+        case "stake":
+            return f"{'Entry fee' if patron.competes else 'Tip'} into the pot of the battle “{other}”"
+        case "stake_return":
+            return f"Came back from the battle “{other}”"
+        case "share":
+            return f"Earned in the battle “{other}”"
         case "pass":
             return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:

@@ -1,4 +1,4 @@
-"""/wallet: what is free, what is held and for what, buying more, and every movement in words."""
+"""/wallet: what is free, what is held or in a battle’s pot and for what, buying, and every movement in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.services import disputes, payments, purchase_refunds, sessions, wall
 from web.auth import current_person, login_required, safe_next
 from web.pages import blueprint, wording
 from web.pages.deps import database, settings
-from web.pages.movements import held_lines, movements
+from web.pages.movements import held_lines, movements, stake_lines
 from web.pages.purchases import purchase_line
 
 LINES = 50
@@ -68,12 +68,14 @@ def wallet_page() -> str:
         bought = purchase_refunds.bought(tx, person.user_id)
         frozen = disputes.is_frozen(tx, person.user_id)
         holds = held_lines(tx, person.user_id, call) if purse.held else []
+        stakes = stake_lines(tx, person.user_id)
     creator = "creator" in person.roles
     # A creator's tokens are earned; only a battle's entry fee takes bought ones.
     for_a_battle = creator and (request.args.get("next") or "").startswith("/battles")
     shown: dict[str, Any] = {
         "purse": purse,
         "holds": holds,
+        "stakes": stakes,
         "movements": lines,
         "can_buy": "fan" in person.roles or for_a_battle,
         "purchases": [purchase_line(one) for one in bought],

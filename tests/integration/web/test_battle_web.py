@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -43,6 +44,10 @@ def post(client: FlaskClient, path: str, who: Someone, json: Any = None, key: st
     return client.post(f"{PATH}/{path}", json=json or {}, headers=who.headers(idempotency_key=key))
 
 
+def text(answer: Any) -> str:
+    return unescape(answer.get_data(as_text=True))
+
+
 def seated(people: People, view: dict[str, Any], *who: Someone) -> None:
     for someone in who:
         said = events.ParticipantJoined(
@@ -79,15 +84,25 @@ def test_a_battle_over_rest(client: FlaskClient, host: Someone, people: People) 
     board = client.get(f"/battles/{battle_id}?part=board", headers=fan.headers()).get_data(as_text=True)
     assert f"Tip {rival.person.display_name}" in board
     assert "South!" in board
+    # and each reads in the wallet what is in the pot, with whom, and what becomes of it
+    name, other = host.person.display_name, rival.person.display_name
+    staked = text(client.get("/wallet?part=figures", headers=host.headers()))
+    fee = f"50 tokens ($2.50), your entry fee for “North against South” with {other}."
+    assert f"In a battle’s pot: {fee}" in staked
+    staked = text(client.get("/wallet", headers=fan.headers()))
+    assert f"200 tokens ($10.00), tipped in “North against South” with {name} and {other}." in staked
+    assert "It is shared out when the battle ends" in staked
     # then everybody reads how it ended, and what it was to them
     ended = post(client, f"{battle_id}/end", host).get_json()
     assert (ended["outcome"], [side["share"] for side in ended["sides"]]) == ("won", [90, 210])
     page = client.get(f"/battles/{battle_id}").get_data(as_text=True)
     assert f"{rival.person.display_name} has won" in page
-    wallet = client.get("/wallet", headers=fan.headers()).get_data(as_text=True)
-    assert "Paid into a battle: “North against South”" in wallet
-    earned = client.get("/wallet", headers=rival.headers()).get_data(as_text=True)
-    assert "Battle earned: “North against South”" in earned
+    wallet = text(client.get("/wallet", headers=fan.headers()))
+    assert "Tip into the pot of the battle “North against South”" in wallet
+    assert "In a battle’s pot" not in wallet
+    earned = text(client.get("/wallet", headers=rival.headers()))
+    assert "Entry fee into the pot of the battle “North against South”" in earned
+    assert "Earned in the battle “North against South”" in earned
     listed = client.get(PATH, headers=fan.headers()).get_json()["battles"]
     assert [each["battleId"] for each in listed] == [battle_id]
 
