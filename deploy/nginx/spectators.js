@@ -28,6 +28,8 @@ const LOOK_MS = 50;
 const LONGEST_WAIT_MS = 6000;
 const PART_WAIT_MS = 1500;
 const MOST_AHEAD = 1;
+// What nginx says of a viewer who has too many that wait (limit_conn in greenroom.conf): this one does not.
+const TOO_MANY = 'REJECTED_DRY_RUN';
 
 function key(r) {
     return Buffer.from(r.variables.spectators_key, 'hex');
@@ -182,9 +184,25 @@ function waitForPlaylist(r, path, wish, until, seen, go) {
     setTimeout(waitForPlaylist, LOOK_MS, r, path, wish, until, found.mtimeMs, go);
 }
 
+// Whom a request is counted for while it waits: the viewer, whatever addresses were signed for them. Empty for what
+// waits for nothing, and for addresses that are not ours, so that nobody takes another's places.
+function waiter(r) {
+    if (!r.variables.low_latency || (r.args._HLS_msn === undefined && !PART.test(r.uri))) {
+        return '';
+    }
+    const parts = ADDRESS.exec(r.uri);
+    const whom = parts === null ? {} : verify(r, parts[1], parts[2], parts[3]);
+    return whom.viewer ? `${parts[2]} ${whom.viewer}` : '';
+}
+
 // Call `go` when what a low-latency player waits for is there, or refuse.
 function wait(r, path, file, go) {
+    const full = r.variables.limit_conn_status === TOO_MANY;
     if (PART.test(file)) {
+        if (full) {
+            go();
+            return;
+        }
         waitForPart(path, Date.now() + PART_WAIT_MS, go);
         return;
     }
@@ -195,6 +213,8 @@ function wait(r, path, file, go) {
         go();
     } else if (wish.segment > edgeOf(fs.readFileSync(path, 'utf8')).segment + MOST_AHEAD) {
         refuse(r, 400, 'BAD_REQUEST', 'No player may wait for that.');
+    } else if (full) {
+        go();
     } else {
         waitForPlaylist(r, path, wish, Date.now() + LONGEST_WAIT_MS, 0, go);
     }
@@ -247,4 +267,4 @@ function serve(r) {
     }
 }
 
-export default { serve };
+export default { serve, waiter };

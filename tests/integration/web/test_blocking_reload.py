@@ -20,6 +20,9 @@ from models.spectator_addresses import Spectator
 from web import blocking
 
 ROOM, BROADCAST, VIEWER = "live-str_a", "brd_a", "abcdefghij234567abcd"
+OTHER_VIEWER = "bbbbefghij234567abcd"
+PLACES = 24
+"""Of one viewer, at nginx."""
 PLAYLIST = "480p/index.m3u8"
 DOORS = ("app", "nginx")
 
@@ -29,6 +32,11 @@ class Doors(NamedTuple):
 
     directory: Path
     prefix: str
+    """Of the viewer whom most are."""
+    renewed: str
+    """The same viewer's, signed later."""
+    another: str
+    """Another viewer's."""
     ports: dict[str, int]
 
     def write(self, segments: int, parts: int, *, ended: bool = False) -> None:
@@ -46,8 +54,8 @@ class Doors(NamedTuple):
         temporary.write_text(text)
         os.replace(temporary, path)
 
-    def get(self, door: str, query: str = "", name: str = PLAYLIST) -> Answer:
-        return ask(self.ports[door], f"{self.prefix}/{name}{query}")
+    def get(self, door: str, query: str = "", name: str = PLAYLIST, prefix: str = "") -> Answer:
+        return ask(self.ports[door], f"{prefix or self.prefix}/{name}{query}")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +71,14 @@ def doors(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     environment |= {"HLS_DIR": str(root / "hls"), "TRUSTED_PROXIES": "1", "LOW_LATENCY_HLS": "1"}
     with LiveWeb(environment, threads=blocking.MOST_WAITING + 16) as app:
         settings = load_settings(environment | {"PORT": str(app.port)})
-        whom = Spectator(ROOM, BROADCAST, VIEWER, "free", int(time.time()) + 600)
-        prefix = spectator_addresses.prefix(whom, settings.key(spectator_addresses.KEY_PURPOSE))
+        key, until = settings.key(spectator_addresses.KEY_PURPOSE), int(time.time()) + 3_000
+        prefix, renewed, another = (
+            spectator_addresses.prefix(Spectator(ROOM, BROADCAST, viewer, "free", expires), key)
+            for viewer, expires in ((VIEWER, until), (VIEWER, until + 55), (OTHER_VIEWER, until))
+        )
         with Nginx(root / "nginx", settings) as nginx:
-            yield Doors(root / "hls" / BROADCAST, prefix, {"app": app.port, "nginx": nginx.port})
+            ports = {"app": app.port, "nginx": nginx.port}
+            yield Doors(root / "hls" / BROADCAST, prefix, renewed, another, ports)
 
 
 def waits(future: Future[Answer]) -> bool:
@@ -157,3 +169,34 @@ def test_the_app_lets_few_wait_and_answers_the_others_at_once(doors: Doors, pool
     assert ask(doors.ports["app"], "/healthz").status == 200
     doors.write(2, 2)
     assert {each.result(10).status for each in asked} == {200}
+
+
+def test_one_viewer_has_few_places_at_nginx_and_leaves_others_theirs(
+    doors: Doors, pool: ThreadPoolExecutor
+) -> None:
+    # given a viewer who goes on asking for what does not come, by two addresses, each for less than all places
+    doors.write(2, 1)
+    query = "?_HLS_msn=12&_HLS_part=1"
+    found, stop = threading.Event(), threading.Event()
+
+    def crowd(prefix: str) -> None:
+        while not stop.is_set():
+            answer = doors.get("nginx", query, prefix=prefix)
+            # Who waits is answered with the part, or refused in the end: this one has not waited.
+            if answer.status == 200 and answer.body.count(b"#EXT-X-PART:b") == 1:
+                found.set()
+
+    asking = [pool.submit(crowd, prefix) for prefix in (doors.prefix, doors.renewed) for _ in range(PLACES - 4)]
+    try:
+        # then one too many is answered at once, with what there is
+        assert found.wait(120)
+        # and another viewer waits, and gets the part
+        late = pool.submit(doors.get, "nginx", query, PLAYLIST, doors.another)
+        assert waits(late)
+        doors.write(2, 2)
+        assert late.result(60).body.count(b"#EXT-X-PART:b") == 2
+    finally:
+        stop.set()
+        doors.write(2, 2)
+    for each in asking:
+        each.result(60)
