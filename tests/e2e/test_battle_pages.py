@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -10,12 +11,14 @@ from playwright.sync_api import BrowserContext, Page, expect
 from models import ledger
 from models.clock import utc_now
 from models.db import Database
-from models.services import accounts
+from models.services import accounts, offers
 from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
+from tests.e2e.program import viewers_of
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
+SEATS = 20
 MOVING = """(which) => new Promise((resolve) => {
   const video = document.querySelector(which);
   const before = video?.currentTime ?? 0;
@@ -25,16 +28,18 @@ MOVING = """(which) => new Promise((resolve) => {
 
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> Iterator[House]:
-    """Creators with tokens for a fee."""
+    """Creators with tokens for a fee, of whom B sells a pass; fan B has tokens for it."""
     made = make_house(
         demo=True, names=("media", "worker", "transcode", "clock", "web"), TRANSCODE_PRESET="ultrafast"
     )
     db = Database(f"sqlite:///{made.var / 'greenroom.db'}")
     with db.transaction() as tx:
-        for handle in ("creator_a", "creator_b"):
+        for handle in ("creator_a", "creator_b", "fan_b"):
             person = accounts.find_by_handle(tx, handle)
             assert person is not None
             ledger.gift(tx, person.user_id, 100, key=f"gift:fee:{handle}", cause_id="test", now=utc_now())
+            if handle == "creator_b":
+                offers.put_options(tx, person.user_id, offers.CreatorOptions(pass_price=40))
     db.close()
     yield made
     made.stop()
@@ -47,7 +52,7 @@ def moves(page: Page, which: str) -> None:
     raise AssertionError(f"no moving picture in {which}")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_two_creators_battle_and_the_pot_is_split(
     house: House, sign_in: SignIn, new_context: Callable[..., BrowserContext]
 ) -> None:
@@ -82,6 +87,24 @@ def test_two_creators_battle_and_the_pot_is_split(
         moves(page, "#grid figure:nth-of-type(1) video")
         moves(page, "#grid figure:nth-of-type(2) video")
     moves(visitor, "#public-video")
+    # And who finds no seat watches the broadcast, in 720p with a pass of one side, without a new page
+    with ExitStack() as seats:
+        for viewer in viewers_of(house, SEATS - 3):
+            assert viewer.join(f"battle-{battle.rpartition('/')[2]}")[1]["type"] == "JOINED"
+            seats.callback(viewer.end)
+        late = sign_in(house, "fan_b")
+        late.goto(battle)
+        moves(late, "#public-video")
+        late.evaluate("window.stayed = true")
+        late.get_by_label("Quality").select_option(label="720p with a pass")
+        buying = late.get_by_role("dialog", name="24 hours in 720p", exact=True)
+        expect(buying).to_contain_text("Creator B’s public streams and battles")
+        buying.get_by_role("button", name="Buy for 40 tokens", exact=True).click()
+        expect(late.locator("#passes")).to_contain_text("With your pass for Creator B")
+        expect(late.get_by_label("Quality").locator("option:checked")).to_have_text("720p")
+        late.wait_for_function("document.getElementById('public-video').videoHeight === 720", timeout=PATIENCE_MS)
+        assert late.evaluate("window.stayed") is True
+        late.close()
     # When the fan tips a side
     fan.get_by_role("button", name="Tip Creator B", exact=True).click()
     dialog = fan.get_by_role("dialog", name="Tip Creator B", exact=True)

@@ -149,7 +149,6 @@ def burning(processes: int) -> Iterator[None]:
             process.wait()
 
 
-@pytest.mark.timeout(240)
 def test_no_private_frame_is_in_a_segment(
     house: House, clips: dict[str, clock_clip.Clip], tmp_path: Path, seed: int
 ) -> None:

@@ -236,7 +236,6 @@ def numbers(path: Path) -> list[int]:
 # --- the promises -------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(240)
 def test_private_media_is_on_disk_with_two_keys_alone_and_not_a_frame_longer(
     house: House, clip: clock_clip.Clip
 ) -> None:
@@ -303,7 +302,6 @@ def test_private_media_is_on_disk_with_two_keys_alone_and_not_a_frame_longer(
     asyncio.run(play())
 
 
-@pytest.mark.timeout(240)
 def test_a_node_that_was_killed_goes_on_with_what_both_still_agree_to(house: House, clip: clock_clip.Clip) -> None:
     async def play() -> None:
         async with call(house, clip) as (creator, fan, session_id, taken, _):

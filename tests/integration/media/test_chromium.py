@@ -61,7 +61,7 @@ async def value(page: Page, kind: str, key: str, /, **match: Any) -> float:
 
 
 async def reaches(page: Page, least: float, kind: str, key: str, /, **match: Any) -> None:
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(240):
         while await value(page, kind, key, **match) < least:  # noqa: ASYNC110 (only Chromium knows)
             await asyncio.sleep(0.25)
 

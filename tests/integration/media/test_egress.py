@@ -56,7 +56,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_every_frame_of_a_file_is_decoded_and_flashes_meet_beeps(clip: Path, codec: str) -> None:
     async def scene() -> None:
-        async with asyncio.timeout(100), running_stage() as stage:
+        async with asyncio.timeout(240), running_stage() as stage:
             room_id = stage.open(live_spec())
             creator = await stage.join(room_id, CREATOR)
             player = await publish_file(creator, clip, codec)
