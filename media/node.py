@@ -204,7 +204,8 @@ class Node:
                 return self._sync(command)
             case commands.PermitRecording():
                 room = self._room_of(command)
-                return DONE if room is not None and room.permit_recording(command.recording_id) else NOT_HERE
+                given = room is not None and room.permit_recording(command.recording_id, command.epoch)
+                return DONE if given else NOT_HERE
             case commands.StopRecording():
                 if (room := self._room_of(command)) is None:
                     return NOT_HERE

@@ -15,15 +15,21 @@ class Permission:
     def __init__(self) -> None:
         self.recording_id = ""
         """What may be recorded now; empty: nothing."""
+        self._epoch = 0
         self._since_ms = 0
         self._over = False
 
-    def give(self, recording_id: str) -> bool:
+    def give(self, recording_id: str, epoch: int) -> bool:
         """True when that is new; whether it holds now says ``recording_id``."""
+        self._epoch = max(self._epoch, epoch)
         if self._over or self.recording_id:
             return False
         self.recording_id, self._since_ms = recording_id, monotonic_ms()
         return True
+
+    def is_younger(self, epoch: int) -> bool:
+        """Whether something may be recorded that was permitted after ``epoch``."""
+        return bool(self.recording_id) and self._epoch > epoch
 
     def take(self) -> bool:
         """From now on, for good; True when something could have been recorded till now."""

@@ -76,7 +76,7 @@ class Room:
                 on_end=self._shut,
             )
         if spec.recording_id:
-            self.permit_recording(spec.recording_id)
+            self.permit_recording(spec.recording_id, spec.recording_epoch)
 
     # --- seats --------------------------------------------------------------------------------------
 
@@ -89,8 +89,8 @@ class Room:
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
         if spec.recording_id:
-            self.permit_recording(spec.recording_id)
-        else:
+            self.permit_recording(spec.recording_id, spec.recording_epoch)
+        elif not self._permission.is_younger(spec.recording_epoch):
             # That it was taken back may have been lost on the way.
             self.end_recording()
 
@@ -311,11 +311,11 @@ class Room:
         """Whether this room's media may leave it: anybody may watch it, or both its parties agreed."""
         return not self.spec.parties or bool(self._permission.recording_id)
 
-    def permit_recording(self, recording_id: str) -> bool:
+    def permit_recording(self, recording_id: str, epoch: int) -> bool:
         """Let the media be read, and have both told before the first frame is. False once it was stopped."""
         if self.call is None or self._closed:
             return False
-        if self._permission.give(recording_id):
+        if self._permission.give(recording_id, epoch):
             self._broadcast(self._permission.word)
         return self._permission.recording_id == recording_id
 

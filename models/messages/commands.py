@@ -76,6 +76,9 @@ class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     recording_id: str = ""
     """Of a private room: both its parties have agreed to this recording, so its media may be read."""
+    recording_epoch: int = 0
+    """The recording's epoch when this was stated. Without ``recording_id`` it takes back permissions up to that
+    one, and none that was given since and overtook it."""
 
 
 class OpenRoom(Command, frozen=True, kw_only=True, tag="OpenRoom"):
@@ -122,12 +125,13 @@ class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
 class PermitRecording(Command, frozen=True, kw_only=True, tag="PermitRecording"):
     """Both parties of a private room have agreed: tell them, and let its media be read from now on.
 
-    Not after that recording was stopped, and not in another session's room.
+    Not after that recording was stopped, and not in another session's room. ``epoch``: the recording's own.
     """
 
     room_id: str
     session_id: str
     recording_id: str
+    epoch: int = 0
 
 
 class StopRecording(Command, frozen=True, kw_only=True, tag="StopRecording"):

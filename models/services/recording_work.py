@@ -38,9 +38,9 @@ def take_lease(tx: Session, recording_id: str, worker_id: str, now: datetime) ->
     url = leases.node_url(tx, row.room_id) if row.status in STANDING else ""
     if url is None:
         return None
+    lease = leases.hold(tx, row, worker_id, url, now)
     if row.status in STANDING:
         _permit(tx, row, now)
-    lease = leases.hold(tx, row, worker_id, url, now)
     log.event("recording_leased", recording_id=row.id, session_id=row.session_id, epoch=row.epoch)
     return lease
 
@@ -152,6 +152,7 @@ def _permit(tx: Session, row: RecordingRow, now: datetime) -> None:
             room_id=row.room_id,
             session_id=row.session_id,
             recording_id=row.id,
+            epoch=row.epoch,
         ),
         now=now,
     )

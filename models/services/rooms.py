@@ -179,6 +179,7 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
 
     ``paused_for_ms``: how long a restart has interrupted it already, which ``node_pause_ms`` includes.
     """
+    recording_id, recording_epoch = _recording(tx, session.id)
     return RoomSpec(
         room_id=session.room_id,
         creator_id=session.creator_id,
@@ -196,16 +197,19 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
             paused_for_ms=paused_for_ms,
             spent_reason=spent_reason(session),
         ),
-        recording_id=_recording_id(tx, session.id),
+        recording_id=recording_id,
+        recording_epoch=recording_epoch,
     )
 
 
-def _recording_id(tx: Session, session_id: str) -> str:
-    """Of the recording that both parties have agreed to and that a worker is about to make, or makes."""
-    standing = select(RecordingRow.id).where(
-        RecordingRow.session_id == session_id, RecordingRow.status.in_(STANDING), RecordingRow.epoch > 0
-    )
-    return tx.scalar(standing) or ""
+def _recording(tx: Session, session_id: str) -> tuple[str, int]:
+    """Of the recording that both parties have agreed to and that a worker is about to make, or makes: its id, or
+    empty; and its epoch, of whatever there is."""
+    which = RecordingRow.session_id == session_id
+    found = tx.execute(select(RecordingRow.id, RecordingRow.status, RecordingRow.epoch).where(which)).one_or_none()
+    if found is None:
+        return "", 0
+    return found.id if found.status in STANDING and found.epoch > 0 else "", found.epoch
 
 
 def spent_reason(session: SessionRow) -> SpentReason:

@@ -13,7 +13,7 @@ from seats import CREATOR, FAN, Seat, Stage, fields, plays, private_spec
 from websockets.exceptions import InvalidStatus
 
 from models.messages import egress
-from models.messages.commands import CloseRoom, OpenRoom, PermitRecording, StopRecording
+from models.messages.commands import CloseRoom, OpenRoom, PermitRecording, StopRecording, SyncRooms
 
 RECORDING = "rec_one"
 
@@ -34,8 +34,12 @@ async def call(stage: Stage, name: str = "one", **changed: Any) -> tuple[str, Se
     return room_id, creator, fan
 
 
-def permit(stage: Stage, room_id: str, session_id: str = "ses_one", recording_id: str = RECORDING) -> str:
-    command = PermitRecording(room_id=room_id, session_id=session_id, recording_id=recording_id, **fields())
+def permit(
+    stage: Stage, room_id: str, session_id: str = "ses_one", recording_id: str = RECORDING, epoch: int = 1
+) -> str:
+    command = PermitRecording(
+        room_id=room_id, session_id=session_id, recording_id=recording_id, epoch=epoch, **fields()
+    )
     reply = stage.order(command)
     return "" if reply.ok else reply.code
 
@@ -43,6 +47,13 @@ def permit(stage: Stage, room_id: str, session_id: str = "ses_one", recording_id
 def stop(stage: Stage, room_id: str) -> None:
     command = StopRecording(room_id=room_id, session_id="ses_one", recording_id=RECORDING, **fields())
     assert stage.order(command).ok
+
+
+def tell(stage: Stage, *, epoch: int) -> None:
+    """The node's state as it should be, which says nothing of a recording; stated at that epoch."""
+    spec = msgspec.structs.replace(private_spec("one"), recording_epoch=epoch)
+    sync = SyncRooms(boot_id=stage.node.boot_id, open=(spec,), close=(), **fields())
+    assert stage.order(sync).ok
 
 
 def marks(seat: Seat) -> list[str]:
@@ -136,10 +147,33 @@ async def test_a_wish_without_it_takes_it_back_but_only_what_was_given(stage: St
     reader = await EgressClient.open(stage.port, room_id)
     await reader.reads("video", 3)
     # when the word that it was withdrawn was lost, and the state is told again
-    assert stage.order(OpenRoom(room=private_spec("one"), **fields())).ok
+    tell(stage, epoch=1)
     assert await reader.closed() == 1000
     await until(lambda: marks(creator) == ["on", "off"], "the mark is off")
     assert await refused(stage, room_id) == 403
+
+
+@plays
+async def test_a_state_that_a_permission_overtook_does_not_take_it_back(stage: Stage) -> None:
+    # given a permission for the second worker, which arrives before what was stated ahead of it
+    room_id, creator, _ = await call(stage)
+    assert permit(stage, room_id, epoch=2) == ""
+    reader = await EgressClient.open(stage.port, room_id)
+    await reader.reads("video", 3)
+    room = stage.node.rooms[room_id]
+    for epoch in (0, 1):
+        tell(stage, epoch=epoch)
+        assert room.readable
+        assert room.egress is not None
+    await reader.reads("video", 6)
+    # nor does an old permission that comes late make it older
+    assert permit(stage, room_id, epoch=1) == ""
+    tell(stage, epoch=1)
+    assert room.readable
+    # and what is stated after it does
+    tell(stage, epoch=2)
+    assert await reader.closed() == 1000
+    await until(lambda: marks(creator) == ["on", "off"], "the mark is off")
 
 
 @plays

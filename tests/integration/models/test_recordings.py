@@ -197,16 +197,19 @@ def test_a_cut_by_the_node_ends_it_as_well(stage: Stage) -> None:
 def test_a_node_that_comes_back_is_told_what_still_stands(stage: Stage) -> None:
     call = both_agree(stage)
 
-    def permitted() -> str:
+    def permitted() -> tuple[str, int]:
         with stage.database.reading() as tx:
-            return rooms.private_spec(tx, tx.get_one(SessionRow, call.session_id)).recording_id
+            spec = rooms.private_spec(tx, tx.get_one(SessionRow, call.session_id))
+            return spec.recording_id, spec.recording_epoch
 
-    assert permitted() == "", "without a worker there is nothing to permit"
+    assert permitted() == ("", 0), "without a worker there is nothing to permit"
     held = ready(stage, call)
     stage.node_ready("boot_2")
-    assert permitted() == held.work_id
+    assert permitted() == (held.work_id, 1)
+    # and what is stated without it now is younger than what was permitted, which takes it back
     withdraw(stage, call, call.fan)
-    assert permitted() == ""
+    assert permitted() == ("", 1)
+    assert [command.epoch for command in stage.commands(PermitRecording)] == [1]
 
 
 def test_whoever_is_lost_is_followed_under_another_epoch(stage: Stage) -> None:
