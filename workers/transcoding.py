@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 from dramatiq.middleware import Middleware
@@ -23,11 +23,12 @@ from workers.failures import Failures
 from workers.heartbeat import WorkerHeartbeat
 from workers.loop import Loop
 from workers.transcode.broadcasting import Broadcasting
-from workers.transcode.objects import Bucket
 from workers.transcode.players import PlayerLog
 from workers.transcode.recording import Recording
 from workers.transcode.supervisor import Supervisor
-from workers.transcode.upload import CONNECTIONS, Mirror
+
+if TYPE_CHECKING:
+    from workers.transcode.upload import Mirror
 
 
 class Transcoding(Middleware):
@@ -116,6 +117,10 @@ def mirror_for(settings: Settings, db: Database) -> Mirror | None:
     """What puts this worker's broadcasts into object storage, where there is one."""
     if not settings.s3_bucket:
         return None
+    # Half a worker's start, which every viewer of a killed one waits for; most have no storage.
+    from workers.transcode.objects import Bucket
+    from workers.transcode.upload import CONNECTIONS, Mirror
+
     return Mirror(
         db,
         Bucket(settings, CONNECTIONS),

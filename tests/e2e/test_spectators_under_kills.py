@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,14 +35,18 @@ STEADY_MS = 8_000
 SAMPLER = """() => {
   const video = document.getElementById('public-video');
   const began = performance.now();
-  const seen = {stalls: [], reloads: 0, errors: 0, last: video.currentTime, moved: began, since: began};
+  const seen = {stalls: [], ends: [], reloads: 0, errors: 0, last: video.currentTime, moved: began, since: began};
   window.seen = seen;
   video.addEventListener('emptied', () => { seen.reloads += 1; });
   video.addEventListener('error', () => { seen.errors += 1; });
   setInterval(() => {
     const now = performance.now();
     if (video.currentTime !== seen.last && !video.paused) {
-      if (now - seen.moved > 250) { seen.stalls.push(Math.round(now - seen.moved)); seen.since = now; }
+      if (now - seen.moved > 250) {
+        seen.stalls.push(Math.round(now - seen.moved));
+        seen.ends.push(Date.now() / 1000);
+        seen.since = now;
+      }
       seen.last = video.currentTime;
       seen.moved = now;
     }
@@ -135,6 +140,16 @@ def child_of(house: House) -> dict[str, Any]:
     return found
 
 
+def back(house: House, killed_at: float) -> str:
+    """When the newest epoch began to write, and when its first segment was there; seconds after the kill."""
+    epoch = max((house.var / "hls").glob("brd_*/epoch"), key=lambda path: path.stat().st_mtime)
+    if epoch.stat().st_mtime < killed_at:
+        return "the child went on"
+    segments = epoch.parent.glob(f"480p/s?????_{epoch.read_text()}.m4s")
+    first = min(path.stat().st_mtime for path in segments) - killed_at
+    return f"another child after {epoch.stat().st_mtime - killed_at:.1f} s, its first segment after {first:.1f} s"
+
+
 def kill(house: House, victim: str) -> None:
     if victim == "rabbitmq":
         assert house.broker is not None
@@ -155,14 +170,19 @@ def test_a_spectator_goes_on_through_every_kill(house: House, watching: Page) ->
     before = watching.evaluate(SEEN)
     for victim in VICTIMS:
         # when, and long enough for what was buffered to be played
+        killed_at = time.time()
         kill(house, victim)
         watching.wait_for_timeout(12_000)
         steady(watching)
         # then the picture moves on, on the same page, without an error
         seen = watching.evaluate(SEEN)
         stalls = seen["stalls"][len(before["stalls"]) :]
+        ends = [f"{at - killed_at:.1f}" for at in seen["ends"][len(before["ends"]) :]]
         reloads = seen["reloads"] - before["reloads"]
-        print(f"{victim} killed: stalls of {stalls} ms, {reloads} reloads, {seen['errors']} errors")
+        print(
+            f"{victim} killed: stalls of {stalls} ms, over after {ends} s; {reloads} reloads, "
+            f"{seen['errors']} errors; {back(house, killed_at)}; load {os.getloadavg()[0]:.0f}"
+        )
         assert seen["errors"] == 0, victim
         before = seen
 

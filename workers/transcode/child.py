@@ -23,7 +23,7 @@ from models import egress_tickets, log
 from models.messages import egress
 from workers.transcode import surroundings
 from workers.transcode.directory import Directory, Fenced
-from workers.transcode.jobs import FENCED, LOST, OK, Job, Said
+from workers.transcode.jobs import FENCED, HANDED_ON, LOST, OK, Job, Said
 from workers.transcode.ladder import Ladder
 from workers.transcode.packager import Packager
 from workers.transcode.posters import Posters
@@ -117,7 +117,7 @@ class Child:
         if failed and not over:
             log.event("transcode_lost", broadcast_id=self._job.broadcast_id, ffmpeg_status=status)
             return LOST
-        _say(Said(type="ended", reason=self._room.over_reason or ("ENDED" if over else "HANDED_ON")))
+        _say(Said(type="ended", reason=self._room.over_reason or ("ENDED" if over else HANDED_ON)))
         return OK
 
     def _pump(self, ladder: Ladder) -> None:

@@ -8,6 +8,13 @@ import msgspec
 
 OK, LOST, FENCED = 0, 1, 3
 """Exit statuses: over or handed on; start another; another writes already."""
+HANDED_ON = "HANDED_ON"
+"""The reason of a child that was told that another will go on."""
+WHOLE = "recording.mp4"
+"""The one file that is made of a recording, and given out."""
+COMPLETE_SECONDS = 1_800.0
+"""How long the making of it may take."""
+PRIVATE_DIRECTORY = 0o700
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -21,7 +21,7 @@ from models.messages import egress
 from workers.transcode import surroundings
 from workers.transcode.composer import Buffers
 from workers.transcode.film import Film
-from workers.transcode.jobs import LOST, OK, RecordingJob, Said
+from workers.transcode.jobs import HANDED_ON, LOST, OK, RecordingJob, Said
 from workers.transcode.program import Behind, Program, SteadyClock
 from workers.transcode.reel import Recorded, Reel
 from workers.transcode.source import Egress, Room
@@ -32,7 +32,6 @@ WATCH_SECONDS = 0.5
 POLL_SECONDS = 0.02
 HEADER_BYTES = 4_096
 """A file that is larger has pictures, not only the header that players need first."""
-HANDED_ON = "HANDED_ON"
 
 
 def main() -> int:

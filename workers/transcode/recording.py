@@ -11,9 +11,7 @@ from models.clock import utc_now
 from models.db import Database
 from models.services import recording_work
 from models.services.leases import Lease
-from workers.transcode.jobs import RecordingJob
-from workers.transcode.recorder import HANDED_ON
-from workers.transcode.reel import COMPLETE_SECONDS, PRIVATE_DIRECTORY, WHOLE
+from workers.transcode.jobs import COMPLETE_SECONDS, HANDED_ON, PRIVATE_DIRECTORY, WHOLE, RecordingJob
 from workers.transcode.supervisor import Child, Supervisor
 
 LOST_SECONDS = 30.0

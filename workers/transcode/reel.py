@@ -15,11 +15,9 @@ from typing import NamedTuple
 import av
 
 from models import log
+from workers.transcode.jobs import COMPLETE_SECONDS, PRIVATE_DIRECTORY, WHOLE
 
-WHOLE = "recording.mp4"
-"""What is given out."""
-COMPLETE_SECONDS = 1_800.0
-PRIVATE_DIRECTORY, PRIVATE_FILES = 0o700, 0o077
+PRIVATE_FILES = 0o077
 _PART = re.compile(r"part_(\d+)\.mp4")
 _HALF = re.compile(r"\.whole_\d+\.mp4|\.parts_\d+\.txt")
 

@@ -19,8 +19,7 @@ from tests.fakes.clock_clip import RATE, Clip, read_number
 from tests.fakes.egress_server import FakeEgress, Publisher
 from tests.integration.transcode import played, processes
 from tests.integration.transcode.processes import KEY, Process
-from workers.transcode.jobs import LOST, OK
-from workers.transcode.reel import WHOLE
+from workers.transcode.jobs import LOST, OK, WHOLE
 
 ROOM = "private-ses_x"
 

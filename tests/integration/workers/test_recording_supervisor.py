@@ -13,8 +13,8 @@ from models.clock import utc_now
 from models.db import Database
 from models.services import recording_ends, recording_work
 from workers.transcode import recording
+from workers.transcode.jobs import WHOLE
 from workers.transcode.recording import MARKER, Recording
-from workers.transcode.reel import WHOLE
 
 Eventually = Callable[[Callable[[], bool]], None]
 

@@ -6,6 +6,7 @@
  * when the broadcast is over. Knows nothing of pages, money or requests.
  */
 import { ApiError, api } from "./api.js";
+import { loadPolicies } from "./spectator_patience.js";
 
 /** @typedef {"loading" | "playing" | "stalled"} SpectatorState */
 /** @typedef {{streamUrl: string, posterUrl: string, broadcastId: string, tier: "free" | "premium", ready: boolean, lowLatency: boolean, expiresAt: string}} Address */
@@ -21,6 +22,9 @@ const IN_TIME_SECONDS = 0.5;
 const CATCH_UP_RATE = 1.05;
 /** With less than this ahead, being fast would only be the next stall. */
 const AHEAD_SECONDS = 3;
+/** After a stall segments come just when they are needed: with so little ahead, slower, until there is enough again. */
+const SHORT_SECONDS = 0.8;
+const SLOW_RATE = 0.85;
 /** So many times without a picture within this time, and low latency is too much for this connection. */
 const MOST_WAITS = 3;
 const WAITS_MS = 30_000;
@@ -57,6 +61,8 @@ export class SpectatorPlayer {
   #retryTimer = 0;
   #stallTimer = 0;
   #retryMs = FIRST_RETRY_MS;
+  /** Whether hls.js was told to go on after it had given up, and nothing has come of it yet. */
+  #resumed = false;
   /** Whether low latency did not go well here. */
   #cautious = false;
   /** @type {number[]} when the picture waited for data */
@@ -67,7 +73,7 @@ export class SpectatorPlayer {
     this.video = video;
     video.addEventListener("playing", () => this.#isPlaying());
     video.addEventListener("waiting", () => this.#waited());
-    video.addEventListener("timeupdate", () => this.#catchUp());
+    video.addEventListener("timeupdate", () => this.#pace());
     for (const type of ["waiting", "stalled"]) video.addEventListener(type, () => this.#mayStall());
     video.addEventListener("ended", () => this.#over());
   }
@@ -159,9 +165,12 @@ export class SpectatorPlayer {
       this.#address = address;
       this.#renewLater();
       // Another broadcast, or another tier with other qualities: from the top, at the live edge.
-      if (before && (before.broadcastId !== address.broadcastId || before.tier !== address.tier)) await this.#load(generation);
+      if (before && !same(before, address)) await this.#load(generation);
     } catch (error) {
-      if (generation === this.#generation) this.#failed(error);
+      if (generation !== this.#generation) return;
+      // No answer is no reason to stop what plays: the old address is good for a while.
+      if (this.#hls && isPassing(error)) this.#renewLater(this.#pause());
+      else this.#failed(error);
     }
   }
 
@@ -170,6 +179,7 @@ export class SpectatorPlayer {
     try {
       const address = await this.#ask();
       if (generation !== this.#generation) return;
+      const before = this.#address;
       this.#address = address;
       if (!address.ready) {
         this.#retryTimer = window.setTimeout(() => void this.#begin(generation), NOT_READY_MS);
@@ -177,6 +187,7 @@ export class SpectatorPlayer {
       }
       this.#renewLater();
       this.onAddress(address);
+      if (before && same(before, address) && this.#resume()) return;
       await this.#load(generation);
     } catch (error) {
       if (generation === this.#generation) this.#failed(error);
@@ -201,6 +212,7 @@ export class SpectatorPlayer {
     }
     const lowLatency = this.#address.lowLatency && !this.#cautious;
     this.#waits = [];
+    this.#resumed = false;
     const hls = new Hls({
       workerPath: HLS_WORKER,
       lowLatencyMode: lowLatency,
@@ -210,6 +222,7 @@ export class SpectatorPlayer {
       maxLiveSyncPlaybackRate: CATCH_UP_RATE,
       backBufferLength: 10,
       capLevelToPlayerSize: true,
+      ...loadPolicies(Hls.DefaultConfig),
       xhrSetup: (/** @type {XMLHttpRequest} */ xhr, /** @type {string} */ url) => {
         const fresh = this.#fresh(url);
         if (fresh !== url) xhr.open("GET", fresh, true);
@@ -223,6 +236,7 @@ export class SpectatorPlayer {
     hls.on(Hls.Events.LEVEL_SWITCHED, () => this.onQualities());
     hls.on(Hls.Events.FRAG_BUFFERED, () => {
       this.#retryMs = FIRST_RETRY_MS;
+      this.#resumed = false;
     });
     hls.on(Hls.Events.ERROR, (/** @type {string} */ _name, /** @type {any} */ data) => {
       if (hls === this.#hls && data.fatal) this.#fatal(Hls, data);
@@ -245,11 +259,13 @@ export class SpectatorPlayer {
     return new URL(newest[0], location.href).href + url.slice(asked[0].length);
   }
 
-  #renewLater() {
+  /** @param {number} [milliseconds] unless the address says when */
+  #renewLater(milliseconds) {
     window.clearTimeout(this.#renewTimer);
     const left = new Date(this.#address?.expiresAt ?? 0).getTime() - Date.now();
     // The browser's clock may be wrong; half of any sane life is early enough.
-    this.#renewTimer = window.setTimeout(() => void this.renew(), Math.min(Math.max(left / 2, 10_000), LONGEST_SILENCE_MS));
+    const pause = milliseconds ?? Math.min(Math.max(left / 2, 10_000), LONGEST_SILENCE_MS);
+    this.#renewTimer = window.setTimeout(() => void this.renew(), pause);
   }
 
   /** @param {any} Hls @param {any} data */
@@ -258,8 +274,16 @@ export class SpectatorPlayer {
       this.#hls.recoverMediaError();
       return;
     }
-    this.onState("stalled");
+    // What is buffered plays on; that it stands still says the video itself.
     this.#retry();
+  }
+
+  /** Go on with what is loaded, once; false when there is nothing to go on with, or that did not help. */
+  #resume() {
+    if (!this.#hls?.levels?.length || this.#resumed) return false;
+    this.#resumed = true;
+    this.#hls.startLoad();
+    return true;
   }
 
   /** @param {unknown} error */
@@ -275,8 +299,14 @@ export class SpectatorPlayer {
   #retry() {
     const generation = this.#generation;
     window.clearTimeout(this.#retryTimer);
-    this.#retryTimer = window.setTimeout(() => void this.#begin(generation), this.#retryMs * (1 + Math.random() / 2));
+    this.#retryTimer = window.setTimeout(() => void this.#begin(generation), this.#pause());
+  }
+
+  /** Milliseconds until the next try, longer each time. */
+  #pause() {
+    const pause = this.#retryMs * (1 + Math.random() / 2);
     this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
+    return pause;
   }
 
   /** @param {ApiError} error */
@@ -303,7 +333,12 @@ export class SpectatorPlayer {
 
   /** In low latency: too often, and from here on whole segments and their longer buffer. */
   #waited() {
-    if (!this.active || !this.#hls?.lowLatencyMode) return;
+    if (!this.active || !this.#hls) return;
+    if (!this.#hls.lowLatencyMode) {
+      // What comes next comes just in time: slower, and the one stall is not followed by more.
+      if (this.video.played.length && !this.video.seeking) this.video.playbackRate = SLOW_RATE;
+      return;
+    }
     const now = performance.now();
     this.#waits = [...this.#waits.filter((at) => now - at < WAITS_MS), now];
     if (this.#waits.length < MOST_WAITS) return;
@@ -311,18 +346,32 @@ export class SpectatorPlayer {
     void this.#load(this.#generation);
   }
 
-  /** What a stall cost is played a little faster, not kept for good. */
-  #catchUp() {
+  /** What a stall cost is played a little faster, not kept for good; who has hardly anything left plays slower. */
+  #pace() {
     const hls = this.#hls;
     if (!hls || hls.lowLatencyMode || hls.targetLatency === null) return;
     const late = hls.latency - hls.targetLatency;
     const ahead = hls.mainForwardBufferInfo?.len ?? 0;
-    if (late > LATE_SECONDS && ahead > AHEAD_SECONDS) this.video.playbackRate = CATCH_UP_RATE;
-    else if (late < IN_TIME_SECONDS || ahead < AHEAD_SECONDS / 2) this.video.playbackRate = 1;
+    const rate = this.video.playbackRate;
+    if (ahead < SHORT_SECONDS) this.video.playbackRate = SLOW_RATE;
+    else if (late > LATE_SECONDS && ahead > AHEAD_SECONDS) this.video.playbackRate = CATCH_UP_RATE;
+    else if (rate > 1 && (late < IN_TIME_SECONDS || ahead < AHEAD_SECONDS / 2)) this.video.playbackRate = 1;
+    else if (rate < 1 && ahead > AHEAD_SECONDS) this.video.playbackRate = 1;
   }
 
   #nativeEdge() {
     const ranges = this.video.seekable;
     return ranges.length ? ranges.end(ranges.length - 1) - 3 : null;
   }
+}
+
+/** Whether both lead to the same files. @param {Address} one @param {Address} other */
+function same(one, other) {
+  return one.broadcastId === other.broadcastId && one.tier === other.tier;
+}
+
+/** Whether nobody answered, or with nothing that says anything about the viewer. @param {unknown} error */
+function isPassing(error) {
+  if (!(error instanceof ApiError)) return false;
+  return [0, 429].includes(error.status) || (error.status >= 500 && error.code !== "UNAVAILABLE");
 }
