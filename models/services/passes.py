@@ -1,7 +1,8 @@
 """Passes: a day of a creator's best picture, bought with tokens by who has no subscription.
 
-Paid at once and for good, while there is a picture to watch; it lasts a day whether or not the creator stays on
-the air, which is said before it is paid. A payment that is taken back takes the pass with it.
+Paid at once and for good, while there is a picture to watch: the creator's own, or that of a battle they are in.
+It lasts a day whether or not the creator stays on the air, which is said before it is paid. A payment that is
+taken back takes the pass with it.
 
 Locks: the fan, then accounts.
 """
@@ -11,20 +12,21 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger, log
+from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound
 from models.people import BlockRow, PersonRow
-from models.services import accounts, included_minutes
+from models.services import accounts, included_minutes, rooms
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
-from models.streams import CreatorSettingsRow
+from models.streams import CreatorSettingsRow, RoomRow
 from models.subscriptions import PassRow
 
 LASTS = timedelta(hours=24)
@@ -151,12 +153,24 @@ def _offered_price(tx: Session, fan_id: str, creator_id: str, max_price: int, no
         raise Conflict("Your subscription includes the best picture.", code="ALREADY_SUBSCRIBED")
     if (valid := tx.scalar(_valid(fan_id, creator_id, now))) is not None:
         raise Conflict("You have a pass.", code="PASS_ACTIVE", ends_at=rfc3339(valid.ends_at))
-    shown = select(BroadcastRow.id).where(BroadcastRow.creator_id == creator_id, BroadcastRow.status == "live")
-    if tx.scalar(shown.limit(1)) is None:
+    if not _is_shown(tx, creator_id):
         raise Conflict("Nothing is broadcast now.", code="STREAM_NOT_LIVE")
     if price > max_price:
         raise Conflict("The pass has become dearer.", code="PRICE_CHANGED", total_cost=price)
     return price
+
+
+def _is_shown(tx: Session, creator_id: str) -> bool:
+    """Whether a picture is broadcast that has this creator in it: their own stream's, or a battle's."""
+    fights = (
+        select(BattleRow.room_id)
+        .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+        .where(BattleSideRow.creator_id == creator_id, BattleRow.status == "running")
+    )
+    shown = select(RoomRow).join(BroadcastRow, BroadcastRow.room_id == RoomRow.id)
+    theirs = or_(RoomRow.creator_id == creator_id, RoomRow.id.in_(fights))
+    found = tx.scalars(shown.where(BroadcastRow.status == "live", theirs))
+    return any(creator_id in rooms.creators_of(tx, room) for room in found)
 
 
 def _valid(fan_id: str, creator_id: str, now: datetime) -> Select[PassRow]:

@@ -5,6 +5,9 @@ Says before every press what it costs and what comes back when. Knows no rule: t
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import NamedTuple
+
 import msgspec
 from flask import abort, render_template, request
 from sqlalchemy.orm import Session
@@ -12,9 +15,10 @@ from sqlalchemy.orm import Session
 from models import ledger
 from models.clock import utc_now
 from models.errors import NotFound
-from models.services import battle_views, broadcasts
+from models.services import battle_views, broadcasts, passes
 from models.services.accounts import Person
 from models.services.battle_views import BattleView, SideView
+from models.services.offers import is_subscriber
 from web.auth import current_person
 from web.pages import blueprint, wording
 from web.pages.deps import database, settings
@@ -43,6 +47,17 @@ class PageData(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sides: tuple[str, ...]
 
 
+class BestPicture(NamedTuple):
+    """How the viewer comes to the battle's picture in 720p, or already has."""
+
+    offers: tuple[tuple[SideView, int], ...]
+    """Sides that sell a pass, with its price; empty when the viewer has the best picture."""
+    through: str
+    """The side whose pass or subscription it is; "" for neither."""
+    until: datetime | None
+    """When the pass ends; None for a subscription, which renews."""
+
+
 @blueprint.get("/battles")
 def battles() -> str:
     """The list; with ``?part=list`` only what changes by itself."""
@@ -64,7 +79,7 @@ def battles() -> str:
 
 @blueprint.get("/battles/<battle_id>")
 def battle(battle_id: str) -> str:
-    """The page; with ``?part=board`` only score, pot, sides and tips."""
+    """The page; with ``?part=board`` only score, pot, sides and tips, with ``?part=passes`` the way to 720p."""
     viewer = current_person()
     with database().reading() as tx:
         try:
@@ -73,7 +88,8 @@ def battle(battle_id: str) -> str:
             abort(404)
         balance = _balance(tx, viewer)
         seatless = broadcasts.watchable(tx, view.room_id, utc_now()) is not None
-    kind = _kind(viewer, view)
+        kind = _kind(viewer, view)
+        best = _best_picture(tx, viewer if kind == "fan" else None, view)
     page = PageData(
         battle_id=view.battle_id,
         room_id=view.room_id,
@@ -84,15 +100,16 @@ def battle(battle_id: str) -> str:
         balance=balance,
         sides=tuple(side.creator_id for side in view.sides if side.status == "in"),
     )
-    template = "partials/battle_board.html" if request.args.get("part") == "board" else "battle.html"
+    parts = {"board": "partials/battle_board.html", "passes": "partials/battle_passes.html"}
     return render_template(
-        template,
+        parts.get(request.args.get("part", ""), "battle.html"),
         battle=view,
         kind=kind,
         may_tip=kind == "fan",
         may_enter=viewer is not None and "creator" in viewer.roles and kind not in ("host", "side"),
         balance=balance,
         seatless=seatless,
+        best=best,
         page_json=msgspec.json.encode(page).decode(),
     )
 
@@ -153,6 +170,18 @@ blueprint.add_app_template_filter(wording.lasting, "lasting")  # of a limit, in 
 
 def _stayed(view: BattleView) -> str:
     return next((side.display_name for side in view.sides if side.status == "done"), "Nobody")
+
+
+def _best_picture(tx: Session, fan: Person | None, view: BattleView) -> BestPicture:
+    inside = [side for side in view.sides if side.status == "in"]
+    for side in inside:
+        if fan is None:
+            break
+        mine = passes.between(tx, fan.user_id, side.creator_id, utc_now())
+        if mine is not None or is_subscriber(tx, fan.user_id, side.creator_id, utc_now()):
+            return BestPicture((), side.display_name, mine.ends_at if mine else None)
+    prices = ((side, passes.price_of(tx, side.creator_id)) for side in inside)
+    return BestPicture(tuple((side, price) for side, price in prices if price is not None), "", None)
 
 
 def _balance(tx: Session, viewer: Person | None) -> int:

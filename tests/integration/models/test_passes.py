@@ -6,11 +6,13 @@ import threading
 from typing import Any
 
 import pytest
+from arena import Arena
 from patrons import freeze, patron_of, refused, subscribe
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from stage import Stage
 
 from models import ledger
+from models.battles import BattleSideRow
 from models.db import Database
 from models.errors import DomainError
 from models.ladder import Tier
@@ -36,14 +38,24 @@ def on_air(stage: Stage, price: int | None = 40, **more: Any) -> Person:
 
     def work(tx: Any) -> None:
         offers.put_options(tx, creator.user_id, options)
-        broadcasts.want(tx, stream.room_id, stage.now)
-        row = tx.scalars(broadcasts.open_of(stream.room_id)).one()
-        lease = broadcasts.take_lease(tx, row.id, "worker", stage.now)
-        assert lease is not None
-        broadcasts.ready(tx, row.id, lease.epoch, stage.now)
+        broadcast(tx, stream.room_id, stage)
 
     stage.run(work)
     return creator
+
+
+def sells(stage: Stage, creator: Person) -> None:
+    options = offers.CreatorOptions(pass_price=40)
+    stage.run(lambda tx: offers.put_options(tx, creator.user_id, options))
+
+
+def broadcast(tx: Any, room_id: str, stage: Stage) -> None:
+    """The room's picture is on the air."""
+    broadcasts.want(tx, room_id, stage.now)
+    row = tx.scalars(broadcasts.open_of(room_id)).one()
+    lease = broadcasts.take_lease(tx, row.id, "worker", stage.now)
+    assert lease is not None
+    broadcasts.ready(tx, row.id, lease.epoch, stage.now)
 
 
 def buy(stage: Stage, fan: Person, creator: Person, key: str = "key", max_price: int = 40) -> PassView:
@@ -125,6 +137,38 @@ def test_nothing_is_sold_without_a_picture_nor_to_a_subscriber(stage: Stage) -> 
     stage.run(lambda tx: offers.put_options(tx, begun.user_id, offers.CreatorOptions(pass_price=40)))
     stage.run(lambda tx: broadcasts.want(tx, tx.get_one(RoomRow, stream.room_id).id, stage.now))
     refused("STREAM_NOT_LIVE", buy, stage, fan, begun)
+
+
+def test_the_pass_of_any_creator_is_the_best_picture_of_their_battle(stage: Stage) -> None:
+    # given a battle that is broadcast, whose rival and a creator outside sell passes
+    arena = Arena(stage).running()
+    host, rival = arena.creators
+    outsider, fan = stage.creator(), stage.fan(100)
+    sells(stage, rival)
+    sells(stage, outsider)
+
+    def seat() -> spectating.Seat:
+        def work(tx: Any) -> spectating.Seat:
+            return spectating.seat(
+                tx, arena.room_id, person=fan, subject=fan.user_id, key=b"k" * 32, now=stage.now
+            )
+
+        return stage.run(work)
+
+    refused("STREAM_NOT_LIVE", buy, stage, fan, rival)
+    stage.run(lambda tx: broadcast(tx, arena.room_id, stage))
+    assert seat().tier == "free"
+    refused("STREAM_NOT_LIVE", buy, stage, fan, outsider)
+    # when the rival's is bought, whose own picture is not on the air
+    buy(stage, fan, rival)
+    # then the battle is seen in the best picture, and nothing of it is in the pot
+    assert seat().tier == "premium"
+    assert arena.view.pot == 100
+    assert stage.balances(rival)["earnings_pending"] == 32
+    # and nobody is sold the pass of one who is out, not even the host's
+    sells(stage, host)
+    stage.run(lambda tx: tx.execute(update(BattleSideRow).values(status="gone")))
+    refused("STREAM_NOT_LIVE", buy, stage, stage.fan(100), host)
 
 
 def test_a_pass_goes_and_comes_with_its_payment(stage: Stage) -> None:

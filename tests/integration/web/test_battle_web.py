@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from web_people import People, Someone, code_of
 
+from models.broadcasts import BroadcastRow
 from models.clock import rfc3339, utc_now
 from models.messages import events
-from models.services import battle_clock, media_facts
+from models.services import battle_clock, media_facts, offers
 
 PATH = "/api/streaming/battles"
 
@@ -105,6 +107,38 @@ def test_a_battle_over_rest(client: FlaskClient, host: Someone, people: People) 
     assert "Earned in the battle “North against South”" in earned
     listed = client.get(PATH, headers=fan.headers()).get_json()["battles"]
     assert [each["battleId"] for each in listed] == [battle_id]
+
+
+def test_a_pass_of_a_side_on_the_battles_page(client: FlaskClient, host: Someone, people: People) -> None:
+    # given a battle whose broadcast is on, with one creator who sells passes
+    rival, fan = people.make("creator", tokens=100), people.make("fan", tokens=500)
+    people.database.run(lambda tx: offers.put_options(tx, rival.user_id, offers.CreatorOptions(pass_price=40)))
+    view = opened(client, host)
+    address = f"/battles/{view['battleId']}?part=passes"
+    post(client, f"{view['battleId']}/enter", rival, {"maxEntryFee": 50})
+    assert client.get(address, headers=fan.headers()).get_data(as_text=True).strip() == ""
+    post(client, f"{view['battleId']}/start", host)
+    seated(people, view, host, rival)
+    people.database.run(lambda tx: tx.execute(update(BroadcastRow).values(status="live")))
+    # then it is offered with its price, and a visitor is led through the sign-in
+    card = text(client.get(address, headers=fan.headers()))
+    assert f"Buy a pass of {rival.person.display_name}" in card
+    assert f"Buy a pass of {host.person.display_name}" not in card
+    assert ">40</b> tokens" in card
+    assert "about $2.00" in card
+    assert "counts for no side" in card
+    assert f"%3Fpass%3D{rival.user_id}" in text(client.get(address))
+    assert text(client.get(address, headers=rival.headers())).strip() == ""
+    # when it is bought
+    wish = {"creatorId": rival.user_id, "maxPrice": 40}
+    bought = client.post("/api/streaming/passes", json=wish, headers=fan.headers(idempotency_key="day"))
+    assert bought.status_code == 201
+    # then the same fan has the best picture of the battle, and is told through whom
+    answer = client.post("/api/streaming/spectate", json={"roomId": view["roomId"]}, headers=fan.headers())
+    assert answer.get_json()["tier"] == "premium"
+    card = text(client.get(address, headers=fan.headers()))
+    assert f"With your pass for {rival.person.display_name}, until" in card
+    assert "Buy" not in card
 
 
 def test_grants_of_a_battle(client: FlaskClient, host: Someone, people: People) -> None:

@@ -6,6 +6,7 @@
 import { ApiError, OneKey, api } from "../api.js";
 import { CameraError, CameraService } from "../camera_service.js";
 import { about, announce, busy, clock, openDialog, plural, toast } from "../ui.js";
+import { wirePasses } from "./battle_passes.js";
 import { BattlePlayer } from "./battle_player.js";
 import { events, localTimes, onBalance, refreshBalance } from "./common.js";
 import { TipDialog } from "./tip_dialog.js";
@@ -32,6 +33,8 @@ const board = () => /** @type {HTMLElement} */ (document.getElementById("board")
 const sides = () => /** @type {HTMLElement[]} */ ([...board().querySelectorAll("[data-side]")]);
 const nameOf = (/** @type {string} */ userId) => sides().find(({ dataset }) => dataset.side === userId)?.dataset.name ?? "A creator";
 const player = new BattlePlayer(/** @type {HTMLElement} */ (document.getElementById("player")), page.userId, nameOf);
+
+const passesAnew = wirePasses(player, address, page.userId !== "");
 
 let readAt = performance.now();
 let sayTimer = 0;
@@ -81,6 +84,7 @@ function replaceBoard(html) {
 function changed(status) {
   page.status = status;
   /** @type {HTMLElement} */ (document.getElementById("on-air")).hidden = status !== "running";
+  passesAnew();
   if (status === "running") {
     announce("The battle begins.", "alert");
     watch();
@@ -226,8 +230,6 @@ player.onGone = (reason) => {
   }
   void refresh();
 };
-player.onPremium = () => toast("720p is for subscribers of a creator in this battle, and for who has a pass of one.", { kind: "info" });
-for (const type of ["SUBSCRIPTION_CHANGED", "PASS_CHANGED"]) events.on(type, () => player.renew());
 wireCamera();
 wireTips();
 wireActs();

@@ -56,5 +56,5 @@ wireTips();
 if (page.kind === "fan") {
   wireTipping();
   new Subscription(page).wire();
-  new Pass(page, document.getElementById("pass-place")).wire();
+  new Pass(document.getElementById("pass-place"), `/models/${page.handle}?part=pass`).wire();
 }
