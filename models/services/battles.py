@@ -3,7 +3,7 @@
 Opening, entering, leaving, beginning, tipping and ending; what the clock and the media node do to a battle is
 in ``battle_clock``, its money in ``battle_money``. docs/decisions/0014 gives the rules and their reasons.
 
-Locks: people (by id), the battle, streams, accounts.
+Locks: people (by id), the battle, streams, the room, accounts.
 """
 
 from __future__ import annotations

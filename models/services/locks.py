@@ -1,6 +1,6 @@
-"""Rows taken for oneself, always in the same order: people (by id), stream, request, session, accounts.
+"""Rows taken for oneself, always in one order: people (by id), battle, stream, request, session, room, accounts.
 
-With one order there are next to no deadlocks; ``Database.run`` tries again after those that remain. On
+With that order there are next to no deadlocks; ``Database.run`` tries again after those that remain. On
 SQLite a write transaction is alone anyway and the locks are no more than reads.
 """
 

@@ -14,6 +14,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from models import ids, log, lots, outbox
+from models.battles import BattleRow
 from models.errors import Invalid, NotFound
 from models.messages.commands import CloseRoom, Reason, TerminateCall
 from models.people import PersonRow
@@ -58,8 +59,9 @@ def terminate(
     room = tx.get(RoomRow, room_id)
     if room is None or tx.get(PersonRow, user_id) is None:
         raise _not_connected()
-    # Two cuts at once wait for one another, and those of one room for its stream.
+    # Two cuts at once wait for one another; what a room is of is locked before it, as by whoever else takes both.
     lock_people(tx, room.creator_id, user_id)
+    _lock_what_it_is_of(tx, room)
     room = locked(tx, RoomRow, room_id)
     bar = tx.get(RoomBarRow, (room_id, user_id), populate_existing=True)
     if room is None or (bar is None and room.status == "closed"):
@@ -100,6 +102,14 @@ def payment_failed(tx: Session, session_id: str, now: datetime) -> None:
     """A payment behind a session was found bad: end it, unless it is ending already."""
     if want_end(tx, session_id, "payment_failed", by_id=None, now=now) is not None:
         log.event("session_payment_failed", session_id=session_id)
+
+
+def _lock_what_it_is_of(tx: Session, room: RoomRow) -> None:
+    owner: type[BattleRow] | type[StreamRow] | type[SessionRow]
+    owner = {"battle": BattleRow, "live": StreamRow, "private": SessionRow}[room.kind]
+    owner_id = tx.scalar(select(owner.id).where(owner.room_id == room.id))
+    if owner_id is not None:
+        locked(tx, owner, owner_id)
 
 
 def _end_session(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pytest
 from arena import Arena
 from patrons import refused
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 from stage import Stage
 
 from models.audit import audit
 from models.db import Database
-from models.services import accounts, battle_clock, rooms
-from models.services.accounts import Person
+from models.services import accounts, battle_clock, rooms, termination
+from models.services.accounts import Caller, Person
+from tests.databases import Databases
+
+OWNERS = ("battles", "streams", "private_stream_sessions")
+SOMEBODY = Caller(person=None, integrator_id="int_x", scopes=frozenset(), sign_in_id="")
 
 
 @pytest.fixture
@@ -130,3 +136,38 @@ def test_an_audit_names_what_is_wrong_with_a_pot(
         problems = audit(tx).problems
         tx.rollback()
     assert any(DAMAGE[damage] in problem for problem in problems), problems
+
+
+def test_whoever_takes_a_room_has_taken_what_it_is_of_before(postgres_databases: Databases) -> None:
+    # given a battle, a public stream and a call, on the database that locks rows
+    with postgres_databases.lent() as lent, closing(Database(lent.url)) as database:
+        stage = Stage(database)
+        stage.node_ready()
+        stage.heartbeat()
+        arena, (creator, stream), call = Arena(stage).running(), stage.live(), stage.running()
+        taken: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if "FOR NO KEY UPDATE" in statement:
+                taken.append(statement.partition("FROM ")[2].split()[0])
+
+        def order(wish: Callable[[], Any]) -> list[str]:
+            """Which kinds of rows it takes, in the order in which it takes the first of each."""
+            taken.clear()
+            wish()
+            return [table for table in dict.fromkeys(taken) if table in OWNERS or table == "rooms"]
+
+        def cut(room_id: str, user_id: str) -> None:
+            stage.run(
+                lambda tx: termination.terminate(
+                    tx, room_id=room_id, user_id=user_id, reason="MODERATION", label_by=SOMEBODY, now=stage.now
+                )
+            )
+
+        event.listen(database.engine, "before_cursor_execute", note)
+        # then the node's word and a cut of the same moment take them in the same order
+        first, second = arena.creators
+        assert order(lambda: arena.comes(first)) == ["battles", "rooms"]
+        assert order(lambda: cut(arena.room_id, second.user_id)) == ["battles", "rooms"]
+        assert order(lambda: cut(stream.room_id, creator.user_id)) == ["streams", "rooms"]
+        assert order(lambda: cut(call.room_id, call.fan.user_id))[-2:] == ["private_stream_sessions", "rooms"]
