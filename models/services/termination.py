@@ -105,8 +105,9 @@ def payment_failed(tx: Session, session_id: str, now: datetime) -> None:
 
 
 def _lock_what_it_is_of(tx: Session, room: RoomRow) -> None:
-    owner: type[BattleRow] | type[StreamRow] | type[SessionRow]
-    owner = {"battle": BattleRow, "live": StreamRow, "private": SessionRow}[room.kind]
+    owners: dict[str, type[BattleRow] | type[StreamRow] | type[SessionRow]]
+    owners = {"battle": BattleRow, "live": StreamRow, "private": SessionRow}
+    owner = owners[room.kind]
     owner_id = tx.scalar(select(owner.id).where(owner.room_id == room.id))
     if owner_id is not None:
         locked(tx, owner, owner_id)
