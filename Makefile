@@ -55,8 +55,8 @@ bench-cut: install-run ## From terminate-stream, and from budget end, to the las
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
 
-bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, LOW_LATENCY=1)
-	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) $(if $(LOW_LATENCY),--low-latency)
+bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, ROOMS=, LOW_LATENCY=1)
+	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) --rooms $(or $(ROOMS),0) $(if $(LOW_LATENCY),--low-latency)
 
 docs: install-test ## Write the generated parts of docs/ again
 	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs

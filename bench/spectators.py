@@ -4,8 +4,8 @@ A real house, a clip of numbered pictures over WebRTC, and in one run: how old a
 old a picture is when Chromium shows it, how often it stands still, how far sound and picture are apart, and the
 CPU of a room's child and ffmpeg. The floor is one bare ffmpeg that makes the same ladder of the same file in real
 time beside them: both have the same machine at the same time, whatever else it does. ``--origin N`` adds
-spectators: some at the app itself, and N at an nginx before it. The last line is a room's CPU divided by the
-floor's.
+spectators: some at the app itself, and N at an nginx before it; ``--rooms N`` opens up to N rooms, one more after
+the other, until one falls behind. The last line is a room's CPU divided by the floor's.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from bench.spectators_clip import clip_file, median_ms, sound_after_picture
-from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, written
+from bench.spectators_clip import clip_file
+from bench.spectators_costs import Meter, SegmentMeter, bare_ffmpeg, offspring, segments_of, written
 from bench.spectators_glass import Seen, watch
+from bench.spectators_lips import Kept, describe_lips
 from bench.spectators_native import play
 from bench.spectators_nginx import Front, answered, visit
 from bench.spectators_origin import Load, Visit, load
+from bench.spectators_rooms import how_many
 from demo import PASSWORD
 from demo.clip import Clip
 from demo.peer import Peer
@@ -65,7 +67,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each measurement lasts")
     parser.add_argument("--origin", type=int, nargs="?", const=SPECTATORS, default=0, help="spectators at nginx")
     parser.add_argument("--low-latency", action="store_true", help="the latencies with LOW_LATENCY_HLS=1 as well")
+    parser.add_argument("--rooms", type=int, default=0, help="how many rooms at most to try at once")
     arguments = parser.parse_args()
+    # Ctrl-C and SIGTERM both unwind, so that nothing is left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     clip = clip_file(ROOT / "var")
     seconds = arguments.seconds
     if arguments.low_latency:
@@ -75,6 +80,9 @@ def main() -> int:
         print("plain")
     with running() as house:
         ratio = uvloop.run(measure(house, clip, seconds, arguments.origin, costs_too=True))
+    if arguments.rooms:
+        with running(TRANSCODE_ROOMS=str(arguments.rooms)) as house:
+            uvloop.run(how_many(house, clip, seconds, arguments.rooms))
     print(f"ratio: {ratio:.2f}")
     return 0
 
@@ -142,40 +150,31 @@ async def latencies(house: House, directory: Path, started_at: float, seconds: f
     await asyncio.wait((watching, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     lags: dict[str, float] = {}
+    kept = Kept(directory, RUNG, house.var / f"kept-{directory.name}")
     while not watching.done():
         lags.update(segment_lags(directory / RUNGS[0].name))
+        kept.look()
         await asyncio.wait((watching,), timeout=POLL_SECONDS)
     seen = await watching
     print(f"capture → segment on disk, {RUNGS[0].name}       {spread(list(lags.values()))}")
     print(f"capture → glass, by hls.js             {spread(seen.by_date())}")
     print(f"capture → glass, by the picture itself {spread(seen.by_number(started_at))}")
-    print(describe(seen))
-    offsets = await asyncio.to_thread(sound_after_picture, directory, RUNG)
-    if offsets:
-        print(f"sound after picture, in the segments:  {median_ms(offsets):+.1f} ms, "
-              f"from {min(offsets) * 1000:+.1f} to {max(offsets) * 1000:+.1f}, n={len(offsets)}")  # fmt: skip
+    print(describe(seen, seconds))
+    for line in describe_lips(await asyncio.to_thread(kept.offsets)):
+        print(line)
 
 
 def segment_lags(rung: Path) -> dict[str, float]:
     """Seconds from the capture of a segment's last picture to its file, for each that the playlist names."""
-    lags: dict[str, float] = {}
-    captured_at = length = 0.0
-    for line in (rung / "index.m3u8").read_text().splitlines():
-        if line.startswith("#EXT-X-PROGRAM-DATE-TIME:"):
-            captured_at = datetime.fromisoformat(line.partition(":")[2]).timestamp()
-        elif line.startswith("#EXTINF:"):
-            length = float(line.partition(":")[2].rstrip(","))
-        elif line.endswith(".m4s") and not line.startswith("#") and (rung / line).exists():
-            lags[line] = (rung / line).stat().st_mtime - captured_at - length
-    return lags
+    return {name: one.lag for name, one in segments_of(rung).items()}
 
 
-def describe(seen: Seen) -> str:
+def describe(seen: Seen, seconds: float) -> str:
     """What the viewer saw, in words."""
     heights = sorted({picture.height for picture in seen.pictures})
     return (
-        f"page opened → playing {seen.started_ms / 1000:.1f} s; stalls: {len(seen.stalls)}, "
-        f"{sum(seen.stalls):.0f} ms; longest picture {seen.longest_gap_ms:.0f} ms; "
+        f"page opened → playing {seen.started_ms / 1000:.1f} s; stalls in {seconds:.0f} s: {len(seen.stalls)}, "
+        f"{sum(seen.stalls):.0f} ms in all; longest picture {seen.longest_gap_ms:.0f} ms; "
         f"{seen.frames} pictures shown, {seen.dropped} not; lines: {', '.join(map(str, heights))}"
     )
 

@@ -7,10 +7,9 @@ and scaled again is either read right or not at all. Written as ``demo.media_fil
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +67,14 @@ def age(number: int, started_at: float, shown_at: float, about: float) -> float:
     return raw - round((raw - about) / SECONDS) * SECONDS
 
 
-def sound_after_picture(directory: Path, rung: str) -> list[float]:
-    """By how much each beep comes after its flash, in seconds, in the segments of a broadcast's directory."""
+def sound_after_picture(directory: Path, rung: str) -> list[tuple[float, float]]:
+    """When each flash is in the segments of a broadcast's directory, and by how much its beep comes after it; both
+    in seconds."""
     flashes = _flashes(_joined(directory / rung))
     beeps = _beeps(_joined(directory / AUDIO))
-    nearest = [min((beep - flash for beep in beeps), key=abs, default=1.0) for flash in flashes]
+    nearest = [(flash, min((beep - flash for beep in beeps), key=abs, default=1.0)) for flash in flashes]
     # A flash at the edge of what is there has no beep; half a second is another second's.
-    return [offset for offset in nearest if abs(offset) < 0.5]
+    return [(flash, offset) for flash, offset in nearest if abs(offset) < 0.5]
 
 
 def _joined(rung: Path) -> bytes:
@@ -112,20 +112,16 @@ def _beeps(stream: bytes) -> list[float]:
     return found
 
 
-def _frames(stream: bytes, kind: str) -> list[tuple[float, Any]]:
-    """Every frame with its presentation time in seconds."""
+def _frames(stream: bytes, kind: str) -> Iterator[tuple[float, Any]]:
+    """Every frame with its presentation time in seconds, one at a time: together they would fill the memory."""
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(stream)
         file.flush()
         with av.open(file.name) as container:
             # As in a player that reads no edit lists: nothing is shifted.
             [track] = [one for one in container.streams if one.type == kind]
-            return [(float(frame.pts * frame.time_base), frame) for frame in container.decode(track)]  # type: ignore[operator,union-attr]
-
-
-def median_ms(offsets: list[float]) -> float:
-    """Of seconds, in milliseconds; raises statistics.StatisticsError when there is none."""
-    return statistics.median(offsets) * 1000
+            for frame in container.decode(track):
+                yield float(frame.pts * frame.time_base), frame  # type: ignore[operator,union-attr]
 
 
 def _command(path: Path) -> list[str]:

@@ -11,7 +11,9 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import ffmpeg
 
@@ -76,6 +78,31 @@ def offspring(pid: int) -> list[int]:
     """The processes that this one has started."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+
+
+class Written(NamedTuple):
+    """A segment that is on disk."""
+
+    captured_at: float
+    """Its first picture, Unix seconds."""
+    seconds: float
+    lag: float
+    """Seconds from the capture of its last picture to its file."""
+
+
+def segments_of(rung: Path) -> dict[str, Written]:
+    """Those that the playlist names and that have a file, in its order."""
+    found: dict[str, Written] = {}
+    captured_at = seconds = 0.0
+    for line in (rung / "index.m3u8").read_text().splitlines():
+        if line.startswith("#EXT-X-PROGRAM-DATE-TIME:"):
+            captured_at = datetime.fromisoformat(line.partition(":")[2]).timestamp()
+        elif line.startswith("#EXTINF:"):
+            seconds = float(line.partition(":")[2].rstrip(","))
+        elif line.endswith(".m4s") and not line.startswith("#") and (rung / line).exists():
+            lag = (rung / line).stat().st_mtime - captured_at - seconds
+            found[line] = Written(captured_at, seconds, lag)
+    return found
 
 
 def written(playlist: Path) -> int:

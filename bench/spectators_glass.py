@@ -43,6 +43,8 @@ _WATCH = """async ({ left, top, cell, bits, width, pixels }) => {
   Object.defineProperty(Hls.prototype, "playingDate", { ...dated, get });
   const video = document.getElementById("public-video");
   let since = null;
+  // A picture that stands still when the time is up has stood still.
+  window.benchStill = () => (since === null ? [] : [performance.now() - since]);
   video.addEventListener("waiting", () => {
     if (seen.startedMs !== null) since ??= performance.now();
   });
@@ -78,6 +80,7 @@ _WATCH = """async ({ left, top, cell, bits, width, pixels }) => {
 }"""
 _RESET = """() => Object.assign(window.bench, { pictures: [], stalls: [], frames: 0, longestGapMs: 0 })"""
 _RESULT = """() => {
+  window.bench.stalls.push(...window.benchStill());
   window.bench.dropped = document.getElementById("public-video").getVideoPlaybackQuality().droppedVideoFrames;
   return JSON.stringify(window.bench);
 }"""

@@ -8,7 +8,9 @@ import pytest
 
 from bench.spectators import segment_lags
 from bench.spectators_clip import BITS, age, frame_number
-from bench.spectators_costs import SegmentMeter, written
+from bench.spectators_costs import SegmentMeter, Written, written
+from bench.spectators_lips import describe_lips, middle, slope
+from bench.spectators_rooms import pace_of
 
 LIGHT, DARK = 230.0, 20.0
 
@@ -62,3 +64,54 @@ def test_cpu_is_counted_between_segments_and_not_by_the_clock(
     # two segments after the first note: two CPU seconds for four of media
     assert meter.media_seconds == 4
     assert meter.cores() == [0.5]
+
+
+def test_a_drift_is_found_in_spite_of_outliers_and_its_interval_holds_it() -> None:
+    # Given ten milliseconds an hour, coarse as pictures are, and three beeps that belong to nothing
+    points = [(second / 3600, 5.0 + 10.0 * second / 3600 + (second * 7 % 5 - 2)) for second in range(600)]
+    points[10] = (10 / 3600, 400.0)
+    points[300] = (300 / 3600, -350.0)
+    points[599] = (599 / 3600, 480.0)
+    # When the slope is asked for
+    found = slope(points)
+    # Then it is theirs, and between its bounds
+    assert found.value == pytest.approx(10.0, abs=2.0)
+    assert found.low < 10.0 < found.high
+    assert -10.0 < found.low < found.high < 30.0
+
+
+def test_of_two_points_there_is_no_drift_to_tell() -> None:
+    with pytest.raises(ValueError, match="three points"):
+        slope([(0.0, 1.0), (1.0, 2.0)])
+    assert "too few" in describe_lips([(0.0, 0.004), (1.0, 0.004)])[0]
+
+
+def test_the_middle_has_bounds_that_are_the_same_each_time() -> None:
+    found = middle([-4.0, -5.0, -3.0, -4.5, -3.5, 90.0, -4.0])
+    assert found.value == -4.0
+    assert -5.0 <= found.low <= -4.0 <= found.high <= 90.0
+    assert middle([-4.0, -5.0, -3.0, -4.5, -3.5, 90.0, -4.0]) == found
+
+
+def two_seconds_each(count: int, *, later: float = 0.0, apart: float = 2.0) -> dict[str, Written]:
+    return {
+        f"s{number:05}_1.m4s": Written(1000.0 + number * apart, 2.0, 0.5 + number * later)
+        for number in range(count)
+    }
+
+
+def test_a_room_keeps_up_that_is_neither_late_nor_thin_nor_silent() -> None:
+    steady = two_seconds_each(10)
+    assert pace_of(steady, until=1020.5).keeps_up
+    # whose segments come later and later
+    assert not pace_of(two_seconds_each(10, later=0.2), until=1020.5).keeps_up
+    # of which ticks are left out: two seconds of media for each 2.1 of capture
+    thin = pace_of(two_seconds_each(10, apart=2.1), until=1021.5)
+    assert thin.left_out == pytest.approx(0.9 / 20.9, abs=0.001)
+    assert not thin.keeps_up
+    # that stopped
+    assert not pace_of(steady, until=1030.0).keeps_up
+    # whose child was another at the end
+    assert not pace_of({**steady, "s00010_2.m4s": Written(1020.0, 2.0, 0.5)}, until=1022.5).keeps_up
+    # that made nothing
+    assert not pace_of({}, until=1020.5).keeps_up
