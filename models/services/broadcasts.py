@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from models import ids, log, outbox
 from models.broadcasts import BroadcastRow
 from models.db import insert_into
+from models.errors import Conflict, Unavailable
 from models.machine import move
 from models.messages.commands import Reason
 from models.messages.routing import TRANSCODE_ACTOR, TRANSCODE_QUEUE
@@ -92,6 +93,21 @@ def watchable(tx: Session, room_id: str, now: datetime) -> Watchable | None:
         status=row.status,
         available=since > now - timedelta(seconds=UNCLAIMED_SECONDS),
     )
+
+
+def require_picture(tx: Session, room_ids: Collection[str], now: datetime) -> None:
+    """A worker makes pictures of one of these rooms now, and has said so until this transaction ends.
+
+    Stricter than ``available``, which bridges the change from one worker to the next: somebody is about to pay.
+    Raises Conflict STREAM_NOT_LIVE without a picture, Unavailable when nobody holds its lease.
+    """
+    shown = select(BroadcastRow).where(BroadcastRow.room_id.in_(room_ids), BroadcastRow.status == "live")
+    found = shown.order_by(BroadcastRow.id).with_for_update(key_share=True)
+    rows = tx.scalars(found.execution_options(populate_existing=True)).all()
+    if not rows:
+        raise Conflict("Nothing is broadcast now.", code="STREAM_NOT_LIVE")
+    if not any(row.lease_until is not None and row.lease_until > now for row in rows):
+        raise Unavailable("The picture is interrupted: nothing was paid, try again soon.", code="UNAVAILABLE")
 
 
 def with_pictures(tx: Session, room_ids: Collection[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ Paid at once and for good, while there is a picture to watch: the creator's own,
 It lasts a day whether or not the creator stays on the air, which is said before it is paid. A payment that is
 taken back takes the pass with it.
 
-Locks: the fan, then accounts.
+Locks: the fan, the broadcast, then accounts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound
 from models.people import BlockRow, PersonRow
-from models.services import accounts, included_minutes, rooms
+from models.services import accounts, broadcasts, included_minutes, rooms
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
@@ -74,7 +74,7 @@ def buy(
 
     Raises NotFound, Forbidden (OWN_STREAM, NOT_A_FAN, BLOCKED, SPENDING_FROZEN, SPENDING_CAP), Conflict
     (PASS_NOT_OFFERED, STREAM_NOT_LIVE, ALREADY_SUBSCRIBED, PASS_ACTIVE, PRICE_CHANGED when it costs more than
-    ``max_price``, IDEMPOTENCY_KEY_REUSED), PaymentRequired.
+    ``max_price``, IDEMPOTENCY_KEY_REUSED), PaymentRequired, Unavailable while no worker makes the picture.
     """
     _require_fan(tx, fan, creator_id)
     lock_people(tx, fan.user_id)
@@ -153,15 +153,15 @@ def _offered_price(tx: Session, fan_id: str, creator_id: str, max_price: int, no
         raise Conflict("Your subscription includes the best picture.", code="ALREADY_SUBSCRIBED")
     if (valid := tx.scalar(_valid(fan_id, creator_id, now))) is not None:
         raise Conflict("You have a pass.", code="PASS_ACTIVE", ends_at=rfc3339(valid.ends_at))
-    if not _is_shown(tx, creator_id):
-        raise Conflict("Nothing is broadcast now.", code="STREAM_NOT_LIVE")
-    if price > max_price:
+    shown_in = _shown_in(tx, creator_id)
+    if shown_in and price > max_price:
         raise Conflict("The pass has become dearer.", code="PRICE_CHANGED", total_cost=price)
+    broadcasts.require_picture(tx, shown_in, now)
     return price
 
 
-def _is_shown(tx: Session, creator_id: str) -> bool:
-    """Whether a picture is broadcast that has this creator in it: their own stream's, or a battle's."""
+def _shown_in(tx: Session, creator_id: str) -> list[str]:
+    """The rooms whose pictures are broadcast with this creator in them: their own stream's, or a battle's."""
     fights = (
         select(BattleRow.room_id)
         .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
@@ -170,7 +170,7 @@ def _is_shown(tx: Session, creator_id: str) -> bool:
     shown = select(RoomRow).join(BroadcastRow, BroadcastRow.room_id == RoomRow.id)
     theirs = or_(RoomRow.creator_id == creator_id, RoomRow.id.in_(fights))
     found = tx.scalars(shown.where(BroadcastRow.status == "live", theirs))
-    return any(creator_id in rooms.creators_of(tx, room) for room in found)
+    return [room.id for room in found if creator_id in rooms.creators_of(tx, room)]
 
 
 def _valid(fan_id: str, creator_id: str, now: datetime) -> Select[PassRow]:

@@ -54,7 +54,7 @@ def pass_offer(tx: Session, call: Call[Nothing]) -> PassOffer:
            idempotency="required", limits=(limits.PASS,),
            errors=("INSUFFICIENT_TOKENS", "SPENDING_CAP", "SPENDING_FROZEN", "NOT_A_FAN", "OWN_STREAM", "BLOCKED",
                    "NOT_FOUND", "PASS_NOT_OFFERED", "PASS_ACTIVE", "ALREADY_SUBSCRIBED", "STREAM_NOT_LIVE",
-                   "PRICE_CHANGED"))  # fmt: skip
+                   "PRICE_CHANGED", "UNAVAILABLE"))  # fmt: skip
 def buy_pass(tx: Session, call: Call[PassBody]) -> PassView:
     """Buy a pass while the creator's picture is broadcast: 24 hours in 720p, paid at once and final.
 

@@ -13,11 +13,13 @@ from stage import Stage
 
 from models import ledger
 from models.battles import BattleSideRow
+from models.broadcasts import BroadcastRow
 from models.db import Database
 from models.errors import DomainError
 from models.ladder import Tier
 from models.services import accounts, broadcasts, offers, passes, spectating
 from models.services.accounts import Person
+from models.services.leases import LEASE_SECONDS
 from models.services.passes import PassView
 from models.streams import RoomRow
 from models.subscriptions import PassRow
@@ -58,6 +60,17 @@ def broadcast(tx: Any, room_id: str, stage: Stage) -> None:
     broadcasts.ready(tx, row.id, lease.epoch, stage.now)
 
 
+def lease(stage: Stage, creator: Person, worker_id: str = "worker") -> None:
+    """That worker makes the creator's picture from now on."""
+
+    def work(tx: Any) -> None:
+        row = tx.scalars(select(BroadcastRow).where(BroadcastRow.creator_id == creator.user_id)).one()
+        broadcasts.forget_leases(tx, row.worker_id, stage.now)
+        assert broadcasts.take_lease(tx, row.id, worker_id, stage.now) is not None
+
+    stage.run(work)
+
+
 def buy(stage: Stage, fan: Person, creator: Person, key: str = "key", max_price: int = 40) -> PassView:
     return stage.run(
         lambda tx: passes.buy(
@@ -96,6 +109,7 @@ def test_a_pass_is_the_best_picture_for_a_day(stage: Stage) -> None:
     assert tier(stage, fan, creator) == "premium"
     stage.later(minutes=1)
     assert tier(stage, fan, creator) == "free"
+    lease(stage, creator)
     assert buy(stage, fan, creator, "next day").pass_id != view.pass_id
     assert stage.run(lambda tx: ledger.spent_today(tx, fan.user_id, stage.now)) == 40
     stage.audit()
@@ -169,6 +183,23 @@ def test_the_pass_of_any_creator_is_the_best_picture_of_their_battle(stage: Stag
     sells(stage, host)
     stage.run(lambda tx: tx.execute(update(BattleSideRow).values(status="gone")))
     refused("STREAM_NOT_LIVE", buy, stage, stage.fan(100), host)
+
+
+def test_nothing_is_sold_while_nobody_makes_the_picture(stage: Stage) -> None:
+    # given a worker that has died, and whose lease has just run out
+    creator, fan = on_air(stage), stage.fan(100)
+    stage.later(seconds=LEASE_SECONDS)
+    # then nothing is sold, though the broadcast has not ended
+    refused("UNAVAILABLE", buy, stage, fan, creator)
+    assert stage.balances(fan)["wallet"] == 100
+    # nor while one has given it back and no other has begun
+    lease(stage, creator)
+    stage.run(lambda tx: broadcasts.forget_leases(tx, "worker", stage.now))
+    refused("UNAVAILABLE", buy, stage, fan, creator)
+    # and the same press is good once another works on it
+    lease(stage, creator, "another")
+    buy(stage, fan, creator)
+    assert stage.balances(fan)["wallet"] == 60
 
 
 def test_a_pass_goes_and_comes_with_its_payment(stage: Stage) -> None:

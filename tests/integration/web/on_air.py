@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from web_people import Someone
 
+from models.broadcasts import BroadcastRow
 from models.clock import utc_now
 from models.db import Database
 from models.services import broadcasts
@@ -23,6 +26,12 @@ FILES = (
     "storyboard.vtt",
     "storyboard_1.jpg",
 )
+
+
+def pictures_are_made(database: Database) -> None:
+    """As if a transcode worker were at all that is broadcast, for the rest of the day."""
+    made = {"status": "live", "lease_until": utc_now() + timedelta(days=1)}
+    database.run(lambda tx: tx.execute(update(BroadcastRow).values(made)))
 
 
 class OnAir:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from on_air import pictures_are_made
 from web_people import People, Someone, code_of
 
-from models.broadcasts import BroadcastRow
 from models.clock import rfc3339, utc_now
 from models.messages import events
 from models.services import battle_clock, media_facts, offers
@@ -119,7 +118,7 @@ def test_a_pass_of_a_side_on_the_battles_page(client: FlaskClient, host: Someone
     assert client.get(address, headers=fan.headers()).get_data(as_text=True).strip() == ""
     post(client, f"{view['battleId']}/start", host)
     seated(people, view, host, rival)
-    people.database.run(lambda tx: tx.execute(update(BroadcastRow).values(status="live")))
+    pictures_are_made(people.database)
     # then it is offered with its price, and a visitor is led through the sign-in
     card = text(client.get(address, headers=fan.headers()))
     assert f"Buy a pass of {rival.person.display_name}" in card

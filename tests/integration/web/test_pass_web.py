@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from on_air import OnAir, watch
-from sqlalchemy import update
+from on_air import OnAir, pictures_are_made, watch
 from web_people import People, Someone, code_of
 
-from models.broadcasts import BroadcastRow
 from models.config import Settings
 from models.db import Database
 
@@ -30,7 +28,7 @@ def on_air(app: Flask, people: People, settings: Settings) -> OnAir:
     creator = people.make("creator")
     database: Database = people.database
     made = OnAir(creator, people.live(creator), database, settings.hls_dir)
-    database.run(lambda tx: tx.execute(update(BroadcastRow).values(status="live")))
+    pictures_are_made(database)
     return made
 
 
