@@ -24,6 +24,7 @@ from models.messages import egress
 from workers.transcode import surroundings
 from workers.transcode.directory import Directory, Fenced
 from workers.transcode.jobs import FENCED, HANDED_ON, LOST, OK, Job, Said
+from workers.transcode.labels import Labels
 from workers.transcode.ladder import Ladder
 from workers.transcode.packager import Packager
 from workers.transcode.posters import Posters
@@ -61,7 +62,7 @@ class Child:
     def run(self) -> int:
         """From the first frame to the last file; the exit status."""
         directory = Directory(Path(self._job.directory), self._job.epoch)
-        self._program = Program(self._room, self._clock)
+        self._program = Program(self._room, self._clock, Labels())
         self._packager = Packager(
             directory, self._program.capture_time, low_latency=self._job.low_latency, on_slot=self._on_slot
         )

@@ -6,6 +6,7 @@ Knows nothing of connections or encoders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from av import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from models.ladder import HEIGHT, WIDTH
+from workers.transcode.labels import NAME_HEIGHT, Label
 
 Canvas = npt.NDArray[np.uint8]
 """Planar 4:2:0, flat: brightness, then both colours at half the size."""
@@ -22,6 +24,8 @@ Buffers = tuple[memoryview, ...]
 MOST_PANES = 16
 _BRIGHT, _COLOUR = WIDTH * HEIGHT, WIDTH * HEIGHT // 4
 _DARK, _GREY, _LIGHT = 16, 128, 96
+_GAP = 16
+"""Between a name and its picture's edges."""
 
 
 class Pane(NamedTuple):
@@ -78,18 +82,19 @@ class Composer:
         self._places: list[Pane] = []
         self._scalers: list[VideoReformatter] = [VideoReformatter() for _ in range(MOST_PANES)]
 
-    def picture(self, frames: list[VideoFrame]) -> Buffers:
-        """All ``frames`` composed; the stand-in card for none. Never changed after it was given out."""
+    def picture(self, frames: list[VideoFrame], names: Sequence[Label | None] = ()) -> Buffers:
+        """All ``frames`` composed, with those ``names`` that there are; the stand-in card for none. Never changed
+        after it was given out."""
         frames = frames[:MOST_PANES]
         shown = tuple(id(frame) for frame in frames)
         if shown == self._shown:
             return self._buffers
-        self._buffers = self._render(frames)
+        self._buffers = self._render(frames, names)
         # Held, so that no other frame can have one of these ids.
         self._shown, self._held = shown, frames
         return self._buffers
 
-    def _render(self, frames: list[VideoFrame]) -> Buffers:
+    def _render(self, frames: list[VideoFrame], names: Sequence[Label | None]) -> Buffers:
         places = [
             fit(frame.width, frame.height, pane)
             for frame, pane in zip(frames, panes(len(frames)), strict=True)
@@ -107,6 +112,8 @@ class Composer:
             changed = {index for index, frame in enumerate(frames) if frame is not self._held[index]}
         for index in changed:
             _paste(canvas, self._scale(index, frames[index], places[index]), places[index])
+            if index < len(names) and (label := names[index]) is not None:
+                _name(canvas, label, places[index])
         self._canvas, self._places = canvas, places
         return _buffers_of(canvas)
 
@@ -137,6 +144,13 @@ def _paste(canvas: Canvas, frame: VideoFrame, place: Pane) -> None:
     for index, view in enumerate(_views(canvas)):
         x, y, width, height = place if index == 0 else (number // 2 for number in place)
         view[y : y + height, x : x + width] = _plane(frame, index)
+
+
+def _name(canvas: Canvas, label: Label, place: Pane) -> None:
+    """In a picture's upper right corner, where a player has nothing; not in one that is too small for it."""
+    if label.width + 2 * _GAP > place.width or place.height < NAME_HEIGHT + 2 * _GAP:
+        return
+    label.blend(*_views(canvas), place.x + place.width - label.width - _GAP, place.y + _GAP)
 
 
 def _blank() -> Canvas:

@@ -23,9 +23,10 @@ HELD_PICTURES = 45
 
 
 class PictureTrack:
-    """One publisher's pictures. One thread adds, another looks."""
+    """One publisher's pictures, under the name that people know. One thread adds, another looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self._lock = threading.Lock()
         self._coming: deque[tuple[float, VideoFrame]] = deque(maxlen=HELD_PICTURES)
         self._shown: tuple[float, VideoFrame] | None = None

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from models.ladder import FRAMES_PER_SECOND, SAMPLES_PER_SECOND
 from workers.transcode.composer import Buffers, Composer
+from workers.transcode.labels import Labels
 from workers.transcode.ladder import AAC_PRIMING_SAMPLES
 from workers.transcode.posters import EVERY_SECONDS
 from workers.transcode.sound import mix, position
@@ -115,10 +116,12 @@ class Timeline:
 class Program:
     """Plays one room into the encoders."""
 
-    def __init__(self, room: Room, clock: Clock) -> None:
+    def __init__(self, room: Room, clock: Clock, labels: Labels | None = None) -> None:
+        """With ``labels`` each picture of several has its name on it."""
         self._room = room
         self._clock = clock
         self._composer = Composer()
+        self._labels = labels
         self._timeline = Timeline()
         self._begins = 0.0
         self._poster_at = FRAMES_PER_SECOND
@@ -167,8 +170,10 @@ class Program:
 
     def _show(self, encoders: Encoders, posters: Drawer, tick: int, moment: float) -> bool:
         """Compose a tick; whether the encoders took it."""
-        frames = [frame for track in self._room.pictures() if (frame := track.look(moment)) is not None]
-        picture = self._composer.picture(frames)
+        shown = [(track, frame) for track in self._room.pictures() if (frame := track.look(moment)) is not None]
+        frames = [frame for _, frame in shown]
+        names = self._labels if len(shown) > 1 else None
+        picture = self._composer.picture(frames, [names.of(track.name) for track, _ in shown] if names else ())
         if frames and tick >= self._poster_at:
             self._poster_at = tick + EVERY_SECONDS * FRAMES_PER_SECOND
             posters.offer(picture, moment)

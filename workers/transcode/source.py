@@ -61,7 +61,7 @@ class _Picture:
 
     def __init__(self, source: egress.Source) -> None:
         self.user_id = source.user_id
-        self.track = PictureTrack()
+        self.track = PictureTrack(source.display_name)
         self._decoder = cast(av.VideoCodecContext, av.CodecContext.create(_DECODERS[source.codec], "r"))
         self._decoder.thread_count = 1
         self._decoder.flags |= Flags.low_delay
