@@ -19,6 +19,7 @@ from tests.e2e.conftest import PATIENCE_MS, SignIn
 from tests.e2e.program import Program, viewers_of
 
 SEATS = 20
+TRACKS = "() => Array.from(document.getElementById('public-video').textTracks, ({mode}) => mode)"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,30 @@ def full_room(house: House) -> Iterator[Program]:
     creator.end()
 
 
+def captions_come_and_go(page: Page) -> None:
+    """As they would with a stream that has some: nothing of ours makes any yet."""
+    button = page.get_by_role("button", name="Captions", exact=True)
+    menu = page.get_by_label("Language of captions")
+    expect(button).to_be_hidden()
+    # When the stream brings captions, then there is a button, and they are shown by it and by its key
+    add = "(name) => { document.getElementById('public-video').addTextTrack('captions', name); }"
+    page.evaluate(add, "English")
+    expect(button).to_be_visible()
+    expect(menu).to_be_hidden()
+    assert page.evaluate(TRACKS) == ["disabled"]
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate(TRACKS) == ["showing"]
+    # With another language there is a menu, and the choice stays
+    page.evaluate(add, "Deutsch")
+    expect(menu).to_be_visible()
+    menu.select_option("Deutsch")
+    assert page.evaluate(TRACKS) == ["disabled", "showing"]
+    page.locator("[data-spectator]").locator("xpath=ancestor::*[@tabindex=0]").press("c")
+    expect(menu).to_have_value("")
+    assert page.evaluate(TRACKS) == ["disabled", "disabled"]
+
+
 def test_whoever_subscribes_goes_on_in_premium_on_the_same_page(
     house: House, full_room: Program, sign_in: SignIn, visitor: Page
 ) -> None:
@@ -138,6 +163,7 @@ def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     # and it is a picture of now
     shown = re.compile(r"Live, \d+ s behind")
     expect(visitor.locator("[data-latency]")).to_contain_text(shown, timeout=PATIENCE_MS)
+    captions_come_and_go(visitor)
     quality.select_option(label="240p")
     until(visitor, lambda: visitor.evaluate(HEIGHT) == 240, "240 lines")
 

@@ -1,8 +1,10 @@
 // @ts-check
 /**
- * What a spectator can do below the picture: quality, back to live, picture in picture; keys as players have them.
+ * What a spectator can do below the picture: quality, captions, back to live, picture in picture; keys as players have
+ * them.
  */
 import { make } from "../ui.js";
+import { Captions } from "./captions.js";
 
 /** @typedef {import("../spectator_player.js").SpectatorPlayer} SpectatorPlayer */
 
@@ -24,6 +26,7 @@ export class SpectatorBar {
     this.liveButton = /** @type {HTMLButtonElement | null} */ (tile.querySelector("[data-go-live]"));
     this.latency = tile.querySelector("[data-latency]");
     this.pip = /** @type {HTMLButtonElement | null} */ (tile.querySelector("[data-pip]"));
+    this.captions = new Captions(player.video, this.part);
     this.timer = 0;
     /** Whether the premium quality was asked for and is to be shown once it may be. */
     this.wished = false;
@@ -103,6 +106,7 @@ export class SpectatorBar {
     if (key === "m") press("#sound");
     else if (key === "f") press("#full");
     else if (key === "p") press("[data-pip]");
+    else if (key === "c") this.captions.toggle();
     else if (key === "l") this.player.goLive();
     else if (key === " " || key === "k") this.player.video.paused ? this.player.goLive() : this.player.video.pause();
     else return;
