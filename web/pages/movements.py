@@ -59,6 +59,8 @@ class Patron(NamedTuple):
     battle_id: str = ""
     competes: bool = False
     """Whether the reader is one of the battle's creators."""
+    giver: str = ""
+    """Of a share of the pot: whose stake it was part of; "" for the reader's own."""
 
 
 class _About(NamedTuple):
@@ -208,14 +210,20 @@ def _patrons(tx: Session, person_id: str, references: Iterable[str]) -> dict[str
     for table in (TipRow, SubscriptionRow, PassRow, RecordingRow):
         rows = select(table.id, table.fan_id, table.creator_id).where(table.id.in_(set(owners.values())))
         sides |= {id_: creator if fan == person_id else fan for id_, fan, creator in tx.execute(rows)}
-    people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(set(sides.values())))
-    names = {row.id: row.display_name for row in tx.execute(people)}
+    givers = {reference: reference.split(":")[1] for reference in references if reference.count(":") == 2}
+    known = {*sides.values(), *givers.values()}
+    people = select(PersonRow.id, PersonRow.display_name).where(PersonRow.id.in_(known))
+    names = {row.id: row.display_name for row in tx.execute(people) if row.id != person_id}
     found = {owner: Patron(names[side]) for owner, side in sides.items()}
     own = (BattleSideRow.battle_id == BattleRow.id) & (BattleSideRow.creator_id == person_id)
     battles = select(BattleRow.id, BattleRow.title, BattleSideRow.creator_id).outerjoin(BattleSideRow, own)
     for battle_id, title, side in tx.execute(battles.where(BattleRow.id.in_(set(owners.values())))):
         found[battle_id] = Patron(title, battle_id, side is not None)
-    return {reference: found[owner] for reference, owner in owners.items() if owner in found}
+    return {
+        reference: found[owner]._replace(giver=names.get(givers.get(reference, ""), ""))
+        for reference, owner in owners.items()
+        if owner in found
+    }
 
 
 def patron_words(line: StatementLine, patron: Patron) -> str:
@@ -233,9 +241,10 @@ def patron_words(line: StatementLine, patron: Patron) -> str:
         case "stake_return":
             return f"Came back from the battle “{other}”"
         case "share":
-            return f"Earned in the battle “{other}”"
+            whose = f"what {patron.giver} paid in" if patron.giver else "your own entry fee"
+            return f"Earned in the battle “{other}”, out of {whose}"
         case "pass":
-            return f"Pass of {other}" if line.earnings else f"Pass for {other}, one day in 720p"
+            return f"Pass bought by {other}" if line.earnings else f"Pass for {other}, one day in 720p"
         case _:
             return f"{line.words}: {other}"
 

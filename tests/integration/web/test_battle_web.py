@@ -103,7 +103,9 @@ def test_a_battle_over_rest(client: FlaskClient, host: Someone, people: People) 
     assert "In a battle’s pot" not in wallet
     earned = text(client.get("/wallet", headers=rival.headers()))
     assert "Entry fee into the pot of the battle “North against South”" in earned
-    assert "Earned in the battle “North against South”" in earned
+    won = "Earned in the battle “North against South”, out of"
+    for whose in (f"what {fan.person.display_name} paid in", "your own entry fee"):
+        assert f"{won} {whose}" in earned
     listed = client.get(PATH, headers=fan.headers()).get_json()["battles"]
     assert [each["battleId"] for each in listed] == [battle_id]
 

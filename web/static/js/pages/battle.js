@@ -10,6 +10,7 @@ import { wirePasses } from "./battle_passes.js";
 import { BattlePlayer } from "./battle_player.js";
 import { events, localTimes, onBalance, refreshBalance } from "./common.js";
 import { TipDialog } from "./tip_dialog.js";
+import { flashTip } from "./tips.js";
 
 const POLL_MS = 10_000;
 /** Many tips in a moment are one announcement. */
@@ -238,6 +239,7 @@ events.on("BATTLE_CHANGED", (message) => {
 });
 events.on("BATTLE_TIP", async (message) => {
   if (message.battleId !== page.battleId) return;
+  flashTip(player.tile, { ...message, side: nameOf(message.creatorId) });
   await refresh();
   say(`${message.handle} tipped ${nameOf(message.creatorId)} ${plural(message.amount, "token")}.`);
 });

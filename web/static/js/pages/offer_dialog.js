@@ -178,7 +178,9 @@ export class OfferDialog {
     this.place.replaceChildren(...fresh.childNodes);
     this.enable();
     localTimes(this.place);
-    if (held) this.place.querySelector("button")?.focus();
+    const next = held ? (this.place.querySelector("button") ?? this.place.querySelector("h2")) : null;
+    if (next?.tagName === "H2") next.tabIndex = -1; // what was bought leaves nothing to press
+    next?.focus();
   }
 
   /** @private The server's buttons wait for their script. */

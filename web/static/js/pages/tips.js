@@ -12,13 +12,21 @@ const RETRY_MS = 5_000;
 /** Many tips in a moment are one announcement. */
 const ANNOUNCE_MS = 1_500;
 
-/** @typedef {{tipId: string, handle: string, amount: number, message?: string}} Tip */
+/** @typedef {{tipId: string, handle: string, amount: number, message?: string, side?: string}} Tip `side`: for whom, in a battle */
 
 /** @param {Tip} tip @returns {HTMLElement[]} */
-const words = ({ handle, amount, message }) => [
+const words = ({ handle, amount, message, side }) => [
   icon("token"),
-  make("span", { class: "grow" }, make("b", {}, handle), " tipped ", make("b", {}, plural(amount, "token")), message && make("span", { class: "tips__words" }, message)),
+  make("span", { class: "grow" }, make("b", {}, handle), " tipped ", make("b", {}, plural(amount, "token")), side && ` for ${side}`, message && make("span", { class: "tips__words" }, message)),
 ];
+
+/** For a moment over a picture; a screen reader is told by whoever calls. @param {HTMLElement} picture @param {Tip} tip */
+export function flashTip(picture, tip) {
+  picture.querySelector(".tip-flash")?.remove();
+  const box = make("div", { class: "tip-flash", "aria-hidden": "true" }, ...words(tip));
+  picture.append(box);
+  window.setTimeout(() => box.remove(), FLASH_MS);
+}
 
 export class Tips {
   /** @type {string} what is shown now: an address of the API, or "" */
@@ -72,7 +80,7 @@ export class Tips {
 
   /** Over the picture and to a screen reader; the list has it already. @param {Tip} tip */
   tell(tip) {
-    this.flash(tip);
+    if (this.picture) flashTip(this.picture, tip);
     this.say(tip);
   }
 
@@ -102,15 +110,6 @@ export class Tips {
     this.total = total;
     this.section.hidden = total === 0;
     this.totalPlace.textContent = `${formatTokens(total)} ${total === 1 ? "token" : "tokens"} in all`;
-  }
-
-  /** @private @param {Tip} tip */
-  flash(tip) {
-    if (!this.picture) return;
-    this.picture.querySelector(".tip-flash")?.remove();
-    const box = make("div", { class: "tip-flash", "aria-hidden": "true" }, ...words(tip));
-    this.picture.append(box);
-    window.setTimeout(() => box.remove(), FLASH_MS);
   }
 
   /** @private @param {Tip} tip */
