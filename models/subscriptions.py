@@ -107,8 +107,12 @@ class PassRow(Base):
         CheckConstraint("price_tokens BETWEEN 1 AND 1000000", name="price"),
         CheckConstraint("fan_id <> creator_id", name="not_oneself"),
         CheckConstraint("starts_at < ends_at", name="time"),
+        CheckConstraint(
+            "revoked_at IS NOT NULL OR (refund_tokens IS NULL AND refund_due_at IS NULL)", name="revoked"
+        ),
         UniqueConstraint("fan_id", "key"),
         Index(None, "fan_id", "creator_id", "ends_at"),
+        Index(None, "refund_due_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -121,6 +125,12 @@ class PassRow(Base):
     ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
     taken_back_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Its payment was found bad then; it gives nothing since."""
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The creator blocked the fan then; it gives nothing since, for good."""
+    refund_tokens: Mapped[int | None]
+    """What was unused of it then."""
+    refund_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when that is to be given back; empty again once that is done."""
 
 
 class TipRow(Base):

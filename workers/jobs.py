@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from models import outbox
@@ -21,6 +21,7 @@ from models.plumbing import IdempotencyKeyRow, InboxRow, OutboxRow, RateLimitRow
 from models.services import (
     audits,
     dead_letters,
+    pass_refunds,
     payments,
     presence,
     processes,
@@ -38,6 +39,7 @@ KEEP_PUBLISHED = timedelta(hours=1)
 HOUSEKEEPING_MS = 600_000
 RECONCILE_MS = 15_000
 REFUND_RECORDINGS_MS = 5_000
+REFUND_PASSES_MS = 60_000
 AUDIT_MS = 3_600_000
 
 
@@ -55,6 +57,7 @@ def jobs_for(timers: Timers) -> tuple[Job, ...]:
         Job("poll_payments", timers.poll_ms, poll_payments),
         Job("reconcile_payments", RECONCILE_MS, reconcile_payments),
         Job("refund_recordings", REFUND_RECORDINGS_MS, refund_recordings),
+        Job("refund_passes", REFUND_PASSES_MS, refund_passes),
         Job("housekeeping", HOUSEKEEPING_MS, housekeeping),
         Job("audit_books", AUDIT_MS, audit_books),
     )
@@ -90,6 +93,11 @@ def refund_recordings(tx: Session, now: datetime) -> None:
     recording_sales.refund_due(tx, now)
 
 
+def refund_passes(tx: Session, now: datetime) -> None:
+    """Give back what was unused of passes, where that could not be done at once."""
+    pass_refunds.give_back_due(tx, now)
+
+
 def audit_books(tx: Session, now: datetime) -> None:
     """Have the books audited without anybody asking; the clock's auditor does it."""
     audits.ask(tx, asked_by=None, now=now)
@@ -120,6 +128,16 @@ def _claim_and_run(tx: Session, job: Job, seen: datetime | None, now: datetime) 
     return True
 
 
+_MOVE = (
+    update(ScheduledJobRow)
+    .where(ScheduledJobRow.name == bindparam("job"), ScheduledJobRow.next_due_at == bindparam("seen"))
+    .values(next_due_at=bindparam("next"))
+    .returning(ScheduledJobRow.name)
+    .execution_options(synchronize_session=False)
+)
+"""Built once: each round claims, and building it took longer than executing it."""
+
+
 def _claim(tx: Session, name: str, seen: datetime | None, next_due_at: datetime) -> bool:
     """Move the row from the time that was seen to the next; False when another clock was quicker."""
     if seen is None:
@@ -130,10 +148,5 @@ def _claim(tx: Session, name: str, seen: datetime | None, next_due_at: datetime)
             .returning(ScheduledJobRow.name)
         )
     else:
-        claimed = tx.execute(
-            update(ScheduledJobRow)
-            .where(ScheduledJobRow.name == name, ScheduledJobRow.next_due_at == seen)
-            .values(next_due_at=next_due_at)
-            .returning(ScheduledJobRow.name)
-        )
+        claimed = tx.execute(_MOVE, {"job": name, "seen": seen, "next": next_due_at})
     return claimed.first() is not None

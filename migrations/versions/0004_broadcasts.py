@@ -219,6 +219,13 @@ def _passes() -> None:
         sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("taken_back_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("refund_tokens", sa.Integer(), nullable=True),
+        sa.Column("refund_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "revoked_at IS NOT NULL OR (refund_tokens IS NULL AND refund_due_at IS NULL)",
+            name=op.f("ck_passes_revoked"),
+        ),
         sa.CheckConstraint("fan_id <> creator_id", name=op.f("ck_passes_not_oneself")),
         sa.CheckConstraint("price_tokens BETWEEN 1 AND 1000000", name=op.f("ck_passes_price")),
         sa.CheckConstraint("starts_at < ends_at", name=op.f("ck_passes_time")),
@@ -228,6 +235,7 @@ def _passes() -> None:
         sa.UniqueConstraint("fan_id", "key", name=op.f("uq_passes_fan_id_key")),
     )
     op.create_index(op.f("ix_passes_fan_id_creator_id_ends_at"), "passes", ["fan_id", "creator_id", "ends_at"])
+    op.create_index(op.f("ix_passes_refund_due_at"), "passes", ["refund_due_at"])
 
 
 def _battles() -> None:

@@ -2,7 +2,7 @@
 
 Paid at once and for good, while there is a picture to watch: the creator's own, or that of a battle they are in.
 It lasts a day whether or not the creator stays on the air, which is said before it is paid. A payment that is
-taken back takes the pass with it.
+taken back takes the pass with it; a creator who blocks the fan gives the rest back (``pass_refunds``).
 
 Locks: the fan, the broadcast, then accounts.
 """
@@ -21,7 +21,7 @@ from models.broadcasts import BroadcastRow
 from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, NotFound
-from models.people import BlockRow, PersonRow
+from models.people import PersonRow
 from models.services import accounts, broadcasts, included_minutes, rooms
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
@@ -78,6 +78,9 @@ def buy(
     """
     _require_fan(tx, fan, creator_id)
     lock_people(tx, fan.user_id)
+    # Not before: who blocks takes this lock, too, and gives back what was sold until then.
+    if accounts.is_blocked(tx, creator_id, fan.user_id):
+        raise Forbidden("This creator has blocked you.", code="BLOCKED")
     before = tx.scalar(select(PassRow).where(PassRow.fan_id == fan.user_id, PassRow.key == key))
     if before is not None:
         if before.creator_id != creator_id:
@@ -109,7 +112,7 @@ def buy(
     )
     balance_changed(tx, fan.user_id, now)
     balance_changed(tx, creator_id, now)
-    _changed(tx, row, now)
+    changed(tx, row, now)
     log.event("pass_bought", pass_id=row.id, cause_id=cause_id)
     return _view(row)
 
@@ -120,7 +123,7 @@ def payment_taken_back(tx: Session, reference: str, now: datetime) -> None:
     if row is not None and row.taken_back_at is None:
         row.taken_back_at = now
         tx.flush()
-        _changed(tx, row, now)
+        changed(tx, row, now)
 
 
 def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
@@ -128,8 +131,11 @@ def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
     row = tx.get(PassRow, reference, populate_existing=True)
     if row is not None and row.taken_back_at is not None:
         row.taken_back_at = None
+        if row.revoked_at is not None:
+            # Nothing is given back of what is the bank's; given back before, it is not again.
+            row.refund_due_at = now
         tx.flush()
-        _changed(tx, row, now)
+        changed(tx, row, now)
 
 
 def _require_fan(tx: Session, fan: Person, creator_id: str) -> None:
@@ -140,8 +146,6 @@ def _require_fan(tx: Session, fan: Person, creator_id: str) -> None:
         raise Forbidden("This is yourself.", code="OWN_STREAM")
     if "fan" not in fan.roles:
         raise Forbidden("Only fans buy passes.", code="NOT_A_FAN")
-    if tx.get(BlockRow, (creator_id, fan.user_id), populate_existing=True) is not None:
-        raise Forbidden("This creator has blocked you.", code="BLOCKED")
 
 
 def _offered_price(tx: Session, fan_id: str, creator_id: str, max_price: int, now: datetime) -> int:
@@ -175,11 +179,13 @@ def _shown_in(tx: Session, creator_id: str) -> list[str]:
 
 def _valid(fan_id: str, creator_id: str, now: datetime) -> Select[PassRow]:
     mine = select(PassRow).where(PassRow.fan_id == fan_id, PassRow.creator_id == creator_id)
-    valid = mine.where(PassRow.starts_at <= now, PassRow.ends_at > now, PassRow.taken_back_at.is_(None))
+    good = PassRow.taken_back_at.is_(None) & PassRow.revoked_at.is_(None)
+    valid = mine.where(PassRow.starts_at <= now, PassRow.ends_at > now, good)
     return valid.order_by(PassRow.ends_at.desc()).limit(1)
 
 
-def _changed(tx: Session, row: PassRow, now: datetime) -> None:
+def changed(tx: Session, row: PassRow, now: datetime) -> None:
+    """Its fan looks again at what may be watched."""
     tell(tx, row.fan_id, "PASS_CHANGED", now, passId=row.id, creatorId=row.creator_id, endsAt=rfc3339(row.ends_at))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of subscriptions, tips and limits share: a creator who offers, a fan who pays."""
+"""What the tests of subscriptions, passes, tips and limits share: a creator who offers, a fan who pays."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from stage import Stage
 
 from models.errors import DomainError
 from models.people import PersonRow
-from models.services import offers, subscriptions
+from models.services import broadcasts, offers, passes, subscriptions
 from models.services.accounts import Person
 from models.services.offers import CreatorOptions
+from models.services.passes import PassView
 from models.services.subscriptions import SubscriptionView
 
 
@@ -71,3 +72,41 @@ def freeze(stage: Stage, person: Person) -> None:
         tx.get_one(PersonRow, person.user_id).spending_frozen_at = stage.now
 
     stage.run(work)
+
+
+def on_air(stage: Stage, price: int | None = 40, **more: Any) -> Person:
+    """A creator who sells passes and whose picture is broadcast."""
+    creator, stream = stage.live()
+    options = CreatorOptions(pass_price=price, **more)
+
+    def work(tx: Any) -> None:
+        offers.put_options(tx, creator.user_id, options)
+        broadcast(tx, stream.room_id, stage)
+
+    stage.run(work)
+    return creator
+
+
+def broadcast(tx: Any, room_id: str, stage: Stage) -> None:
+    """The room's picture is on the air."""
+    broadcasts.want(tx, room_id, stage.now)
+    row = tx.scalars(broadcasts.open_of(room_id)).one()
+    lease = broadcasts.take_lease(tx, row.id, "worker", stage.now)
+    assert lease is not None
+    broadcasts.ready(tx, row.id, lease.epoch, stage.now)
+
+
+def buy_pass(stage: Stage, fan: Person, creator: Person, key: str = "key", max_price: int = 40) -> PassView:
+    """The fan buys a pass."""
+    return stage.run(
+        lambda tx: passes.buy(
+            tx,
+            fan=fan,
+            creator_id=creator.user_id,
+            max_price=max_price,
+            key=key,
+            now=stage.now,
+            settings=stage.settings,
+            cause_id="test",
+        )
+    )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from arena import Arena
-from patrons import freeze, patron_of, refused, subscribe
+from patrons import broadcast, freeze, on_air, patron_of, refused, subscribe
+from patrons import buy_pass as buy
 from sqlalchemy import func, select, update
 from stage import Stage
 
@@ -20,7 +21,6 @@ from models.ladder import Tier
 from models.services import accounts, broadcasts, offers, passes, spectating
 from models.services.accounts import Person
 from models.services.leases import LEASE_SECONDS
-from models.services.passes import PassView
 from models.streams import RoomRow
 from models.subscriptions import PassRow
 
@@ -33,31 +33,9 @@ def stage(database: Database) -> Stage:
     return made
 
 
-def on_air(stage: Stage, price: int | None = 40, **more: Any) -> Person:
-    """A creator who sells passes and whose picture is broadcast."""
-    creator, stream = stage.live()
-    options = offers.CreatorOptions(pass_price=price, **more)
-
-    def work(tx: Any) -> None:
-        offers.put_options(tx, creator.user_id, options)
-        broadcast(tx, stream.room_id, stage)
-
-    stage.run(work)
-    return creator
-
-
 def sells(stage: Stage, creator: Person) -> None:
     options = offers.CreatorOptions(pass_price=40)
     stage.run(lambda tx: offers.put_options(tx, creator.user_id, options))
-
-
-def broadcast(tx: Any, room_id: str, stage: Stage) -> None:
-    """The room's picture is on the air."""
-    broadcasts.want(tx, room_id, stage.now)
-    row = tx.scalars(broadcasts.open_of(room_id)).one()
-    lease = broadcasts.take_lease(tx, row.id, "worker", stage.now)
-    assert lease is not None
-    broadcasts.ready(tx, row.id, lease.epoch, stage.now)
 
 
 def lease(stage: Stage, creator: Person, worker_id: str = "worker") -> None:
@@ -69,21 +47,6 @@ def lease(stage: Stage, creator: Person, worker_id: str = "worker") -> None:
         assert broadcasts.take_lease(tx, row.id, worker_id, stage.now) is not None
 
     stage.run(work)
-
-
-def buy(stage: Stage, fan: Person, creator: Person, key: str = "key", max_price: int = 40) -> PassView:
-    return stage.run(
-        lambda tx: passes.buy(
-            tx,
-            fan=fan,
-            creator_id=creator.user_id,
-            max_price=max_price,
-            key=key,
-            now=stage.now,
-            settings=stage.settings,
-            cause_id="test",
-        )
-    )
 
 
 def tier(stage: Stage, fan: Person, creator: Person) -> Tier:
