@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from models import ids, lots
@@ -99,25 +99,34 @@ _NOT_PLAIN = (None,) * 7
 """Instead of what a settlement is plainly written with: only read."""
 
 
+def _balances_where(are_they: ColumnElement[bool]) -> Select[str, int]:
+    slots = select(func.sum(SlotRow.balance)).where(SlotRow.account_id == AccountRow.id).scalar_subquery()
+    query = select(AccountRow.kind, func.sum(AccountRow.balance + func.coalesce(slots, 0)))
+    return query.where(are_they).group_by(AccountRow.kind)
+
+
+# Built once: whatever moves tokens reads these, and building them took longer than executing them.
+_ONES, _OF_A_KIND, _OWNERS = (
+    _balances_where(column == bindparam("account"))
+    for column in (AccountRow.id, AccountRow.kind, AccountRow.owner_id)
+)
+
+
 def balance(tx: Session, account: str) -> int:
     """The cached balance in tokens; 0 for an account that nothing has moved through yet.
 
     ``chargeback_loss`` and ``gateway`` without a name are all of their kind together.
     """
-    is_it = AccountRow.kind == account if account in MANY else AccountRow.id == account
-    return sum(_balances(tx, is_it).values())
+    return sum(_balances(tx, _OF_A_KIND if account in MANY else _ONES, account).values())
 
 
 def balances(tx: Session, owner_id: str) -> dict[str, int]:
     """Kind → tokens, for all kinds of a person's accounts; ``debt`` is zero or below."""
-    return dict.fromkeys(PERSONAL, 0) | _balances(tx, AccountRow.owner_id == owner_id)
+    return dict.fromkeys(PERSONAL, 0) | _balances(tx, _OWNERS, owner_id)
 
 
-def _balances(tx: Session, are_they: ColumnElement[bool]) -> dict[str, int]:
-    slots = select(func.sum(SlotRow.balance)).where(SlotRow.account_id == AccountRow.id).scalar_subquery()
-    query = select(AccountRow.kind, func.sum(AccountRow.balance + func.coalesce(slots, 0)))
-    rows = tx.execute(query.where(are_they).group_by(AccountRow.kind))
-    return {kind: int(tokens) for kind, tokens in rows}
+def _balances(tx: Session, query: Select[str, int], account: str) -> dict[str, int]:
+    return {kind: int(tokens) for kind, tokens in tx.execute(query, {"account": account})}
 
 
 def hold(

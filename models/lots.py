@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
 from models.books import LotRow, LotUseRow
@@ -124,17 +124,19 @@ def references_behind(tx: Session, lot_id: str) -> tuple[str, ...]:
     return tuple(tx.scalars(query.order_by(LotUseRow.reference)))
 
 
+_IS_BAD: ColumnElement[bool] = LotRow.bad_at.is_not(None)
+_BEHIND = (
+    select(LotUseRow, LotRow)
+    .join(LotRow, LotRow.id == LotUseRow.lot_id)
+    .where(LotUseRow.reference == bindparam("reference"))
+    .order_by(_IS_BAD, LotRow.created_at, LotRow.id)
+    .execution_options(populate_existing=True)
+)
+
+
 def _behind(tx: Session, reference: str) -> Sequence[tuple[LotUseRow, LotRow]]:
     """Uses with their lots: good ones first, then by age."""
-    is_bad: ColumnElement[bool] = LotRow.bad_at.is_not(None)
-    query = (
-        select(LotUseRow, LotRow)
-        .join(LotRow, LotRow.id == LotUseRow.lot_id)
-        .where(LotUseRow.reference == reference)
-        .order_by(is_bad, LotRow.created_at, LotRow.id)
-        .execution_options(populate_existing=True)
-    )
-    return [(use, lot) for use, lot in tx.execute(query)]
+    return [(use, lot) for use, lot in tx.execute(_BEHIND, {"reference": reference})]
 
 
 def _nothing_left(reference: str, amount: int) -> None:

@@ -7,10 +7,13 @@ state that it believes the row is in; if somebody was quicker, there is a Confli
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.db import Base
 from models.errors import Conflict
@@ -43,8 +46,21 @@ def move(tx: Session, table: type[Machine], id_: str, from_: str, to: str, **val
     """
     if to not in table.ALLOWED[from_]:
         raise ValueError(f"{table.__name__}: {from_} -> {to} is not allowed")
-    moved = tx.scalars(
-        update(table).where(table.id == id_, table.status == from_).values(status=to, **values).returning(table.id)
-    ).all()
-    if len(moved) != 1:
+    written = {"status": to, **values}
+    tx.flush()
+    parameters = {"row_id": id_, "row_from": from_, **{f"new_{name}": value for name, value in written.items()}}
+    if tx.execute(_move(table, tuple(written)), parameters).first() is None:
         raise Conflict(f"It is no longer {from_}.", status=from_)
+    row = tx.identity_map.get(table.__mapper__.identity_key_from_primary_key((id_,)))
+    if row is not None:
+        for name, value in written.items():
+            set_committed_value(row, name, value)
+
+
+@cache
+def _move(table: type[Machine], names: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """Built once for each kind of move: building it took longer than executing it."""
+    columns = table.__mapper__.columns
+    values: dict[Any, Any] = {columns[name]: bindparam(f"new_{name}") for name in names}
+    is_it = (columns["id"] == bindparam("row_id"), columns["status"] == bindparam("row_from"))
+    return update(table.__table__).where(*is_it).values(values).returning(columns["id"])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -69,6 +69,11 @@ class About(NamedTuple):
     """Its own, where that is known before."""
 
 
+# Built once: every movement passes here, and building them took longer than executing them.
+_BALANCE = select(AccountRow.balance).where(AccountRow.id == bindparam("account")).with_for_update(key_share=True)
+_FIRST = select(TransferRow).where(TransferRow.idempotency_key == bindparam("key"))
+
+
 def account_id(kind: str, owner: str | None = None) -> str:
     """``wallet:<person>``, ``fees``, ``gateway:<name>``."""
     return kind if owner is None else f"{kind}:{owner}"
@@ -91,19 +96,18 @@ def lock_balance(tx: Session, account: str) -> int:
     kind = account.partition(":")[0]
     if kind in STRIPED:
         raise ValueError(f"{account} has no single row to lock")
-    query = select(AccountRow.balance).where(AccountRow.id == account).with_for_update(key_share=True)
-    found = tx.scalar(query)
+    found = tx.scalar(_BALANCE, {"account": account})
     if found is None:
         owner = account.partition(":")[2] if kind in PERSONAL else None
         new = insert_into(tx, AccountRow).values(id=account, kind=kind, owner_id=owner, balance=0, last_entry=0)
         tx.execute(new.on_conflict_do_nothing())
-        found = tx.scalars(query).one()
+        found = tx.scalars(_BALANCE, {"account": account}).one()
     return found
 
 
 def first_transfer(tx: Session, key: str, kind: str, reference: str) -> Transfer | None:
     """The transfer that already has this idempotency key; Conflict when it was another kind of movement."""
-    row = tx.scalar(select(TransferRow).where(TransferRow.idempotency_key == key))
+    row = tx.scalar(_FIRST, {"key": key})
     if row is None:
         return None
     return same(_view(row), kind, reference)

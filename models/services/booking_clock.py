@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, exists, or_, select
+from sqlalchemy import Select, and_, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from models import ids, log
@@ -33,24 +33,56 @@ from models.streams import RoomRow, StreamRow
 MOST_AT_ONCE = 50
 TITLE = "Booked"
 
+# Built once: the clock asks these each round, and building them took longer than executing them.
+_REMIND = (
+    select(BookingRow)
+    .where(
+        BookingRow.status == "booked",
+        or_(
+            and_(BookingRow.reminders == 0, BookingRow.starts_at <= bindparam("first")),
+            and_(BookingRow.reminders == 1, BookingRow.starts_at <= bindparam("last")),
+        ),
+    )
+    .order_by(BookingRow.starts_at, BookingRow.id)
+    .limit(MOST_AT_ONCE)
+    .with_for_update(skip_locked=True, key_share=True)
+    .execution_options(populate_existing=True)
+)
+_START = (
+    select(BookingRow.id)
+    .where(BookingRow.status == "booked", BookingRow.starts_at <= bindparam("now"))
+    .order_by(BookingRow.starts_at, BookingRow.id)
+    .limit(MOST_AT_ONCE)
+)
+_BLOCKED = exists().where(BlockRow.creator_id == BookingRow.creator_id, BlockRow.fan_id == BookingRow.fan_id)
+_FROZEN = exists().where(PersonRow.id == BookingRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
+# Nobody pays for a call that we keep them from, nor waits for somebody who cannot come.
+_LOCKED_OUT = exists().where(
+    PersonRow.id.in_((BookingRow.fan_id, BookingRow.creator_id)), PersonRow.locked_at.is_not(None)
+)
+_IMPOSSIBLE = (
+    select(BookingRow.id)
+    .where(BookingRow.status == "booked", _BLOCKED | _FROZEN | _LOCKED_OUT)
+    .order_by(BookingRow.id)
+    .limit(MOST_AT_ONCE)
+)
+_RUNNING = aliased(SessionRow)
+_OVER = (
+    select(StreamRow.id, StreamRow.creator_id)
+    .join(BookingRow, BookingRow.stream_id == StreamRow.id)
+    .where(
+        StreamRow.status == "private",
+        ~exists().where(_RUNNING.stream_id == StreamRow.id, _RUNNING.status != "ended"),
+    )
+    .order_by(StreamRow.creator_id)
+    .limit(MOST_AT_ONCE)
+)
+
 
 def remind_due(tx: Session, now: datetime, *, minute_ms: int) -> int:
     """Remind both sides an hour and five minutes before the start; how many bookings."""
     first, last = agenda_for(minute_ms).remind
-    due = tx.scalars(
-        select(BookingRow)
-        .where(
-            BookingRow.status == "booked",
-            or_(
-                and_(BookingRow.reminders == 0, BookingRow.starts_at <= now + first),
-                and_(BookingRow.reminders == 1, BookingRow.starts_at <= now + last),
-            ),
-        )
-        .order_by(BookingRow.starts_at, BookingRow.id)
-        .limit(MOST_AT_ONCE)
-        .with_for_update(skip_locked=True, key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
+    due = tx.scalars(_REMIND, {"first": now + first, "last": now + last}).all()
 
     def remind(row: BookingRow) -> None:
         # A clock that was away sends what is due now, once.
@@ -64,37 +96,18 @@ def remind_due(tx: Session, now: datetime, *, minute_ms: int) -> int:
 
 def start_due(tx: Session, now: datetime) -> int:
     """Begin the sessions of bookings whose time has come; how many were begun or let go."""
-    due = select(BookingRow.id).where(BookingRow.status == "booked", BookingRow.starts_at <= now)
-    return _each(tx, due.order_by(BookingRow.starts_at, BookingRow.id), lambda row: _start(tx, row, now))
+    return _each(tx, _START, now, lambda row: _start(tx, row, now))
 
 
 def release_impossible(tx: Session, now: datetime) -> int:
     """Let go bookings of who was blocked since, may not spend, or cannot sign in any more; how many."""
-    blocked = exists().where(BlockRow.creator_id == BookingRow.creator_id, BlockRow.fan_id == BookingRow.fan_id)
-    frozen = exists().where(PersonRow.id == BookingRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
-    # Nobody pays for a call that we keep them from, nor waits for somebody who cannot come.
-    locked_out = exists().where(
-        PersonRow.id.in_((BookingRow.fan_id, BookingRow.creator_id)), PersonRow.locked_at.is_not(None)
-    )
-    due = select(BookingRow.id).where(BookingRow.status == "booked", blocked | frozen | locked_out)
-    return _each(tx, due.order_by(BookingRow.id), lambda row: _let_go(tx, row, now))
+    return _each(tx, _IMPOSSIBLE, now, lambda row: _let_go(tx, row, now))
 
 
 def end_streams(tx: Session, now: datetime) -> int:
     """End streams that were made for a booking whose session is over; how many."""
-    running = aliased(SessionRow)
-    found = tx.execute(
-        select(StreamRow.id, StreamRow.creator_id)
-        .join(BookingRow, BookingRow.stream_id == StreamRow.id)
-        .where(
-            StreamRow.status == "private",
-            ~exists().where(running.stream_id == StreamRow.id, running.status != "ended"),
-        )
-        .order_by(StreamRow.creator_id)
-        .limit(MOST_AT_ONCE)
-    ).all()
     ended = 0
-    for stream_id, creator_id in found:
+    for stream_id, creator_id in tx.execute(_OVER).all():
         lock_people(tx, creator_id)
         stream = locked(tx, StreamRow, stream_id)
         # Its creator may have gone public with it, and stays on the air.
@@ -104,9 +117,9 @@ def end_streams(tx: Session, now: datetime) -> int:
     return ended
 
 
-def _each(tx: Session, due: Select[str], act: Callable[[BookingRow], bool]) -> int:
+def _each(tx: Session, due: Select[str], now: datetime, act: Callable[[BookingRow], bool]) -> int:
     """``act`` on each booking that is found, taken in the order of locks: its people first."""
-    found = tx.scalars(due.limit(MOST_AT_ONCE)).all()
+    found = tx.scalars(due, {"now": now}).all()
     done = 0
 
     def take(seen: BookingRow) -> None:

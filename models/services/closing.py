@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from models import ledger
@@ -46,10 +47,16 @@ def open_requests(
     tx: Session, *, fan_id: str | None = None, creator_id: str | None = None
 ) -> tuple[RequestRow, ...]:
     """The open requests of a fan, of a creator, or of both; oldest first, taken for oneself."""
+    wanted = {"fan_id": fan_id, "creator_id": creator_id}
+    whose = {name: value for name, value in wanted.items() if value is not None}
+    return tuple(tx.scalars(_open_requests(*whose), whose))
+
+
+@cache
+def _open_requests(*whose: str) -> Select[RequestRow]:
+    """Built once for each: building it took longer than executing it."""
+    columns = RequestRow.__mapper__.columns
     wanted = select(RequestRow).where(RequestRow.status.in_(OPEN))
-    if fan_id is not None:
-        wanted = wanted.where(RequestRow.fan_id == fan_id)
-    if creator_id is not None:
-        wanted = wanted.where(RequestRow.creator_id == creator_id)
+    wanted = wanted.where(*(columns[name] == bindparam(name) for name in whose))
     ordered = wanted.order_by(RequestRow.created_at, RequestRow.id).with_for_update(key_share=True)
-    return tuple(tx.scalars(ordered.execution_options(populate_existing=True)))
+    return ordered.execution_options(populate_existing=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Exists, exists, or_, select
+from sqlalchemy import BindParameter, bindparam, exists, or_, select
 from sqlalchemy.orm import Session
 
 from models.agenda import agenda_for
@@ -18,17 +18,43 @@ from models.clock import rfc3339
 from models.errors import Conflict
 from models.sessions import SessionRow
 
+# Built once: nearly every request and acceptance asks these, and building them took longer than executing them.
+_ME: BindParameter[str] = bindparam("user_id")
+_BATTLE = exists().where(
+    BattleSideRow.creator_id == _ME,
+    BattleSideRow.status == "in",
+    BattleRow.id == BattleSideRow.battle_id,
+    BattleRow.status == "running",
+)
+_SESSION = (
+    select(SessionRow.id)
+    .where(or_(SessionRow.fan_id == _ME, SessionRow.creator_id == _ME), SessionRow.status != "ended")
+    .exists()
+)
+_IN_BATTLE = select(_BATTLE)
+_IN_SESSION = select(or_(_SESSION, _BATTLE))
+_NEXT_BOOKING = (
+    select(BookingRow.starts_at)
+    .where(or_(BookingRow.fan_id == _ME, BookingRow.creator_id == _ME), BookingRow.status == "booked")
+    .order_by(BookingRow.starts_at)
+    .limit(1)
+)
+_NEXT_BATTLE = (
+    select(BattleRow.begins_at)
+    .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+    .where(BattleSideRow.creator_id == _ME, BattleSideRow.status == "in", BattleRow.status == "open")
+    .limit(1)
+)
+
 
 def in_session(tx: Session, user_id: str) -> bool:
     """Whether the person is in a session that has not ended, settling included, or in a battle that runs."""
-    mine = or_(SessionRow.fan_id == user_id, SessionRow.creator_id == user_id)
-    session = select(SessionRow.id).where(mine, SessionRow.status != "ended").exists()
-    return bool(tx.scalar(select(or_(session, _in_battle(user_id)))))
+    return bool(tx.scalar(_IN_SESSION, {"user_id": user_id}))
 
 
 def in_battle(tx: Session, user_id: str) -> bool:
     """Whether the person is in a battle that runs."""
-    return bool(tx.scalar(select(_in_battle(user_id))))
+    return bool(tx.scalar(_IN_BATTLE, {"user_id": user_id}))
 
 
 def in_session_at(tx: Session, user_id: str, moment: datetime, now: datetime) -> bool:
@@ -45,15 +71,8 @@ def next_start(tx: Session, user_id: str, now: datetime) -> datetime | None:
 
     ``now`` is for callers that ask about time; what is due is still ahead of whatever would begin now.
     """
-    mine = or_(BookingRow.fan_id == user_id, BookingRow.creator_id == user_id)
-    first = select(BookingRow.starts_at).where(mine, BookingRow.status == "booked").order_by(BookingRow.starts_at)
-    battle = (
-        select(BattleRow.begins_at)
-        .join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
-        .where(BattleSideRow.creator_id == user_id, BattleSideRow.status == "in", BattleRow.status == "open")
-    )
-    starts = [at for at in (tx.scalar(first.limit(1)), tx.scalar(battle.limit(1))) if at is not None]
-    return min(starts, default=None)
+    found = (tx.scalar(query, {"user_id": user_id}) for query in (_NEXT_BOOKING, _NEXT_BATTLE))
+    return min((at for at in found if at is not None), default=None)
 
 
 def booked_between(tx: Session, user_id: str, begins: datetime, ends: datetime, guard: timedelta) -> bool:
@@ -104,12 +123,3 @@ def require_unbooked(
         raise Conflict(
             "That would run into a time that the fan has booked.", code="FAN_BOOKED", starts_at=rfc3339(start)
         )
-
-
-def _in_battle(user_id: str) -> Exists:
-    return exists().where(
-        BattleSideRow.creator_id == user_id,
-        BattleSideRow.status == "in",
-        BattleRow.id == BattleSideRow.battle_id,
-        BattleRow.status == "running",
-    )

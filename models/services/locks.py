@@ -7,9 +7,10 @@ SQLite a write transaction is alone anyway and the locks are no more than reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -19,11 +20,26 @@ from models.people import PersonRow
 
 Row = TypeVar("Row", bound=Base)
 
+# Statements are built once where nearly every transaction passes: building one takes longer than executing it.
+_PEOPLE = (
+    select(PersonRow.id)
+    .where(PersonRow.id.in_(bindparam("user_ids", expanding=True)))
+    .order_by(PersonRow.id)
+    .with_for_update(key_share=True)
+)
+
 
 def locked(tx: Session, table: type[Row], id_: str) -> Row | None:
     """The row as it is now, and as it stays until this transaction ends; None if there is none."""
+    return tx.scalars(_one(table), {"row_id": id_}).one_or_none()
+
+
+@cache
+def _one(table: type[Row]) -> Select[Row]:
+    (key,) = table.__mapper__.primary_key
     # key_share: other transactions may still insert rows that refer to this one.
-    return tx.get(table, id_, with_for_update={"key_share": True}, populate_existing=True)
+    mine = select(table).where(key == bindparam("row_id")).with_for_update(key_share=True)
+    return mine.execution_options(populate_existing=True)
 
 
 def one_by_one(tx: Session, rows: Sequence[Row], act: Callable[[Row], None]) -> int:
@@ -48,9 +64,4 @@ def one_by_one(tx: Session, rows: Sequence[Row], act: Callable[[Row], None]) -> 
 
 def lock_people(tx: Session, *user_ids: str) -> None:
     """From here on nobody else opens requests or sessions of these people."""
-    tx.execute(
-        select(PersonRow.id)
-        .where(PersonRow.id.in_(user_ids))
-        .order_by(PersonRow.id)
-        .with_for_update(key_share=True)
-    )
+    tx.execute(_PEOPLE, {"user_ids": user_ids})

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from models import ledger, pricing
@@ -22,6 +23,14 @@ Priority = Literal["first_come", "subscribers_first", "highest_total"]
 DISCOUNTS = range(91)
 PRICES = range(1, 1_000_001)
 SUBSCRIPTION_MINUTES = range(601)
+
+# Built once: whoever asks for a price asks for it, and building it took longer than executing it.
+_SETTINGS = (
+    select(PersonRow.is_creator, CreatorSettingsRow)
+    .outerjoin(CreatorSettingsRow, CreatorSettingsRow.creator_id == PersonRow.id)
+    .where(PersonRow.id == bindparam("creator_id"))
+    .execution_options(populate_existing=True)
+)
 
 
 class PrivateSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -85,10 +94,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def get_settings(tx: Session, creator_id: str) -> PrivateSettings:
     """The creator's settings, or the defaults; raises NotFound when that is no creator."""
-    person = tx.get(PersonRow, creator_id)
-    if person is None or not person.is_creator:
-        raise NotFound("There is no such creator.")
-    row = tx.get(CreatorSettingsRow, creator_id, populate_existing=True)
+    row = _row(tx, creator_id)
     if row is None:
         return PrivateSettings(
             creator_id=creator_id, enabled=True, rate_per_minute=100, min_minutes=5, auto_accept="manual"
@@ -135,8 +141,7 @@ def put_settings(
 
 def get_options(tx: Session, creator_id: str) -> CreatorOptions:
     """What the creator offers, or nothing beside the plain private stream; raises NotFound for no creator."""
-    get_settings(tx, creator_id)
-    row = tx.get(CreatorSettingsRow, creator_id)
+    row = _row(tx, creator_id)
     if row is None:
         return CreatorOptions()
     return CreatorOptions(
@@ -174,6 +179,13 @@ def put_options(tx: Session, creator_id: str, options: CreatorOptions) -> Creato
         .on_conflict_do_update(index_elements=["creator_id"], set_=values)
     )
     return get_options(tx, creator_id)
+
+
+def _row(tx: Session, creator_id: str) -> CreatorSettingsRow | None:
+    found = tx.execute(_SETTINGS, {"creator_id": creator_id}).one_or_none()
+    if found is None or not found[0]:
+        raise NotFound("There is no such creator.")
+    return found[1]
 
 
 def _check_options(options: CreatorOptions) -> None:

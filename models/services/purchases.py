@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import BindParameter, Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from models import ids, ledger
@@ -21,6 +21,19 @@ from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
 
 Way = Literal["checkout", "saved"]
+
+# Built once: each question to a gateway passes here, and building them took longer than executing them.
+_PURCHASE: BindParameter[str] = bindparam("purchase")
+_FIND = select(PurchaseRow).where(or_(PurchaseRow.id == _PURCHASE, PurchaseRow.gateway_ref == _PURCHASE))
+_LOCKED = (
+    select(PurchaseRow)
+    .where(PurchaseRow.id == _PURCHASE)
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_CUSTOMER = select(PaymentCustomerRow.customer_ref).where(
+    PaymentCustomerRow.user_id == bindparam("user_id"), PaymentCustomerRow.gateway == bindparam("gateway")
+)
 
 EXACT = "exact"
 """The package of a purchase by saved card: as many tokens as were wanted."""
@@ -229,20 +242,17 @@ def remember_customer(tx: Session, row: PurchaseRow, customer_ref: str, now: dat
 
 def saved_customer(tx: Session, user_id: str, gateway: str) -> str | None:
     """Whom a gateway may charge without asking; None when the buyer has saved no card there."""
-    known = tx.get(PaymentCustomerRow, (user_id, gateway))
-    return known.customer_ref if known else None
+    return tx.scalar(_CUSTOMER, {"user_id": user_id, "gateway": gateway})
 
 
 def find_purchase(tx: Session, purchase: str) -> PurchaseRow | None:
     """By its own id or the gateway's reference."""
-    return tx.scalar(
-        select(PurchaseRow).where(or_(PurchaseRow.id == purchase, PurchaseRow.gateway_ref == purchase))
-    )
+    return tx.scalar(_FIND, {"purchase": purchase})
 
 
 def locked_purchase(tx: Session, purchase_id: str) -> PurchaseRow:
     """The row, nobody else's to change until the transaction ends. Raises NotFound."""
-    row = tx.get(PurchaseRow, purchase_id, with_for_update=True, populate_existing=True)
+    row = tx.scalar(_LOCKED, {"purchase": purchase_id})
     if row is None:
         raise NotFound("There is no such purchase.")
     return row

@@ -36,6 +36,30 @@ RULES_ACTOR = "apply_auto_accept"
 LONGEST_QUEUE = 50
 MOST_AT_ONCE = 100
 
+# Built once: the clock asks these each round, and building them took longer than executing them.
+_OTHER = aliased(RequestRow)
+_HAS_TURN = exists().where(
+    _OTHER.creator_id == RequestRow.creator_id, _OTHER.status.in_(OPEN), _OTHER.turn_at.is_not(None)
+)
+_BUSY = exists().where(SessionRow.creator_id == RequestRow.creator_id, SessionRow.status != "ended")
+_IDLE = (
+    select(RequestRow.creator_id)
+    .where(RequestRow.status == "queued", RequestRow.turn_at.is_(None), ~_HAS_TURN, ~_BUSY)
+    .distinct()
+    .order_by(RequestRow.creator_id)
+    .limit(MOST_AT_ONCE)
+)
+_BLOCKED = exists().where(BlockRow.creator_id == RequestRow.creator_id, BlockRow.fan_id == RequestRow.fan_id)
+_FROZEN = exists().where(PersonRow.id == RequestRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
+_IMPOSSIBLE = (
+    select(RequestRow)
+    .where(RequestRow.status.in_(OPEN), _BLOCKED | _FROZEN)
+    .order_by(RequestRow.id)
+    .limit(MOST_AT_ONCE)
+    .with_for_update(skip_locked=True, key_share=True, of=RequestRow)
+    .execution_options(populate_existing=True)
+)
+
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a new request begins."""
@@ -226,35 +250,12 @@ def tell_positions(tx: Session, creator_id: str, now: datetime) -> None:
 
 def call_waiting(tx: Session, now: datetime) -> int:
     """Call the next of every free creator with a queue in which nobody has the turn; how many were called."""
-    other = aliased(RequestRow)
-    has_turn = exists().where(
-        other.creator_id == RequestRow.creator_id, other.status.in_(OPEN), other.turn_at.is_not(None)
-    )
-    busy = exists().where(SessionRow.creator_id == RequestRow.creator_id, SessionRow.status != "ended")
-    idle = (
-        select(RequestRow.creator_id)
-        .where(RequestRow.status == "queued", RequestRow.turn_at.is_(None), ~has_turn, ~busy)
-        .distinct()
-        .order_by(RequestRow.creator_id)
-        .limit(MOST_AT_ONCE)
-    )
-    return sum(call_next(tx, creator_id, now) is not None for creator_id in tx.scalars(idle).all())
+    return sum(call_next(tx, creator_id, now) is not None for creator_id in tx.scalars(_IDLE).all())
 
 
 def release_impossible(tx: Session, now: datetime) -> int:
     """Let go who may not be accepted any more: blocked meanwhile, or not allowed to spend; how many."""
-    blocked = exists().where(
-        BlockRow.creator_id == RequestRow.creator_id, BlockRow.fan_id == RequestRow.fan_id
-    )
-    frozen = exists().where(PersonRow.id == RequestRow.fan_id, PersonRow.spending_frozen_at.is_not(None))
-    due = tx.scalars(
-        select(RequestRow)
-        .where(RequestRow.status.in_(OPEN), blocked | frozen)
-        .order_by(RequestRow.id)
-        .limit(MOST_AT_ONCE)
-        .with_for_update(skip_locked=True, key_share=True, of=RequestRow)
-        .execution_options(populate_existing=True)
-    ).all()
+    due = tx.scalars(_IMPOSSIBLE).all()
 
     def let_go(row: RequestRow) -> None:
         if tx.get(BlockRow, (row.creator_id, row.fan_id)) is not None:

@@ -29,6 +29,16 @@ from models.sessions import SessionRow
 MOST_AT_ONCE = 100
 PAGE = 200
 
+# Built once: the clock asks each round, and building it took longer than executing it.
+_ENDED = select(SessionRow.creator_id).where(SessionRow.status == "ended", SessionRow.receipt_at.is_(None))
+_AMENDED = (
+    select(SessionRow.creator_id)
+    .join(AmendmentRow, AmendmentRow.session_id == SessionRow.id)
+    .where(AmendmentRow.issued_at.is_(None), SessionRow.receipt_at.is_not(None))
+)
+_BOTH = union(_ENDED, _AMENDED).subquery()
+_DUE = select(_BOTH.c.creator_id).order_by(_BOTH.c.creator_id).limit(MOST_AT_ONCE)
+
 
 class ComplaintPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What was decided about a complaint; the words stay out of the chain."""
@@ -58,14 +68,7 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 def issue_due(tx: Session, key: SigningKey, now: datetime) -> int:
     """Sign what has no link yet, oldest first, a bounded number a round; how many links were made."""
-    ended = select(SessionRow.creator_id).where(SessionRow.status == "ended", SessionRow.receipt_at.is_(None))
-    amended = (
-        select(SessionRow.creator_id)
-        .join(AmendmentRow, AmendmentRow.session_id == SessionRow.id)
-        .where(AmendmentRow.issued_at.is_(None), SessionRow.receipt_at.is_not(None))
-    )
-    due = union(ended, amended).subquery()
-    creators = tx.scalars(select(due.c.creator_id).order_by(due.c.creator_id).limit(MOST_AT_ONCE)).all()
+    creators = tx.scalars(_DUE).all()
     if not creators:
         return 0
     remember(tx, key, now)

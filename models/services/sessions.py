@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from models import log, outbox
@@ -47,6 +47,20 @@ __all__ = [
 ]
 
 MOST_AT_ONCE = 100
+
+# Built once: the clock asks each round, and building it took longer than executing it.
+_DUE = (
+    select(SessionRow)
+    .where(
+        SessionRow.deadline_kind == bindparam("kind"),
+        SessionRow.deadline_at <= bindparam("now"),
+        SessionRow.status != "ended",
+    )
+    .order_by(SessionRow.deadline_at, SessionRow.id)
+    .limit(MOST_AT_ONCE)
+    .with_for_update(skip_locked=True, key_share=True)
+    .execution_options(populate_existing=True)
+)
 
 
 class Counterpart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -242,18 +256,7 @@ def _own(tx: Session, session_id: str, person_id: str) -> SessionRow:
 
 def _due(tx: Session, now: datetime, kind: str) -> Sequence[SessionRow]:
     """Taken for oneself; what another clock has taken is left to it."""
-    return tx.scalars(
-        select(SessionRow)
-        .where(
-            SessionRow.deadline_kind == kind,
-            SessionRow.deadline_at <= now,
-            SessionRow.status != "ended",
-        )
-        .order_by(SessionRow.deadline_at, SessionRow.id)
-        .limit(MOST_AT_ONCE)
-        .with_for_update(skip_locked=True, key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
+    return tx.scalars(_DUE, {"kind": kind, "now": now}).all()
 
 
 def _ending_now(tx: Session, session: SessionRow, is_fan: bool) -> EndingNow:

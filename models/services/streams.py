@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log
@@ -28,6 +28,39 @@ DEFAULT_TITLE = "Live"
 UNDECIDED_TIMES = 10
 LONGEST_TITLE = 120
 MOST_AT_ONCE = 100
+
+# Built once: the clock and the nodes ask these all the time, and building them took longer than executing them.
+_ABSENT = (
+    select(StreamRow.id, StreamRow.creator_id)
+    .where(
+        or_(
+            *(
+                and_(StreamRow.status == status, StreamRow.creator_gone_at <= bindparam(status))
+                for status in ("live", "private")
+            )
+        )
+    )
+    .order_by(StreamRow.creator_id)
+    .limit(MOST_AT_ONCE)
+)
+_SEAT = {
+    here: update(StreamRow)
+    .where(
+        StreamRow.room_id.in_(
+            select(RoomRow.id).where(RoomRow.id == bindparam("room"), RoomRow.node_id == bindparam("node"))
+        ),
+        StreamRow.status == "live",
+        or_(StreamRow.creator_heard_at.is_(None), StreamRow.creator_heard_at <= bindparam("said_at")),
+    )
+    .values(
+        creator_heard_at=bindparam("said_at"),
+        creator_gone_at=None
+        if here
+        else func.coalesce(StreamRow.creator_gone_at, bindparam("now", type_=StreamRow.creator_gone_at.type)),
+    )
+    .execution_options(synchronize_session=False)
+    for here in (True, False)
+}
 
 
 class StreamView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -121,20 +154,7 @@ def creator_seat(
     tx: Session, room_id: str, *, node_id: str, here: bool, said_at: datetime, now: datetime
 ) -> None:
     """A node says whether the creator's seat in a public room is taken; late and repeated words change nothing."""
-    on_node = select(RoomRow.id).where(RoomRow.id == room_id, RoomRow.node_id == node_id)
-    tx.execute(
-        update(StreamRow)
-        .where(
-            StreamRow.room_id.in_(on_node),
-            StreamRow.status == "live",
-            or_(StreamRow.creator_heard_at.is_(None), StreamRow.creator_heard_at <= said_at),
-        )
-        .values(
-            creator_heard_at=said_at,
-            creator_gone_at=None if here else func.coalesce(StreamRow.creator_gone_at, now),
-        ),
-        execution_options={"synchronize_session": False},
-    )
+    tx.execute(_SEAT[here], {"room": room_id, "node": node_id, "said_at": said_at, "now": now})
     if here:
         broadcasts.want(tx, room_id, now)
 
@@ -147,12 +167,8 @@ def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
     """
     absent = timedelta(milliseconds=max(MESSAGES_MS, absent_ms))
     gone_before = {"live": now - absent, "private": now - UNDECIDED_TIMES * absent}
-    overdue = or_(
-        *(and_(StreamRow.status == status, StreamRow.creator_gone_at <= at) for status, at in gone_before.items())
-    )
-    found = select(StreamRow.id, StreamRow.creator_id).where(overdue).order_by(StreamRow.creator_id)
     ended = 0
-    for stream_id, creator_id in tx.execute(found.limit(MOST_AT_ONCE)).all():
+    for stream_id, creator_id in tx.execute(_ABSENT, gone_before).all():
         lock_people(tx, creator_id)
         stream = locked(tx, StreamRow, stream_id)
         # It may have gone on, or its creator come back, while we waited.
