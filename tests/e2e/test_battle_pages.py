@@ -16,6 +16,7 @@ from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
 from tests.e2e.program import viewers_of
+from tests.e2e.witness import has_read, remember
 
 PATIENCE_MS = 120_000
 SEATS = 20
@@ -59,6 +60,7 @@ def test_two_creators_battle_and_the_pot_is_split(
     address = house.environment["PUBLIC_URL"]
     # Given a battle that a creator opens, knowing what it costs
     host = sign_in(house, "creator_a")
+    remember(host)
     host.goto(f"{address}/battles")
     host.get_by_role("button", name="Open a battle", exact=True).click()
     new = host.get_by_role("dialog", name="Open a battle", exact=True)
@@ -102,7 +104,7 @@ def test_two_creators_battle_and_the_pot_is_split(
         buying.get_by_role("button", name="Buy for 40 tokens", exact=True).click()
         expect(late.locator("#passes")).to_contain_text("With your pass for Creator B")
         expect(late.get_by_label("Quality").locator("option:checked")).to_have_text("720p")
-        late.wait_for_function("document.getElementById('public-video').videoHeight === 720", timeout=PATIENCE_MS)
+        late.wait_for_function("() => document.getElementById('public-video').videoHeight === 720")
         assert late.evaluate("window.stayed") is True
         late.close()
     # When the fan tips a side
@@ -115,6 +117,7 @@ def test_two_creators_battle_and_the_pot_is_split(
         side = page.locator('li[data-name="Creator B"]')
         expect(side).to_have_attribute("data-score", "200", timeout=PATIENCE_MS)
     expect(host.locator("#score-says")).to_contain_text("Creator B 200")
+    has_read(host, "over the picture: fan_a tipped 200 tokens for Creator B")
     # When the host ends it
     host.get_by_role("button", name="End the battle", exact=True).click()
     host.get_by_role("dialog", name="End the battle now?").get_by_role("button", name="End it", exact=True).click()

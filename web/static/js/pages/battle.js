@@ -33,7 +33,8 @@ const competes = page.kind === "host" || page.kind === "side";
 const board = () => /** @type {HTMLElement} */ (document.getElementById("board"));
 const sides = () => /** @type {HTMLElement[]} */ ([...board().querySelectorAll("[data-side]")]);
 const nameOf = (/** @type {string} */ userId) => sides().find(({ dataset }) => dataset.side === userId)?.dataset.name ?? "A creator";
-const player = new BattlePlayer(/** @type {HTMLElement} */ (document.getElementById("player")), page.userId, nameOf);
+const placeOf = (/** @type {string} */ userId) => sides().findIndex(({ dataset }) => dataset.side === userId);
+const player = new BattlePlayer(/** @type {HTMLElement} */ (document.getElementById("player")), page.userId, nameOf, placeOf);
 
 const passesAnew = wirePasses(player, address, page.userId !== "");
 

@@ -7,10 +7,11 @@ import { make } from "../ui.js";
 import { Player } from "./player.js";
 
 export class BattlePlayer extends Player {
-  /** @param {HTMLElement} tile @param {string} userId @param {(userId: string) => string} nameOf */
-  constructor(tile, userId, nameOf) {
+  /** @param {HTMLElement} tile @param {string} userId @param {(userId: string) => string} nameOf @param {(userId: string) => number} placeOf among the sides */
+  constructor(tile, userId, nameOf, placeOf) {
     super(tile, userId);
     this.nameOf = nameOf;
+    this.placeOf = placeOf;
     this.grid = /** @type {HTMLElement} */ (tile.querySelector("#grid"));
   }
 
@@ -79,7 +80,10 @@ export class BattlePlayer extends Player {
     if (before instanceof HTMLVideoElement) return before;
     const name = this.nameOf(userId);
     const video = /** @type {HTMLVideoElement} */ (make("video", { playsinline: "", "aria-label": `${name}’s live picture` }));
-    this.grid.append(make("figure", { "data-user": userId }, video, make("figcaption", {}, name)));
+    const figure = make("figure", { "data-user": userId }, video, make("figcaption", {}, name));
+    // In the order of the score, whoever's picture came first; moved in the document, it would stop.
+    figure.style.setProperty("order", String(this.placeOf(userId)));
+    this.grid.append(figure);
     return video;
   }
 }
