@@ -106,6 +106,8 @@ class RecordingRow(Machine):
     duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     size: Mapped[int | None] = mapped_column(BigInteger)
     """Bytes of the file."""
+    disk_id: Mapped[str | None]
+    """Which disk its file is on: what stands in the marker there. With another one there it is away, not lost."""
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     paid_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When the fan bought it; the ledger's reference is the recording's id."""

@@ -183,7 +183,8 @@ def _recordings() -> None:
 
 _RECORDING_IDS = ("id", "session_id", "room_id", "fan_id", "creator_id", "status")
 _RECORDING_NAMES = (
-    "fan_consent_id", "creator_consent_id", "stop_reason", "stopped_by", "worker_id", "gone_reason", "gone_by",
+    "fan_consent_id", "creator_consent_id", "stop_reason", "stopped_by", "worker_id", "disk_id", "gone_reason",
+    "gone_by",
 )  # fmt: skip
 _RECORDING_TIMES = (
     "wanted_at", "started_at", "stopped_at", "lease_until", "expires_at", "paid_at", "taken_back_at",

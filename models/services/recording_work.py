@@ -94,9 +94,18 @@ def ready(tx: Session, recording_id: str, epoch: int, now: datetime) -> None:
 
 
 def finished(
-    tx: Session, recording_id: str, epoch: int, now: datetime, *, duration_ms: int, size: int, reason: str
+    tx: Session,
+    recording_id: str,
+    epoch: int,
+    now: datetime,
+    *,
+    duration_ms: int,
+    size: int,
+    reason: str,
+    disk_id: str | None = None,
 ) -> None:
-    """Its file is complete; ``size`` 0: nothing was recorded. Said by the holder of the lease; again is harmless.
+    """Its file is complete, on that disk; ``size`` 0: nothing was recorded. Said by the holder of the lease; again
+    is harmless.
 
     A child that stopped by itself, for want of space or since its room may not be read, stops the recording.
     """
@@ -117,16 +126,18 @@ def finished(
         "kept",
         duration_ms=duration_ms,
         size=size,
+        disk_id=disk_id,
         expires_at=now + timedelta(days=row.keep_days),
     )
     log.event("recording_kept", recording_id=row.id, session_id=row.session_id, duration_ms=duration_ms)
     recording_ends.changed(tx, row, now)
 
 
-def kept_by(tx: Session, worker_id: str) -> Sequence[str]:
-    """Recordings that this worker has completed and that can be watched."""
-    mine = select(RecordingRow.id).where(RecordingRow.status == "kept", RecordingRow.worker_id == worker_id)
-    return tx.scalars(mine.order_by(RecordingRow.id)).all()
+def kept_by(tx: Session, worker_id: str) -> dict[str, str]:
+    """Recordings that this worker has completed and that can be watched: their ids, and the disk each is on."""
+    mine = select(RecordingRow.id, RecordingRow.disk_id)
+    kept = mine.where(RecordingRow.status == "kept", RecordingRow.worker_id == worker_id)
+    return {id_: disk_id or "" for id_, disk_id in tx.execute(kept.order_by(RecordingRow.id))}
 
 
 def lost(tx: Session, recording_id: str, now: datetime) -> None:

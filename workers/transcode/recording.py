@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
+from uuid import uuid4
 
 from models import ids, log
 from models.clock import utc_now
 from models.db import Database
 from models.services import recording_work
 from models.services.leases import Lease
-from workers.transcode.jobs import COMPLETE_SECONDS, HANDED_ON, PRIVATE_DIRECTORY, WHOLE, RecordingJob
+from workers.transcode.jobs import COMPLETE_SECONDS, HANDED_ON, PRIVATE_DIRECTORY, WHOLE, RecordingJob, Said
 from workers.transcode.supervisor import Child, Supervisor
 
 LOST_SECONDS = 30.0
@@ -66,21 +68,46 @@ class Recording(Supervisor):
     def _look_for_lost(self) -> None:
         """What this worker has completed and is not there any more: nobody can be given it.
 
-        A disk that is not mounted has lost nothing: it is told by a file that is made where nothing is kept yet.
+        A disk that is not mounted has lost nothing. Each has a name, in a marker that is made with the first
+        recording on it: what should be on another disk than the one that is here is away.
         """
         with self._db.reading() as tx:
             kept = recording_work.kept_by(tx, self._worker_id)
-        marker = self._root / MARKER
-        if not marker.exists():
-            if kept:
-                log.event("recordings_not_there", level=logging.WARNING, kept=len(kept))
-            else:
-                marker.touch()
-            return
-        for recording_id in kept:
-            if not (self._root / recording_id / WHOLE).exists():
-                log.event("recording_lost", level=logging.WARNING, recording_id=recording_id)
-                self._db.run(lambda tx, lost=recording_id: recording_work.lost(tx, lost, utc_now()))  # type: ignore[misc]
+        here, away = self._disk_id(), 0
+        for recording_id, disk_id in kept.items():
+            if (self._root / recording_id / WHOLE).exists():
+                continue
+            if here is None or disk_id != here:
+                away += 1
+                continue
+            log.event("recording_lost", level=logging.WARNING, recording_id=recording_id)
+            self._db.run(lambda tx, lost=recording_id: recording_work.lost(tx, lost, utc_now()))  # type: ignore[misc]
+        if away:
+            log.event("recordings_not_there", level=logging.WARNING, kept=len(kept), away=away)
+
+    def _disk_id(self) -> str | None:
+        """The name of the disk that is here; None where nothing was ever recorded."""
+        try:
+            return (self._root / MARKER).read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def _name_disk(self) -> str | None:
+        """The same, of a disk that something has just been recorded on; None when it takes no name, being full."""
+        if (here := self._disk_id()) is not None:
+            return here
+        here = uuid4().hex
+        # Whole or not at all. Two workers that name it at once disagree about one recording, which is then never
+        # taken for lost.
+        made = self._root / f"{MARKER}.{here}"
+        try:
+            made.write_text(here)
+            os.replace(made, self._root / MARKER)
+        except OSError as error:
+            # What is kept on it is kept all the same, and never taken for lost.
+            log.event("recordings_unnamed", level=logging.WARNING, error=type(error).__name__)
+            return None
+        return here
 
     def _stop_children(self) -> None:
         """Stop what may not be recorded any more, should its node not have done so."""
@@ -95,6 +122,10 @@ class Recording(Supervisor):
         said, lease = child.last_said, child.lease
         if said is None or said.type != "ended" or said.reason == HANDED_ON:
             return
+        self._finish(lease, said)
+
+    def _finish(self, lease: Lease, said: Said) -> None:
+        disk_id = self._name_disk() if said.size else None
         self._db.run(
             lambda tx: recording_work.finished(
                 tx,
@@ -104,5 +135,6 @@ class Recording(Supervisor):
                 duration_ms=said.duration_ms,
                 size=said.size,
                 reason=said.reason,
+                disk_id=disk_id,
             )
         )

@@ -132,8 +132,8 @@ def test_a_file_that_was_lost_is_given_back(stage: Stage) -> None:
     had = wallet(stage, call.fan)
     buy(stage, call)
     recording_id = row(stage, call).id
-    assert stage.run(lambda tx: recording_work.kept_by(tx, "worker_1")) == [recording_id]
-    assert stage.run(lambda tx: recording_work.kept_by(tx, "worker_2")) == []
+    assert stage.run(lambda tx: recording_work.kept_by(tx, "worker_1")) == {recording_id: ""}
+    assert stage.run(lambda tx: recording_work.kept_by(tx, "worker_2")) == {}
     stage.run(lambda tx: recording_work.lost(tx, recording_id, stage.now))
     stage.run(lambda tx: recording_work.lost(tx, recording_id, stage.now))
     assert (row(stage, call).gone_reason, refund(stage), wallet(stage, call.fan)) == ("lost", 1, had)

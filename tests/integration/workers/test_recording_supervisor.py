@@ -13,7 +13,7 @@ from models.clock import utc_now
 from models.db import Database
 from models.services import recording_ends, recording_work
 from workers.transcode import recording
-from workers.transcode.jobs import WHOLE
+from workers.transcode.jobs import WHOLE, Said
 from workers.transcode.recording import MARKER, Recording
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -50,7 +50,7 @@ def supervisor(db: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     made.end()
 
 
-def complete(stage: Stage, call: Call, root: Path) -> Path:
+def complete(stage: Stage, supervisor: Recording, call: Call, root: Path) -> Path:
     """As if worker_1 had recorded it; its file."""
     lease = stage.run(lambda tx: recording_work.take_lease(tx, row(stage, call).id, "worker_1", stage.now))
     assert lease is not None
@@ -58,12 +58,13 @@ def complete(stage: Stage, call: Call, root: Path) -> Path:
     film = root / lease.work_id / WHOLE
     film.parent.mkdir(parents=True)
     film.write_bytes(b"film")
-    stage.run(
-        lambda tx: recording_work.finished(
-            tx, lease.work_id, lease.epoch, stage.now, duration_ms=1_000, size=4, reason="ENDED"
-        )
-    )
+    supervisor._finish(lease, Said(type="ended", reason="ENDED", duration_ms=1_000, size=4))
     return film
+
+
+def kept(stage: Stage) -> list[str]:
+    with stage.database.reading() as tx:
+        return list(recording_work.kept_by(tx, "worker_1"))
 
 
 def test_a_withdrawal_stops_the_recorder_though_no_node_said_so(
@@ -79,36 +80,54 @@ def test_a_withdrawal_stops_the_recorder_though_no_node_said_so(
     eventually(lambda: bool(supervisor.step()) and not (root / row(stage, call).id).exists())
 
 
-def test_a_file_that_is_not_there_any_more_is_found_out(
-    stage: Stage, supervisor: Recording, root: Path, eventually: Eventually
-) -> None:
-    supervisor.step()
-    assert (root / MARKER).exists()
-    film = complete(stage, both_agree(stage), root)
-    call_id = film.parent.name
+def test_a_file_that_is_not_there_any_more_is_found_out(stage: Stage, supervisor: Recording, root: Path) -> None:
+    film = complete(stage, supervisor, both_agree(stage), root)
     supervisor._look_after()
-    with stage.database.reading() as tx:
-        assert recording_work.kept_by(tx, "worker_1") == [call_id]
+    assert kept(stage) == [film.parent.name]
     # when the disk is away, that is no loss
     away = root.rename(root.with_name("away"))
     root.mkdir()
     supervisor._look_after()
-    with stage.database.reading() as tx:
-        assert recording_work.kept_by(tx, "worker_1") == [call_id]
+    assert kept(stage) == [film.parent.name]
     root.rmdir()
     away.rename(root)
     film.unlink()
     supervisor._look_after()
-    with stage.database.reading() as tx:
-        assert recording_work.kept_by(tx, "worker_1") == []
+    assert kept(stage) == []
+
+
+def test_a_disk_that_was_not_mounted_at_the_first_start_is_not_taken_for_the_right_one(
+    stage: Stage, supervisor: Recording, root: Path
+) -> None:
+    # given a worker that began where no disk was mounted: nothing there says that this is the place
+    supervisor.step()
+    supervisor._look_after()
+    assert not (root / MARKER).exists()
+    # and even recorded there, before somebody noticed and mounted the disk
+    early = complete(stage, supervisor, both_agree(stage), root)
+    bare = root.rename(root.with_name("bare"))
+    late = complete(stage, supervisor, both_agree(stage), root)
+    assert (root / MARKER).read_text() != (bare / MARKER).read_text()
+    # then neither is lost on the other's disk
+    supervisor._look_after()
+    assert kept(stage) == sorted([early.parent.name, late.parent.name])
+    disk = root.rename(root.with_name("disk"))
+    bare.rename(root)
+    supervisor._look_after()
+    assert kept(stage) == sorted([early.parent.name, late.parent.name])
+    # and what is gone from its own is
+    early.unlink()
+    supervisor._look_after()
+    assert kept(stage) == [late.parent.name]
+    assert disk.exists()
 
 
 def test_what_expired_is_removed(stage: Stage, supervisor: Recording, root: Path, eventually: Eventually) -> None:
-    film = complete(stage, both_agree(stage), root)
+    film = complete(stage, supervisor, both_agree(stage), root)
     supervisor.step()
     supervisor._sweep()
     assert film.exists()
-    stage.later(days=DAYS)
+    stage.later(days=DAYS + 1)
     stage.run(lambda tx: recording_ends.expire_due(tx, stage.now))
     supervisor._sweep()
     assert not film.parent.exists()
