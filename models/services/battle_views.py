@@ -109,6 +109,13 @@ def listed(tx: Session, viewer_id: str | None, now: datetime) -> BattleList:
     return BattleList(battles=_views(tx, [*found, *tx.scalars(over)], viewer_id, now))
 
 
+def running_of(tx: Session, creator_id: str) -> str | None:
+    """The id of the battle that the creator is on the air in."""
+    mine = select(BattleRow.id).join(BattleSideRow, BattleSideRow.battle_id == BattleRow.id)
+    in_it = (BattleSideRow.creator_id == creator_id) & (BattleSideRow.status == "in")
+    return tx.scalar(mine.where(in_it, BattleRow.status == "running"))
+
+
 def current_of(tx: Session, creator_id: str) -> str | None:
     """The id of the battle that the creator is in, open or running."""
     mine = select(BattleSideRow.battle_id).where(

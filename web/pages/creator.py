@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models import end_words
 from models.agenda import agenda_for
 from models.clock import utc_now
-from models.services import accounts, private_streams, queueing, streams
+from models.services import accounts, battle_views, private_streams, queueing, streams
 from models.services.accounts import Person
 from web import live
 from web.auth import current_person
@@ -70,6 +70,7 @@ def creator(handle: str) -> str:
         on_air = [stream.room_id] if stream and stream.status == "live" else []
         pictures = live.posters(tx, on_air, viewer, utc_now())
         queue = stream is not None and queueing.is_open(tx, stream.stream_id, person.user_id)
+        battle_id = battle_views.running_of(tx, person.user_id)
         patronage = patrons.creator_context(tx, viewer, person.user_id)
         fan = viewer if kind == "fan" else None
         terms = _terms(tx, fan, offer)
@@ -116,6 +117,7 @@ def creator(handle: str) -> str:
         queue=queue,
         answer_words=wording.lasting(timers().answer_ms),
         auto_accept=offer.auto_accept,
+        battle_id=battle_id,
         **patronage,
         **booking,
         page_json=msgspec.json.encode(page).decode(),

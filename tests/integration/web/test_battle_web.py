@@ -78,6 +78,8 @@ def test_a_battle_over_rest(client: FlaskClient, host: Someone, people: People) 
     started = post(client, f"{battle_id}/start", host).get_json()
     assert started["status"] == "running"
     seated(people, view, host, rival)
+    own = text(client.get(f"/models/{rival.person.handle}"))
+    assert f'{rival.person.display_name} is in a battle now. <a href="/battles/{battle_id}">' in own
     tip = {"creatorId": rival.user_id, "amount": 200, "message": "South!"}
     answers = [post(client, f"{battle_id}/tips", fan, tip) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
@@ -96,6 +98,7 @@ def test_a_battle_over_rest(client: FlaskClient, host: Someone, people: People) 
     # then everybody reads how it ended, and what it was to them
     ended = post(client, f"{battle_id}/end", host).get_json()
     assert (ended["outcome"], [side["share"] for side in ended["sides"]]) == ("won", [90, 210])
+    assert "is in a battle now" not in text(client.get(f"/models/{rival.person.handle}"))
     page = client.get(f"/battles/{battle_id}").get_data(as_text=True)
     assert f"{rival.person.display_name} has won" in page
     wallet = text(client.get("/wallet", headers=fan.headers()))
