@@ -1,7 +1,7 @@
 // @ts-check
 /** /history/<id>: pays for the call's recording, and deletes it; shows it once it is complete. */
 import { ApiError, OneKey, api } from "../api.js";
-import { about, busy, closeDialog, plural, warnIn } from "../ui.js";
+import { about, busy, closeDialog, make, plural, warnIn } from "../ui.js";
 import { events } from "./common.js";
 
 const section = /** @type {HTMLElement} */ (document.querySelector("#recording"));
@@ -16,8 +16,10 @@ function refused(error) {
   if (!(error instanceof ApiError)) throw error;
   if (error.code !== "OFFLINE") key.answered();
   const missing = error.code === "INSUFFICIENT_TOKENS" ? Number(price) - (error.fields.balance ?? 0) : 0;
-  if (missing > 0) warnIn(place, `${plural(missing, "token")} are missing, ${about(missing)}.`, "Nothing was paid. You can get tokens in your wallet.");
-  else warnIn(place, error.detail, "Nothing was paid.");
+  if (missing > 0) {
+    warnIn(place, `${plural(missing, "token")} ${missing === 1 ? "is" : "are"} missing, ${about(missing)}.`, "Nothing was paid. ");
+    place.querySelector("p")?.append(make("a", { href: `/wallet?need=${missing}&next=${encodeURIComponent(location.pathname)}` }, "Get tokens"));
+  } else warnIn(place, error.detail, "Nothing was paid.");
 }
 
 document.querySelector("#buy-recording")?.addEventListener("click", async (event) => {
