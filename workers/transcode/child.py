@@ -40,6 +40,10 @@ def main() -> int:
     return Child(job).run()
 
 
+class _Lost(Exception):
+    """Nothing takes the programme any more."""
+
+
 class Child:
     """Everything of one job, wired together."""
 
@@ -93,6 +97,12 @@ class Child:
         except Behind:
             log.event("transcode_behind", broadcast_id=self._job.broadcast_id)
             self._failure = Behind()
+        except _Lost:
+            # Not even what was captured before is shown: viewers wait for the next child.
+            self._egress.stop()
+            ladder.process.kill()
+            pump.join()
+            return self._finish(ladder.process.wait())
         self._egress.stop()
         ladder.end_input()
         status = ladder.stop()
@@ -103,10 +113,14 @@ class Child:
         return self._finish(status if begun is not None else 0)
 
     def _over(self) -> bool:
-        """Whether to make no more pictures."""
+        """Whether to make no more pictures. Raises _Lost when they would be for nobody."""
         if self._room.over.is_set():
             self._ended.set()
-        return self._ended.is_set() or self._handed_on.is_set() or self._failure is not None
+        if self._ended.is_set() or self._handed_on.is_set():
+            return True
+        if self._failure is not None:
+            raise _Lost
+        return False
 
     def _finish(self, status: int) -> int:
         if isinstance(self._failure, Fenced):
