@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.orm import Session
 
+from models import db
 from models.db import Database
 from models.errors import Conflict
 from models.plumbing import InboxRow, RateLimitRow
@@ -158,6 +159,23 @@ def test_a_deadlock_is_tried_again(database: Database) -> None:
     with database.reading() as tx:
         assert {tx.get_one(RateLimitRow, key).count for key in ("a", "b")} == {2}
     assert len(tries) == 2 if database.is_sqlite else len(tries) >= 3
+
+
+def test_a_database_that_stays_busy_is_the_databases_own_trouble(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tries again after an OperationalError tries again after this one."""
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0)
+    one, other = Database(sqlite_url), Database(sqlite_url)
+    try:
+        with one.transaction() as tx:
+            tx.connection()
+            with pytest.raises(OperationalError, match="locked"):
+                other.run(lambda tx: tx.connection())
+        other.run(lambda tx: tx.connection())
+    finally:
+        one.close()
+        other.close()
 
 
 def test_sqlite_keeps_what_it_confirmed(sqlite_url: str, durable: None) -> None:
