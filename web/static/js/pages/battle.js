@@ -77,6 +77,7 @@ function replaceBoard(html) {
   const before = board().dataset.status;
   board().replaceWith(fresh);
   readAt = performance.now();
+  showClock();
   localTimes(fresh);
   if (key) /** @type {HTMLElement | null} */ (fresh.querySelector(key))?.focus();
   if (fresh.dataset.status !== before) changed(fresh.dataset.status ?? "");

@@ -27,6 +27,7 @@ export function wirePasses(player, address, signedIn) {
     } else if (!signedIn) location.assign(`/login?next=${encodeURIComponent(address)}`);
     else toast("720p is for subscribers of a creator in this battle. No creator here sells a pass.");
   };
+  document.addEventListener("pass-bought", () => player.spectatorBar.wantBest());
   for (const type of ["SUBSCRIPTION_CHANGED", "PASS_CHANGED"]) events.on(type, () => player.renew());
   return () => void pass?.refresh();
 }

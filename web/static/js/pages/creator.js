@@ -212,6 +212,7 @@ player.onPremium = () => {
   else if (opener instanceof HTMLButtonElement) opener.click();
   else toast(page.kind === "fan" ? `${page.displayName} offers no subscription at the moment.` : "Subscriptions are for fans.", { kind: "warn" });
 };
+document.addEventListener("pass-bought", () => player.spectatorBar.wantBest());
 for (const type of ["SUBSCRIPTION_CHANGED", "PASS_CHANGED"]) {
   events.on(type, (message) => {
     if (message.creatorId === page.creatorId) player.renew();

@@ -60,6 +60,9 @@ export class OfferDialog {
     return "";
   }
 
+  /** It is bought. */
+  bought() {}
+
   /** The server's refusal in words of its own, if there are any. @param {ApiError} _error @returns {string[]} title and text */
   wordsFor(_error) {
     return [];
@@ -141,6 +144,7 @@ export class OfferDialog {
       this.key.answered();
       closeDialog(this.dialog);
       toast(this.done, { kind: "good" });
+      this.bought();
       await this.refresh();
       refreshBalance();
     } catch (error) {

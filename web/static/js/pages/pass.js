@@ -81,6 +81,11 @@ export class Pass extends OfferDialog {
     return "Your pass is valid for 24 hours. The picture becomes sharper in a moment.";
   }
 
+  /** @override The page's player shows at once what was paid for. */
+  bought() {
+    document.dispatchEvent(new CustomEvent("pass-bought"));
+  }
+
   /** @override @param {import("../api.js").ApiError} error */
   wordsFor(error) {
     switch (error.code) {

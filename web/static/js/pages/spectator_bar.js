@@ -54,6 +54,12 @@ export class SpectatorBar {
     this.wished = false;
   }
 
+  /** The best quality, as soon as it may be had: it was just paid for. */
+  wantBest() {
+    this.wished = true;
+    this.list();
+  }
+
   /** @private */
   chosen() {
     const value = this.select?.value ?? "";
