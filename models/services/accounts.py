@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from models import ids
 from models.db import insert_into
-from models.errors import Conflict, Invalid, NotFound
+from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.months import next_month
 from models.people import ApiTokenRow, BlockRow, PersonRow, SignInRow
 from models.subscriptions import SubscriptionRow
@@ -189,6 +189,25 @@ def find_credentials(tx: Session, email: str) -> tuple[str, str] | None:
     query = select(PersonRow.id, PersonRow.password_hash).where(PersonRow.email == email.strip().lower())
     found = tx.execute(query).one_or_none()
     return (found[0], found[1]) if found else None
+
+
+def require_patron(tx: Session, person: Person, creator_id: str, only: str) -> None:
+    """Who gives a creator tokens is a fan, and somebody else; ``only`` is said to whoever is no fan.
+
+    Raises NotFound when that is no creator, Forbidden OWN_STREAM, NOT_A_FAN.
+    """
+    require_creator(tx, creator_id)
+    if person.user_id == creator_id:
+        raise Forbidden("This is yourself.", code="OWN_STREAM")
+    if "fan" not in person.roles:
+        raise Forbidden(only, code="NOT_A_FAN")
+
+
+def require_creator(tx: Session, creator_id: str) -> None:
+    """Raises NotFound when that is no creator."""
+    creator = tx.get(PersonRow, creator_id, populate_existing=True)
+    if creator is None or not creator.is_creator:
+        raise NotFound("There is no such creator.")
 
 
 def is_locked(tx: Session, user_id: str) -> bool:

@@ -20,8 +20,7 @@ from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.clock import rfc3339
 from models.config import Settings
-from models.errors import Conflict, Forbidden, NotFound
-from models.people import PersonRow
+from models.errors import Conflict, Forbidden
 from models.services import accounts, broadcasts, included_minutes, rooms
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
@@ -76,7 +75,7 @@ def buy(
     (PASS_NOT_OFFERED, STREAM_NOT_LIVE, ALREADY_SUBSCRIBED, PASS_ACTIVE, PRICE_CHANGED when it costs more than
     ``max_price``, IDEMPOTENCY_KEY_REUSED), PaymentRequired, Unavailable while no worker makes the picture.
     """
-    _require_fan(tx, fan, creator_id)
+    accounts.require_patron(tx, fan, creator_id, "Only fans buy passes.")
     lock_people(tx, fan.user_id)
     # Not before: who blocks takes this lock, too, and gives back what was sold until then.
     if accounts.is_blocked(tx, creator_id, fan.user_id):
@@ -136,16 +135,6 @@ def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
             row.refund_due_at = now
         tx.flush()
         changed(tx, row, now)
-
-
-def _require_fan(tx: Session, fan: Person, creator_id: str) -> None:
-    creator = tx.get(PersonRow, creator_id)
-    if creator is None or not creator.is_creator:
-        raise NotFound("There is no such creator.")
-    if fan.user_id == creator_id:
-        raise Forbidden("This is yourself.", code="OWN_STREAM")
-    if "fan" not in fan.roles:
-        raise Forbidden("Only fans buy passes.", code="NOT_A_FAN")
 
 
 def _offered_price(tx: Session, fan_id: str, creator_id: str, max_price: int, now: datetime) -> int:

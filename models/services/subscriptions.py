@@ -48,7 +48,6 @@ __all__ = [
     "between",
     "cancel",
     "changed",
-    "check_creator",
     "check_offer",
     "end",
     "is_active",
@@ -122,13 +121,6 @@ def offer_of(tx: Session, creator_id: str) -> SubscriptionOffer | None:
     )
 
 
-def check_creator(tx: Session, creator_id: str) -> None:
-    """Raises NotFound when that is no creator."""
-    creator = tx.get(PersonRow, creator_id, populate_existing=True)
-    if creator is None or not creator.is_creator:
-        raise NotFound("There is no such creator.")
-
-
 def subscriber_count(tx: Session, creator_id: str, now: datetime) -> int:
     """How many have the benefits now."""
     query = select(func.count()).where(
@@ -150,11 +142,7 @@ def check_offer(
     Raises NotFound, Forbidden (OWN_STREAM, NOT_A_FAN, BLOCKED), Conflict (SUBSCRIPTION_NOT_OFFERED,
     ALREADY_SUBSCRIBED, PRICE_CHANGED when it costs more than ``max_price`` or gives less than ``min_minutes``).
     """
-    check_creator(tx, creator_id)
-    if fan.user_id == creator_id:
-        raise Forbidden("This is yourself.", code="OWN_STREAM")
-    if "fan" not in fan.roles:
-        raise Forbidden("Only fans subscribe.", code="NOT_A_FAN")
+    accounts.require_patron(tx, fan, creator_id, "Only fans subscribe.")
     if tx.get(BlockRow, (creator_id, fan.user_id)) is not None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
     offer = offer_of(tx, creator_id)

@@ -18,6 +18,7 @@ from models.clock import rfc3339
 from models.config import Settings
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.people import BlockRow, PersonRow
+from models.services import accounts
 from models.services.accounts import Person
 from models.services.announcements import balance_changed, tell
 from models.services.locks import lock_people
@@ -145,13 +146,7 @@ def of_session(tx: Session, session_id: str, person_id: str) -> TipList:
 
 
 def _may_tip(tx: Session, fan: Person, creator_id: str) -> None:
-    creator = tx.get(PersonRow, creator_id)
-    if creator is None or not creator.is_creator:
-        raise NotFound("There is no such creator.")
-    if fan.user_id == creator_id:
-        raise Forbidden("This is your own stream.", code="OWN_STREAM")
-    if "fan" not in fan.roles:
-        raise Forbidden("Only fans tip.", code="NOT_A_FAN")
+    accounts.require_patron(tx, fan, creator_id, "Only fans tip.")
     if tx.get(BlockRow, (creator_id, fan.user_id), populate_existing=True) is not None:
         raise Forbidden("This creator has blocked you.", code="BLOCKED")
 

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from models import ledger
-from models.services import passes, subscriptions
+from models.services import accounts, passes
 from models.services.passes import PassView
 from web import limits
 from web.api.schema import FAN, SIGNED_IN, Api, Call, Nothing
@@ -40,7 +40,7 @@ class PassBody(msgspec.Struct, frozen=True, rename="camel"):
 def pass_offer(tx: Session, call: Call[Nothing]) -> PassOffer:
     """What a pass for a creator costs, and the caller's own that is valid now."""
     creator_id, person_id = call.path["creator_id"], call.person.user_id
-    subscriptions.check_creator(tx, creator_id)
+    accounts.require_creator(tx, creator_id)
     return PassOffer(
         creator_id=creator_id,
         balance=ledger.balance(tx, ledger.account_id("wallet", person_id)),

@@ -69,7 +69,7 @@ class Subscribers(msgspec.Struct, frozen=True):
 def subscription_offer(tx: Session, call: Call[Nothing]) -> OfferAnswer:
     """What a month's subscription to a creator costs and gives, and the caller's own."""
     creator_id, person_id = call.path["creator_id"], call.person.user_id
-    subscriptions.check_creator(tx, creator_id)
+    accounts.require_creator(tx, creator_id)
     offer = subscriptions.offer_of(tx, creator_id)
     by_card = offer is not None and payments.saved_customer(tx, person_id, call.house.gateway.name) is not None
     return OfferAnswer(
