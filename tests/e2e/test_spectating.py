@@ -19,6 +19,17 @@ from tests.e2e.conftest import PATIENCE_MS, SignIn
 from tests.e2e.program import Program, viewers_of
 
 SEATS = 20
+PATIENCE = """async () => {
+  const script = document.querySelector("script[src*='/js/pages/creator.js']").src;
+  const { default: Hls } = await import(new URL("../../vendor/hls/hls.mjs", script).href);
+  const { loadPolicies } = await import(new URL("../spectator_patience.js", script).href);
+  return Object.values(loadPolicies(Hls.DefaultConfig)).map(({ default: policy }) => {
+    const retry = policy.errorRetry;
+    const again = (count, code, own) => retry.shouldRetry(retry, count, false, { code }, own);
+    const answers = [again(59, 0, false), again(60, 0, false), again(0, 404, false), again(0, 503, true)];
+    return [...answers, policy.maxLoadTimeMs > 0];
+  });
+}"""
 TRACKS = "() => Array.from(document.getElementById('public-video').textTracks, ({mode}) => mode)"
 
 
@@ -164,6 +175,8 @@ def test_a_visitor_watches_until_it_goes_private_and_again_when_it_is_back(
     shown = re.compile(r"Live, \d+ s behind")
     expect(visitor.locator("[data-latency]")).to_contain_text(shown, timeout=PATIENCE_MS)
     captions_come_and_go(visitor)
+    # and playlists and segments that nobody answers for are asked for again, those that are refused are not
+    assert visitor.evaluate(PATIENCE) == [[True, False, False, True, True]] * 3
     quality.select_option(label="240p")
     until(visitor, lambda: visitor.evaluate(HEIGHT) == 240, "240 lines")
 

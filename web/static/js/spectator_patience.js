@@ -6,9 +6,9 @@
  */
 
 /** About half a minute of them: then the player asks for another address. */
-const RETRIES = 40;
+const RETRIES = 60;
 const SOON_MS = 250;
-const LONGEST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 600;
 const KINDS = ["manifestLoadPolicy", "playlistLoadPolicy", "fragLoadPolicy"];
 
 /**
