@@ -79,7 +79,7 @@ class Afterwards:
             by = session["fan_id"] if self.random.random() < 0.8 else session["creator_id"]
             delay = self.random.randrange(10_000, 3 * DAY_MS)
             self.timeline.after(delay, lambda: self._complain(session_id, by))
-        elif dice < 0.14:
+        elif dice < 0.17:
             soon, late = self.random.randrange(60_000, HOUR_MS), self.random.randrange(40 * DAY_MS)
             delay = self.random.choice((soon, late))
             by = session["creator_id"]
@@ -117,7 +117,7 @@ class Afterwards:
             )
 
     def _refund(self, session_id: str, by: str) -> None:
-        tokens, key = self.random.choice((None, 1, 13)), f"give-{self.random.randrange(10**9)}"
+        tokens, key = self.random.choice((None, 1, 1, 13)), f"give-{self.random.randrange(10**9)}"
 
         def give(tx: Any, now: Any) -> int:
             return refunds.give(
@@ -133,7 +133,7 @@ class Afterwards:
             ).tokens
 
         with self.house.once("reverse"):
-            for _ in range(self.random.choice((1, 2))):
+            for _ in range(self.random.choice((1, 2, 2))):
                 self.house.call(by, "give_back", give)
 
     # --- money --------------------------------------------------------------------------------------
