@@ -3,6 +3,7 @@
  * Tips in a private call, seen by its two sides alone: on /call, and in the studio, where the call is in the same
  * document. Only the fan has the button.
  */
+import { api } from "../api.js";
 import { events, onBalance } from "./common.js";
 import { TipDialog } from "./tip_dialog.js";
 import { Tips } from "./tips.js";
@@ -54,8 +55,23 @@ if (page && element instanceof HTMLDialogElement) {
   });
   dialog.setBalance(available);
   onBalance((balance) => dialog.setBalance(balance.available));
-  dialog.openBy(root.querySelector("[data-tip-open]"));
+  let begun = false;
+  // Nobody may come yet, and a tip would not be taken: the button waits for the server's word that the call began.
+  const follow = (/** @type {string} */ status) => {
+    if (["settling", "ended"].includes(status)) dialog.close();
+    if (begun || !["live", "paused"].includes(status)) return;
+    begun = true;
+    dialog.openBy(root.querySelector("[data-tip-open]"));
+  };
+  follow(session.status);
   events.on("SESSION_CHANGED", (message) => {
-    if (message.sessionId === session.sessionId && ["settling", "ended"].includes(message.status)) dialog.close();
+    if (message.sessionId === session.sessionId) follow(message.status);
+  });
+  events.on("RESYNC", async () => {
+    try {
+      follow((await api.get(`/api/streaming/private-sessions/${session.sessionId}`)).status);
+    } catch (error) {
+      console.warn("call not read", error); // the next message of the feed tells
+    }
   });
 }
