@@ -114,7 +114,7 @@ async def measure(
     ratio = 0.0
     async with Peer(house.environment["PUBLIC_URL"]) as creator:
         await creator.sign_in(f"{CREATOR}@demo.test", PASSWORD)
-        stream = await creator.call("POST", "/api/streaming/streams", {})
+        stream = await creator.go_live()
         seat = await creator.join(stream["roomId"], decode=False)
         playing = Clip(clip)
         await seat.publish(playing)

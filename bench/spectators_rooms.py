@@ -150,7 +150,7 @@ def _describe(paces: list[Pace], cores: Mapping[str, float], machine: float) -> 
 
 async def _go_live(creator: Peer, email: str, clip: Path) -> None:
     await creator.sign_in(email, PASSWORD, feed=False)
-    stream = await creator.call("POST", "/api/streaming/streams", {})
+    stream = await creator.go_live()
     seat = await creator.join(stream["roomId"], decode=False)
     await seat.publish(Clip(clip))
 

@@ -88,6 +88,18 @@ class Peer:
         """One REST call; ApiError when refused. Unsafe ones carry an Idempotency-Key, ``key`` or a fresh one."""
         return await asyncio.to_thread(self._call, method, path, body, key)
 
+    async def go_live(self) -> JSON:
+        """Start a stream. In a house that starts, the web app may be there before a media node is: ApiError only
+        when there is none for PATIENCE_SECONDS, or for another reason."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self.call("POST", "/api/streaming/streams", {})
+            except ApiError as error:
+                if error.code != "NO_MEDIA_NODE" or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(FIRST_BACKOFF_SECONDS)
+
     async def told(
         self, kind: str, *, since: float = 0.0, seconds: float = PATIENCE_SECONDS, **fields: Any
     ) -> Notification:

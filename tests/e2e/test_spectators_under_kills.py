@@ -91,7 +91,7 @@ class Publisher:
     async def _play(self) -> None:
         async with Peer(self._url) as creator:
             await creator.sign_in("creator_a@demo.test", PASSWORD)
-            stream = await creator.call("POST", "/api/streaming/streams", {})
+            stream = await creator.go_live()
             while not self._enough.is_set():
                 try:
                     seat = await creator.join(stream["roomId"], publish=self._clip)

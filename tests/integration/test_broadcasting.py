@@ -48,7 +48,7 @@ async def on_air(house: House, clip: Path) -> AsyncIterator[tuple[Peer, dict[str
     """A creator who publishes in public: the creator, the stream and the seat."""
     async with Peer(house.environment["PUBLIC_URL"]) as creator:
         await creator.sign_in("creator_a@demo.test", PASSWORD)
-        stream = await creator.call("POST", "/api/streaming/streams", {})
+        stream = await creator.go_live()
         seat = await creator.join(stream["roomId"], publish=clip)
         yield creator, stream, seat
         await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
