@@ -187,28 +187,36 @@ async def play(house: House, clips: dict[str, clock_clip.Clip], rounds: int, dic
         terms = {"enabled": True, "ratePerMinute": 1, "minMinutes": 1, "autoAccept": "manual"}
         await creator.call("PUT", "/api/streaming/private-settings", terms)
         stream = await creator.call("POST", "/api/streaming/streams", {})
-        for number in range(rounds):
-            await in_public(creator, stream, clips["public"], hls, number + 1, dice)
+        before: set[str] = set()
+        for _ in range(rounds):
+            await in_public(creator, stream, clips["public"], hls, before, dice)
             await in_private(creator, fan, stream, clips["private"], dice)
             await creator.call("POST", f"/api/streaming/streams/{stream['streamId']}/resume", {})
-        await in_public(creator, stream, clips["public"], hls, rounds + 1, dice)
+        await in_public(creator, stream, clips["public"], hls, before, dice)
         await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
 
 
 async def in_public(
-    creator: Peer, stream: dict[str, Any], clip: clock_clip.Clip, hls: Path, spells: int, dice: random.Random
+    creator: Peer,
+    stream: dict[str, Any],
+    clip: clock_clip.Clip,
+    hls: Path,
+    before: set[str],
+    dice: random.Random,
 ) -> None:
-    """Publish until this spell's broadcast has some segments; the seat is left to whoever closes the room."""
+    """Publish until this spell's broadcast has some segments; the seat is left to whoever closes the room.
+
+    ``before``: the broadcasts of earlier spells, whose files go a while after their end; this one is added.
+    """
     seat = await creator.join(stream["roomId"])
     await seat.publish(Numbered(clip))
     enough = dice.randrange(1, 3)
 
     def written() -> bool:
-        broadcasts = {path.parent.parent.name for path in hls.glob("brd_*/720p/index.m3u8")}
-        newest = max(hls.glob("brd_*"), key=lambda path: path.stat().st_mtime, default=None)
-        return len(broadcasts) >= spells and newest is not None and segments(newest) >= enough
+        return any(segments(path) >= enough for path in hls.glob("brd_*") if path.name not in before)
 
     await until(written)
+    before.update(path.name for path in hls.glob("brd_*"))
     await asyncio.sleep(dice.uniform(0, 2))
 
 
