@@ -8,13 +8,13 @@ No child outlives its supervisor: each asks the kernel for SIGTERM at the superv
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,7 +139,7 @@ class House:
         return f"http://{self.environment['HOST']}:{self.environment['PORT']}"
 
     def start(self) -> None:
-        """Broker, migrations, then every process; returns when the web app says it is ready."""
+        """Broker, migrations, then every process; returns when the web app says that all is there."""
         if self.broker is not None:
             self._say("starting RabbitMQ")
             self.broker.start()
@@ -204,13 +204,19 @@ class House:
             for child in self.children.values():
                 if child.process is not None and child.process.poll() is not None:
                     raise HouseError(f"{child.name} did not start:\n{child.last_lines()}")
-            try:
-                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise HouseError(f"the web app was not ready in {READY_SECONDS} s:\n{self.children['web'].last_lines()}")
+            # Nobody answers yet, or what does is not ready.
+            with contextlib.suppress(OSError):
+                if self._is_all_there():
+                    return
+            time.sleep(0.1)
+        raise HouseError(f"the house was not ready in {READY_SECONDS} s:\n{self.children['web'].last_lines()}")
+
+    def _is_all_there(self) -> bool:
+        """Raises OSError while the web app does not answer, or answers that it is not ready."""
+        with urllib.request.urlopen(f"{self.url}/readyz", timeout=3) as answer:
+            ready: dict[str, str] = json.load(answer)
+        # Nobody can go live before a media node has reported.
+        return ready["media"] == "ok" or not {"media", "worker"} <= self.children.keys()
 
 
 def secret_key(var: Path) -> str:

@@ -213,10 +213,11 @@ async def in_public(
     enough = dice.randrange(1, 3)
 
     def written() -> bool:
-        return any(segments(path) >= enough for path in hls.glob("brd_*") if path.name not in before)
+        new = [path for path in hls.glob("brd_*") if path.name not in before and segments(path) >= enough]
+        before.update(path.name for path in new)
+        return bool(new)
 
     await until(written)
-    before.update(path.name for path in hls.glob("brd_*"))
     await asyncio.sleep(dice.uniform(0, 2))
 
 

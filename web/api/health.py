@@ -17,6 +17,7 @@ from sqlalchemy import text
 from models import log
 from models.config import is_loopback
 from models.errors import Forbidden
+from models.services import rooms
 from web.api.schema import answer_json
 from web.auth import current_person
 from web.context import Greenroom, greenroom
@@ -71,7 +72,13 @@ class Probes:
 
 def probes_of(house: Greenroom) -> Probes:
     """The probes of an application."""
-    return Probes({"database": lambda: _ask_database(house), "broker": lambda: _ask_broker(house)})
+    return Probes(
+        {
+            "database": lambda: _ask_database(house),
+            "broker": lambda: _ask_broker(house),
+            "media": lambda: _ask_for_a_node(house),
+        }
+    )
 
 
 @blueprint.get("/healthz")
@@ -82,10 +89,13 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """What the process depends on answers; 503 when something does not."""
+    """What the process depends on answers; 503 when something does not.
+
+    ``media``: whether a media node has ever reported. Pages are served without one, so it is told and no more.
+    """
     probes: Probes = current_app.extensions["probes"]
     results = probes.results()
-    ready = all(results.values())
+    ready = results["database"] and results["broker"]
     each = {name: "ok" if up else "down" for name, up in results.items()}
     body = {"status": "ok" if ready else "unavailable", **each}
     return answer_json(200 if ready else 503, msgspec.json.encode(body))
@@ -112,6 +122,11 @@ def _is_local_scraper() -> bool:
 def _ask_database(house: Greenroom) -> None:
     with house.database.reading() as tx:
         tx.execute(text("SELECT 1"))
+
+
+def _ask_for_a_node(house: Greenroom) -> None:
+    with house.database.reading() as tx:
+        rooms.pick_node(tx)
 
 
 def _ask_broker(house: Greenroom) -> None:
