@@ -77,10 +77,12 @@ class Kept:
             self._look()
 
     def _look(self) -> None:
-        for path in self._source.glob("brd_*/**/*"):
-            # A file that is gone again before it could be linked was a name for writing, renamed since.
-            with contextlib.suppress(FileNotFoundError):
-                self._keep(path)
+        # Directories go while they are walked through: of ended broadcasts, a minute after.
+        for directory, _, names in os.walk(self._source):
+            for name in names:
+                # A file that is gone again before it could be linked was a name for writing, renamed since.
+                with contextlib.suppress(FileNotFoundError):
+                    self._keep(Path(directory, name))
 
     def _keep(self, path: Path) -> None:
         if path.suffix not in (".m4s", ".mp4", ".jpg"):
