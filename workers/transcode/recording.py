@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ from workers.transcode.supervisor import Child, Supervisor
 
 LOST_SECONDS = 30.0
 MARKER = ".recordings"
+_DISK_NAME = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
 class Recording(Supervisor):
@@ -86,11 +88,18 @@ class Recording(Supervisor):
             log.event("recordings_not_there", level=logging.WARNING, kept=len(kept), away=away)
 
     def _disk_id(self) -> str | None:
-        """The name of the disk that is here; None where nothing was ever recorded."""
+        """The name of the disk that is here; None where nothing was ever recorded, or its name cannot be read."""
         try:
-            return (self._root / MARKER).read_text().strip() or None
+            name = (self._root / MARKER).read_text().strip()
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            log.event("recordings_unnamed", level=logging.WARNING, error=type(error).__name__)
+            return None
+        if _DISK_NAME.fullmatch(name) is None:
+            log.event("recordings_unnamed", level=logging.WARNING, error="NotAName")
+            return None
+        return name
 
     def _name_disk(self) -> str | None:
         """The same, of a disk that something has just been recorded on; None when it takes no name, being full."""

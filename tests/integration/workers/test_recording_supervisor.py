@@ -122,6 +122,29 @@ def test_a_disk_that_was_not_mounted_at_the_first_start_is_not_taken_for_the_rig
     assert disk.exists()
 
 
+@pytest.mark.parametrize("written", [b"", b"\xff\xfe", b"disk", b"../" * 11, None], ids=repr)
+def test_a_damaged_marker_names_no_disk_and_stops_nothing(
+    stage: Stage, supervisor: Recording, root: Path, written: bytes | None
+) -> None:
+    film = complete(stage, supervisor, both_agree(stage), root)
+    named = (root / MARKER).read_text()
+    (root / MARKER).unlink()
+    if written is None:
+        (root / MARKER).mkdir()
+    else:
+        (root / MARKER).write_bytes(written)
+    film.unlink()
+    # then nothing is taken for lost by it
+    assert supervisor._disk_id() is None
+    supervisor._look_after()
+    assert kept(stage) == [film.parent.name]
+    # but is, once it is whole again
+    (root / MARKER).rename(root / "damaged")
+    (root / MARKER).write_text(f"{named}\n")
+    supervisor._look_after()
+    assert kept(stage) == []
+
+
 def test_what_expired_is_removed(stage: Stage, supervisor: Recording, root: Path, eventually: Eventually) -> None:
     film = complete(stage, supervisor, both_agree(stage), root)
     supervisor.step()
