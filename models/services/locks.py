@@ -56,6 +56,8 @@ def one_by_one(tx: Session, rows: Sequence[Row], act: Callable[[Row], None]) -> 
             # The database's own trouble, a deadlock for one: the whole transaction is tried again.
             raise
         except Exception:
+            # What a move wrote into rows in hand, the savepoint's rollback does not know of.
+            tx.expire_all()
             log.failure("overdue_row_failed", table=type(row).__tablename__)
         else:
             done += 1
