@@ -169,7 +169,7 @@ export class SpectatorPlayer {
     } catch (error) {
       if (generation !== this.#generation) return;
       // No answer is no reason to stop what plays: the old address is good for a while.
-      if (this.#hls && isPassing(error)) this.#renewLater(this.#pause());
+      if (this.#hls && (isPassing(error) || (this.#plays && isUnavailable(error)))) this.#renewLater(this.#pause());
       else this.#failed(error);
     }
   }
@@ -187,7 +187,11 @@ export class SpectatorPlayer {
       }
       this.#renewLater();
       this.onAddress(address);
-      if (before && same(before, address) && this.#resume()) return;
+      if (before && same(before, address) && this.#resume()) {
+        // What never stopped does not begin: the page would wait for ever to hear of it.
+        if (this.#plays) this.#isPlaying();
+        return;
+      }
       await this.#load(generation);
     } catch (error) {
       if (generation === this.#generation) this.#failed(error);
@@ -286,12 +290,18 @@ export class SpectatorPlayer {
     return true;
   }
 
+  /** Whether the picture moves, with something left to play. */
+  get #plays() {
+    return !this.video.paused && this.video.readyState > HTMLMediaElement.HAVE_CURRENT_DATA;
+  }
+
   /** @param {unknown} error */
   #failed(error) {
     if (error instanceof ApiError && ["STREAM_NOT_LIVE", "ROOM_NOT_FOUND"].includes(error.code)) this.#over();
     else if (error instanceof ApiError && ["BLOCKED", "BARRED"].includes(error.code)) this.#refused(error);
     else {
-      if (error instanceof ApiError && error.code === "UNAVAILABLE") this.onRefused(error);
+      // While something is left to play, the page has nothing to say yet.
+      if (error instanceof ApiError && isUnavailable(error) && !this.#plays) this.onRefused(error);
       this.#retry();
     }
   }
@@ -373,5 +383,10 @@ function same(one, other) {
 /** Whether nobody answered, or with nothing that says anything about the viewer. @param {unknown} error */
 function isPassing(error) {
   if (!(error instanceof ApiError)) return false;
-  return [0, 429].includes(error.status) || (error.status >= 500 && error.code !== "UNAVAILABLE");
+  return [0, 429].includes(error.status) || (error.status >= 500 && !isUnavailable(error));
+}
+
+/** There is no broadcast, or the house itself lacks something, such as its database. @param {unknown} error */
+function isUnavailable(error) {
+  return error instanceof ApiError && error.code === "UNAVAILABLE";
 }
