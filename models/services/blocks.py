@@ -23,7 +23,6 @@ def block(tx: Session, creator_id: str, fan_id: str, now: datetime) -> None:
     """
     lock_people(tx, creator_id, fan_id)
     accounts.block(tx, creator_id, fan_id, now)
-    pass_refunds.revoke(tx, fan_id, creator_id, now)
     closed = open_requests(tx, fan_id=fan_id, creator_id=creator_id)
     for request in closed:
         close_request(tx, request, "declined", now)
@@ -31,3 +30,5 @@ def block(tx: Session, creator_id: str, fan_id: str, now: datetime) -> None:
         tell(tx, creator_id, "PRIVATE_REQUEST_CANCELLED", now, requestId=request.id)
     if closed:
         queueing.tell_positions(tx, creator_id, now)
+    # Accounts come last: until here each request's own locks were taken.
+    pass_refunds.revoke(tx, fan_id, creator_id, now)

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 from patrons import buy_pass, on_air, refused
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 from stage import Stage
 from together import until_it_waits_or_is_done
 
 from models import ledger
 from models.db import Database
 from models.errors import Forbidden
-from models.services import accounts, blocks, pass_refunds, passes
+from models.requests import RequestRow
+from models.services import accounts, blocks, pass_refunds, passes, streams
 from models.services.accounts import Person
+from models.services.locks import locked
 from models.subscriptions import PassRow
 from tests.databases import Databases
 
@@ -161,3 +164,35 @@ def test_who_is_blocked_in_the_moment_of_buying_has_not_bought(postgres_database
         assert refusal.value.code == "BLOCKED"
         refused("BLOCKED", buy_pass, stage, fan, creator)
         assert stage.balances(fan)["wallet"] == 100
+
+
+def test_a_block_takes_requests_before_accounts(postgres_databases: Databases) -> None:
+    """As everybody does: who has the request and wants the fan's wallet waits for nobody who waits for them."""
+    with (
+        postgres_databases.lent() as lent,
+        closing(Database(lent.url)) as database,
+        ThreadPoolExecutor(1) as pool,
+        database.engine.connect() as watching,
+    ):
+        stage = Stage(database)
+        stage.node_ready()
+        stage.heartbeat()
+        creator, fan = on_air(stage), stage.fan(1_000)
+        buy_pass(stage, fan, creator)
+        stream = stage.run(lambda tx: streams.stream_of(tx, creator.user_id, stage.now))
+        assert stream is not None
+        request = stage.ask(fan, stream, 5)
+        wishes: list[Future[Any]] = []
+
+        def work(tx: Session) -> None:
+            assert locked(tx, RequestRow, request.request_id) is not None
+            wishes.append(pool.submit(block, stage, creator, fan))
+            until_it_waits_or_is_done(watching, wishes[0])
+            assert not wishes[0].done()
+            theirs = {"wallet": f"wallet:{fan.user_id}"}
+            tx.execute(text("SELECT id FROM accounts WHERE id = :wallet FOR NO KEY UPDATE NOWAIT"), theirs)
+
+        stage.run(work)
+        wishes[0].result(60)
+        assert stage.balances(fan) | {"wallet": 1_000, "held": 0} == stage.balances(fan)
+        stage.audit()
