@@ -55,6 +55,8 @@ export class SpectatorPlayer {
   #hls = null;
   /** @type {Address | null} */
   #address = null;
+  /** The address by which the player has its playlists. @type {Address | null} */
+  #loaded = null;
   #roomId = "";
   #generation = 0;
   #renewTimer = 0;
@@ -144,7 +146,7 @@ export class SpectatorPlayer {
   stop() {
     this.#generation += 1;
     this.#roomId = "";
-    this.#address = null;
+    this.#address = this.#loaded = null;
     for (const timer of [this.#renewTimer, this.#retryTimer, this.#stallTimer]) window.clearTimeout(timer);
     this.#hls?.destroy();
     this.#hls = null;
@@ -161,11 +163,12 @@ export class SpectatorPlayer {
     try {
       const address = await this.#ask();
       if (generation !== this.#generation) return;
-      const before = this.#address;
       this.#address = address;
       this.#renewLater();
+      if (!this.#loaded || same(this.#loaded, address)) return;
       // Another broadcast, or another tier with other qualities: from the top, at the live edge.
-      if (before && !same(before, address)) await this.#load(generation);
+      if (address.ready) await this.#load(generation);
+      else this.#retry(NOT_READY_MS);
     } catch (error) {
       if (generation !== this.#generation) return;
       // No answer is no reason to stop what plays: the old address is good for a while.
@@ -179,15 +182,14 @@ export class SpectatorPlayer {
     try {
       const address = await this.#ask();
       if (generation !== this.#generation) return;
-      const before = this.#address;
       this.#address = address;
       if (!address.ready) {
-        this.#retryTimer = window.setTimeout(() => void this.#begin(generation), NOT_READY_MS);
+        this.#retry(NOT_READY_MS);
         return;
       }
       this.#renewLater();
       this.onAddress(address);
-      if (before && same(before, address) && this.#resume()) {
+      if (this.#loaded && same(this.#loaded, address) && this.#resume()) {
         // What never stopped does not begin: the page would wait for ever to hear of it.
         if (this.#plays) this.#isPlaying();
         return;
@@ -207,6 +209,7 @@ export class SpectatorPlayer {
   async #load(generation) {
     const { default: Hls } = await import(HLS);
     if (generation !== this.#generation || !this.#address) return;
+    this.#loaded = this.#address;
     this.#hls?.destroy();
     this.#hls = null;
     if (!Hls.isSupported()) {
@@ -306,10 +309,11 @@ export class SpectatorPlayer {
     }
   }
 
-  #retry() {
+  /** @param {number} [milliseconds] unless it is to be longer each time */
+  #retry(milliseconds) {
     const generation = this.#generation;
     window.clearTimeout(this.#retryTimer);
-    this.#retryTimer = window.setTimeout(() => void this.#begin(generation), this.#pause());
+    this.#retryTimer = window.setTimeout(() => void this.#begin(generation), milliseconds ?? this.#pause());
   }
 
   /** Milliseconds until the next try, longer each time. */
