@@ -102,7 +102,8 @@ def require_picture(tx: Session, room_ids: Collection[str], now: datetime) -> No
     Raises Conflict STREAM_NOT_LIVE without a picture, Unavailable when nobody holds its lease.
     """
     shown = select(BroadcastRow).where(BroadcastRow.room_id.in_(room_ids), BroadcastRow.status == "live")
-    found = shown.order_by(BroadcastRow.id).with_for_update(key_share=True)
+    # Shared: it cannot end meanwhile, and who buys waits for nobody else who does.
+    found = shown.order_by(BroadcastRow.id).with_for_update(read=True)
     rows = tx.scalars(found.execution_options(populate_existing=True)).all()
     if not rows:
         raise Conflict("Nothing is broadcast now.", code="STREAM_NOT_LIVE")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from arena import Arena
 from patrons import broadcast, freeze, on_air, patron_of, refused, subscribe
 from patrons import buy_pass as buy
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 from stage import Stage
+from together import until_it_waits_or_is_done
 
 from models import ledger
 from models.battles import BattleSideRow
@@ -23,6 +27,7 @@ from models.services.accounts import Person
 from models.services.leases import LEASE_SECONDS
 from models.streams import RoomRow
 from models.subscriptions import PassRow
+from tests.databases import Databases
 
 
 @pytest.fixture
@@ -200,3 +205,39 @@ def test_pressing_everywhere_at_once_pays_once(stage: Stage) -> None:
     assert stage.balances(fan)["wallet"] == 960
     assert stage.run(lambda tx: tx.scalar(select(func.count()).select_from(PassRow))) == 1
     stage.audit()
+
+
+def test_buyers_share_the_picture_and_it_does_not_end_under_them(postgres_databases: Databases) -> None:
+    with (
+        postgres_databases.lent() as lent,
+        closing(Database(lent.url)) as database,
+        ThreadPoolExecutor(2) as pool,
+        database.engine.connect() as watching,
+    ):
+        stage = Stage(database)
+        stage.node_ready()
+        stage.heartbeat()
+        creator = on_air(stage)
+        rooms = stage.run(lambda tx: list(tx.scalars(select(BroadcastRow.room_id))))
+        wishes: list[Future[Any]] = []
+
+        def look(tx: Session) -> None:
+            broadcasts.require_picture(tx, rooms, stage.now)
+
+        def end(tx: Session) -> None:
+            broadcasts.end(tx, rooms[0], "STREAM_ENDED", stage.now)
+
+        def work(tx: Session) -> None:
+            look(tx)
+            # when another one buys, that is done at once
+            second = pool.submit(database.run, look)
+            until_it_waits_or_is_done(watching, second)
+            assert second.done()
+            # and who ends it waits
+            wishes.append(pool.submit(database.run, end))
+            until_it_waits_or_is_done(watching, wishes[0])
+            assert not wishes[0].done()
+
+        stage.run(work)
+        wishes[0].result(60)
+        refused("STREAM_NOT_LIVE", buy, stage, stage.fan(100), creator)
