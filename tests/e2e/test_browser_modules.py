@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from models import settlement
 from models.timing import timers_for
@@ -68,6 +68,38 @@ PICTURE_SUM = """
 }
 """
 DECODED = "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames"
+# An hls.js that plays nothing, and notes what it is told.
+STILL_HLS = """
+const policy = { default: {} };
+export default class Hls {
+  static isSupported() { return true; }
+  static Events = { MANIFEST_PARSED: "parsed", LEVEL_SWITCHED: "level", FRAG_BUFFERED: "part", ERROR: "error" };
+  static ErrorTypes = { MEDIA_ERROR: "media" };
+  static DefaultConfig = { manifestLoadPolicy: policy, playlistLoadPolicy: policy, fragLoadPolicy: policy };
+  levels = [{ height: 480 }];
+  heard = {};
+  constructor() { window.hls = this; }
+  on(name, call) { this.heard[name] = call; }
+  loadSource(url) { done.push(url); }
+  attachMedia() { this.heard.parsed(); }
+  startLoad() { done.push("goes on"); }
+  destroy() {}
+}
+"""
+WATCH = """
+async () => {
+  const { SpectatorPlayer } = await import("/js/spectator_player.js");
+  const video = document.createElement("video");
+  video.play = async () => {};
+  Object.defineProperties(video, { paused: { value: false }, readyState: { value: 4 } });
+  Object.assign(window, { done: [], said: [], player: new SpectatorPlayer(video) });
+  player.onState = (state) => said.push(state);
+  player.onRefused = (error) => said.push(error.code);
+  await player.play("live-1");
+}
+"""
+DOWN = {"code": "UNAVAILABLE", "detail": "The database does not answer."}
+HLS_GIVES_UP = "hls.heard.error('error', { fatal: true, type: 'network' })"
 
 
 @pytest.fixture(scope="module")
@@ -418,6 +450,46 @@ class TestSFUClient:
         fan.wait_for_function("client.state === 'closed' && !camera.active && client.peerConnections.length === 0")
         node.run(seat.socket.wait_closed())
         assert seat.heard[-1] == {"type": "LEAVE_ROOM"}
+
+
+def watched(page: Page, *answers: dict[str, Any]) -> Page:
+    """A spectator's player whose picture moves, and what its next requests for an address are answered."""
+    left = [address("A"), *answers]
+
+    def answer(route: Route) -> None:
+        given = left.pop(0) if len(left) > 1 else left[0]
+        route.fulfill(json=given, status=503 if "code" in given else 200)
+
+    script = {"body": STILL_HLS, "content_type": "text/javascript"}
+    page.route("**/vendor/hls/hls.mjs", lambda route: route.fulfill(**script))
+    page.route("**/api/streaming/spectate", answer)
+    page.evaluate(WATCH)
+    return page
+
+
+def address(broadcast: str, *, ready: bool = True) -> dict[str, Any]:
+    here = {"streamUrl": f"/live/live-1/{broadcast}/x/master.m3u8", "broadcastId": broadcast, "ready": ready}
+    return {**here, "posterUrl": "", "tier": "free", "lowLatency": False, "expiresAt": "2100-01-01T00:00:00Z"}
+
+
+class TestSpectatorPlayer:
+    def test_a_renewal_without_an_answer_leaves_the_picture_alone(self, open_page: Callable[[], Page]) -> None:
+        page = watched(open_page(), DOWN, address("A"))
+        page.evaluate("player.renew()")
+        assert page.evaluate("[said, done.length]") == [["loading"], 1]
+
+    def test_what_never_stopped_is_said_to_play_when_it_goes_on(self, open_page: Callable[[], Page]) -> None:
+        # given no answer when hls.js gives up, when there is one again, then it goes on and the page hears of it
+        page = watched(open_page(), DOWN, address("A"))
+        page.evaluate(HLS_GIVES_UP)
+        page.wait_for_function("done.includes('goes on')")
+        assert page.evaluate("said") == ["loading", "playing"]
+
+    def test_another_broadcast_is_loaded_once_it_is_ready(self, open_page: Callable[[], Page]) -> None:
+        page = watched(open_page(), address("B", ready=False), address("B"))
+        page.evaluate(HLS_GIVES_UP)
+        page.wait_for_function("done.length > 1")
+        assert page.evaluate("done.slice(1)") == [address("B")["streamUrl"]]
 
 
 class TestPrivateCallClient:
