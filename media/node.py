@@ -167,7 +167,8 @@ class Node:
 
     def check_egress_ticket(self, ticket: str, room_id: str) -> None:
         """Raises Forbidden."""
-        egress_tickets.verify(ticket, room_id, self._egress_key, utc_now().timestamp())
+        key = egress_tickets.room_key(self._egress_key, room_id)
+        egress_tickets.verify(ticket, room_id, key, utc_now().timestamp())
 
     def readable_room(self, room_id: str) -> Room:
         """The room of this id, if one more may read its media. Raises Refused."""

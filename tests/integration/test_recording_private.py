@@ -184,7 +184,8 @@ async def status(person: Peer, session_id: str, wanted: str) -> dict[str, Any]:
 async def read_room(house: House, room_id: str) -> int:
     """What the node answers to somebody with a good ticket for this room."""
     settings = load_settings(house.environment)
-    ticket = egress_tickets.sign(room_id, settings.key(egress_tickets.KEY_PURPOSE), utc_now().timestamp())
+    key = egress_tickets.room_key(settings.key(egress_tickets.KEY_PURPOSE), room_id)
+    ticket = egress_tickets.sign(room_id, key, utc_now().timestamp())
     address = f"ws://127.0.0.1:{settings.media_port}{PATH}{room_id}"
     try:
         async with connect(address, additional_headers={"Authorization": f"Bearer {ticket}"}, max_size=None):

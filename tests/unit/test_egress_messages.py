@@ -73,6 +73,16 @@ def test_a_ticket_is_for_one_room_and_of_one_key() -> None:
             egress_tickets.verify(ticket, room, key, NOW)
 
 
+def test_the_key_of_one_room_signs_for_no_other() -> None:
+    mine, other = (egress_tickets.room_key(KEY, room) for room in (ROOM, "live-str_two"))
+    # HMAC-SHA-256 of "live-str_one", as openssl says it
+    assert mine.hex() == "77ab16804645a167ee36ffa570136815a33d33fabec4c449d56df69236f6d839"
+    egress_tickets.verify(egress_tickets.sign(ROOM, mine, NOW), ROOM, mine, NOW)
+    for forged in (egress_tickets.sign("live-str_two", mine, NOW), egress_tickets.sign("live-str_two", KEY, NOW)):
+        with pytest.raises(Forbidden):
+            egress_tickets.verify(forged, "live-str_two", other, NOW)
+
+
 @given(st.text(max_size=100) | st.from_regex(r"[0-9]{1,80}\.[A-Za-z0-9_-]{43}", fullmatch=True))
 def test_whatever_was_not_signed_is_refused(text: str) -> None:
     with pytest.raises(Forbidden):

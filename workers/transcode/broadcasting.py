@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from models import ids
+from models import egress_tickets, ids
 from models.db import Database
 from models.services import broadcasts, spectating
 from models.services.leases import Lease
@@ -45,7 +45,7 @@ class Broadcasting(Supervisor):
             egress_url=lease.signaling_url.rsplit("/signaling", 1)[0],
             directory=str(directory),
             epoch=lease.epoch,
-            egress_key=self._egress_key,
+            egress_key=egress_tickets.room_key(self._egress_key, lease.room_id),
             low_latency=self._low_latency,
             preset=self._preset,
         )

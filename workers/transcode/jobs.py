@@ -27,7 +27,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     directory: str
     epoch: int
     egress_key: bytes
-    """Signs its own egress tickets; it is given no other key."""
+    """Its room's: signs its own egress tickets, and those of no other room. It is given no other key."""
     low_latency: bool = False
     preset: str = "superfast"
 

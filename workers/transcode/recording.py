@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from models import ids, log
+from models import egress_tickets, ids, log
 from models.clock import utc_now
 from models.db import Database
 from models.services import recording_work
@@ -55,7 +55,7 @@ class Recording(Supervisor):
             egress_url=lease.signaling_url.rsplit("/signaling", 1)[0],
             directory=str(directory),
             epoch=lease.epoch,
-            egress_key=self._egress_key,
+            egress_key=egress_tickets.room_key(self._egress_key, lease.room_id),
             preset=self._preset,
             free_bytes=self._free_bytes,
         )

@@ -31,7 +31,7 @@ DECODERS = {"VP8": "vp8", "H264": "h264", "OPUS": "opus"}
 def ticket(room_id: str, *, key: bytes | None = None, age: float = 0.0) -> str:
     assert SECRET
     key = key or media_settings().key(egress_tickets.KEY_PURPOSE)
-    return egress_tickets.sign(room_id, key, utc_now().timestamp() - age)
+    return egress_tickets.sign(room_id, egress_tickets.room_key(key, room_id), utc_now().timestamp() - age)
 
 
 async def open_socket(port: int, room_id: str, bearer: str | None = None, **options: int) -> ClientConnection:

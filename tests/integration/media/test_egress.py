@@ -13,11 +13,12 @@ import pytest
 from aioice.ice import StunProtocol
 from egress_clients import EgressClient, beeps, decode, flashes, make_clip, open_socket, publish_file, ticket
 from media_clients import until
-from seats import CREATOR, FAN, Stage, fields, live_spec, plays, private_spec, running_stage
+from seats import CREATOR, FAN, Stage, fields, live_spec, media_settings, plays, private_spec, running_stage
 from websockets.exceptions import InvalidStatus
 
 from media import egress as egress_module
 from media.capture_times import ntp_us, signed
+from models import egress_tickets
 from models.clock import utc_now
 from models.messages import egress
 from models.messages.commands import CloseRoom, RoomSpec, TerminateCall
@@ -252,7 +253,9 @@ async def status_of(stage: Stage, room_id: str, bearer: str | None = None) -> in
 async def test_bad_tickets_open_nothing(stage: Stage) -> None:
     room_id = stage.open(live_spec())
     other = stage.open(live_spec("two"))
-    for bearer in ["", "x", ticket(other), ticket(room_id, age=61), ticket(room_id, key=b"k" * 32)]:
+    theirs = egress_tickets.room_key(media_settings().key(egress_tickets.KEY_PURPOSE), other)
+    lent = egress_tickets.sign(room_id, theirs, utc_now().timestamp())
+    for bearer in ["", "x", ticket(other), ticket(room_id, age=61), ticket(room_id, key=b"k" * 32), lent]:
         assert await status_of(stage, room_id, bearer) == 401
     assert stage.node.rooms[room_id].egress is None
 

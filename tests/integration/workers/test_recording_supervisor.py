@@ -9,9 +9,11 @@ import pytest
 from filmed import DAYS, both_agree, row, withdraw
 from stage import Call, Stage
 
+from models import egress_tickets
 from models.clock import utc_now
 from models.db import Database
 from models.services import recording_ends, recording_work
+from models.services.leases import Lease
 from workers.transcode import recording
 from workers.transcode.jobs import WHOLE, Said
 from workers.transcode.recording import MARKER, Recording
@@ -78,6 +80,14 @@ def test_a_withdrawal_stops_the_recorder_though_no_node_said_so(
     # then its recorder ends, and nothing came of it
     eventually(lambda: bool(supervisor.step()) and row(stage, call).status == "gone")
     eventually(lambda: bool(supervisor.step()) and not (root / row(stage, call).id).exists())
+
+
+def test_a_recorder_is_given_the_key_of_its_room_alone(supervisor: Recording, root: Path) -> None:
+    root.mkdir(parents=True)
+    lease = Lease(work_id="rec_a", room_id="private-ses_a", epoch=1, signaling_url="ws://127.0.0.1:9/signaling")
+    (root / "rec_a").mkdir()
+    job = supervisor._job(lease, root / "rec_a")
+    assert job.egress_key == egress_tickets.room_key(b"k" * 32, "private-ses_a")
 
 
 def test_a_file_that_is_not_there_any_more_is_found_out(stage: Stage, supervisor: Recording, root: Path) -> None:

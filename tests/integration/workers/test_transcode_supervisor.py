@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from stage import Stage
 
-from models import spectator_addresses
+from models import egress_tickets, spectator_addresses
 from models.broadcasts import BroadcastRow
 from models.clock import utc_now
 from models.db import Database
@@ -23,8 +23,10 @@ from models.errors import Unavailable
 from models.messages import events
 from models.services import broadcasts, spectating, streams
 from models.services.accounts import Person
+from models.services.leases import Lease
 from models.services.streams import StreamView
 from workers.transcode.broadcasting import Broadcasting
+from workers.transcode.jobs import Job
 from workers.transcode.supervisor import CHILD_FILE, Mark, Supervisor
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -120,6 +122,13 @@ def test_what_is_offered_is_begun_and_a_full_worker_refuses_the_next(
     make("worker_2").step()
     assert row_of(stage, second).worker_id == "worker_2"
     assert row_of(stage, first).worker_id == "worker_1"
+
+
+def test_a_child_is_given_the_key_of_its_room_alone(make: MakeSupervisor, root: Path) -> None:
+    lease = Lease(work_id="brd_a", room_id="live-str_a", epoch=1, signaling_url="ws://127.0.0.1:9/signaling")
+    job = make()._job(lease, root / "brd_a")
+    assert isinstance(job, Job)
+    assert job.egress_key == egress_tickets.room_key(b"e" * 32, "live-str_a")
 
 
 def test_a_child_finds_no_secret_in_its_environment(
