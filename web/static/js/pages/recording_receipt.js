@@ -5,9 +5,10 @@ import { about, busy, closeDialog, make, plural, warnIn } from "../ui.js";
 import { events } from "./common.js";
 
 const section = /** @type {HTMLElement} */ (document.querySelector("#recording"));
-const { recording, session, price } = section.dataset;
+const { recording, session, price, unsettled } = section.dataset;
 const place = /** @type {HTMLElement} */ (section.querySelector("[data-rec-message]"));
 const UNSETTLED_MS = 5_000;
+const MOST_LOOKS = 6;
 /** Pressing again after a lost answer pays once. */
 const key = new OneKey();
 
@@ -56,5 +57,19 @@ function again() {
 events.on("RECORDING_CHANGED", (message) => {
   if (message.sessionId === session) again();
 });
-// The message may have come while the page was on its way.
-if ("unsettled" in section.dataset) window.setTimeout(again, UNSETTLED_MS);
+// Each connection of the feed begins with one: what another brings may have been said while there was none.
+let connections = 0;
+events.on("RESYNC", () => {
+  connections += 1;
+  if (unsettled && connections > 1) again();
+});
+// The message may have come while the page was on its way. A refund may be due for days, and a long call takes half an
+// hour to complete: a few looks, each after twice the last pause, and then the message alone. A reload keeps the state.
+const { what: looked = "", times = 0 } = history.state?.unsettled ?? {};
+const looks = looked === unsettled ? times : 0;
+if (unsettled && looks < MOST_LOOKS) {
+  window.setTimeout(() => {
+    history.replaceState({ ...history.state, unsettled: { what: unsettled, times: looks + 1 } }, "");
+    again();
+  }, UNSETTLED_MS * 2 ** looks);
+}
