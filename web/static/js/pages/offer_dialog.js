@@ -97,7 +97,7 @@ export class OfferDialog {
   /** @param {HTMLButtonElement | null} button */
   async open(button) {
     try {
-      await (button ? busy(button, "Looking…", () => this.look()) : this.look());
+      if (!(await (button ? busy(button, "Looking…", () => this.look()) : this.look()))) return;
     } catch (error) {
       toast(/** @type {Error} */ (error).message, { kind: "bad" });
       return;
@@ -112,10 +112,14 @@ export class OfferDialog {
     if (!this.confirm.hidden) this.confirm.focus();
   }
 
-  /** @protected What is offered this instant; throws ApiError. */
+  /** @protected What is offered this instant; throws ApiError. @returns {Promise<boolean>} false: by now another's is asked for */
   async look() {
-    this.offer = await api.get(this.source);
+    const { source } = this;
+    const offer = await api.get(source);
+    if (source !== this.source) return false;
+    this.offer = offer;
     this.show();
+    return true;
   }
 
   /** @protected What the wallet has, keeps and lacks. @param {number} price tokens, 0 when the wallet does not pay @param {string} back where the wallet leads back to */
@@ -156,6 +160,7 @@ export class OfferDialog {
 
   /** @private @param {unknown} error */
   async refused(error) {
+    this.sending = false; // what the button says is the offer's again
     if (!(error instanceof ApiError)) throw error;
     if (!["OFFLINE", "UNAVAILABLE"].includes(error.code)) this.key.answered();
     if (error.code === "INSUFFICIENT_TOKENS") {
