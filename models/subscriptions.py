@@ -128,7 +128,7 @@ class PassRow(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """The creator blocked the fan then; it gives nothing since, for good."""
     refund_tokens: Mapped[int | None]
-    """What was unused of it then."""
+    """What is to be given back of its price in all: what had been before, and what was unused of it then."""
     refund_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Since when that is to be given back; empty again once that is done."""
 

@@ -138,9 +138,9 @@ def good_again(tx: Session, purchase_id: str, now: datetime) -> bool:
         # What another bad payment paid a part of is not paid yet.
         wholly = not _other_bad(tx, reference, row.id)
         recording_sales.payment_good_again(tx, reference, now, wholly=wholly)
+        passes.payment_good_again(tx, reference, now, wholly=wholly)
         if wholly:
             subscriptions.payment_good_again(tx, reference, now)
-            passes.payment_good_again(tx, reference, now)
     ledger.lot_good_again(tx, row.id, cause_id=row.cause_id, now=now)
     _unfreeze(tx, row.user_id)
     balance_changed(tx, row.user_id, now)

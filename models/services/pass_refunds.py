@@ -1,7 +1,8 @@
 """What a creator gives back who blocks a fan with a pass: the rest of the day, which the fan cannot use any more.
 
-In proportion to the time that is left, the commission with it, rounded up to a whole token. Once: one transfer
-with one key. The pass is void from that moment, and stays so should the block be taken back.
+In proportion to the time that is left, the commission with it, rounded up to a whole token, and never more in all.
+Of what paid for it only what is good is given back; the rest, should the bank decide for us. The pass is void from
+that moment, and stays so should the block be taken back.
 
 Locks: people (by the caller), the pass, accounts.
 """
@@ -32,7 +33,8 @@ def revoke(tx: Session, fan_id: str, creator_id: str, now: datetime) -> None:
     valid = mine.where(PassRow.ends_at > now, PassRow.revoked_at.is_(None)).order_by(PassRow.id)
     found = valid.with_for_update(key_share=True).execution_options(populate_existing=True)
     for row in tx.scalars(found).all():
-        row.revoked_at, row.refund_tokens, row.refund_due_at = now, unused(row, now), now
+        row.revoked_at, row.refund_due_at = now, now
+        row.refund_tokens = min(row.price_tokens, _refunded(tx, row) + unused(row, now))
         tx.flush()
         log.event("pass_revoked", pass_id=row.id, tokens=row.refund_tokens)
         _give_back(tx, row, now)
@@ -43,6 +45,11 @@ def unused(row: PassRow, now: datetime) -> int:
     """Tokens for the time that is left of it, rounded in the fan's favour."""
     left = row.ends_at - max(row.starts_at, min(now, row.ends_at))
     return -(-(row.price_tokens * left) // (row.ends_at - row.starts_at))
+
+
+def _refunded(tx: Session, row: PassRow) -> int:
+    paid = ledger.hold_of(tx, row.id)
+    return 0 if paid is None else paid.refunded
 
 
 def give_back_due(tx: Session, now: datetime) -> int:
@@ -60,15 +67,17 @@ def give_back_due(tx: Session, now: datetime) -> int:
 
 def _give_back(tx: Session, row: PassRow, now: datetime) -> None:
     paid = ledger.hold_of(tx, row.id)
-    if row.taken_back_at is not None or paid is None or paid.refundable == 0 or row.refund_tokens is None:
-        # What paid for it is the bank's at the moment. Should it decide for us, this is owed again.
+    tokens = 0 if paid is None else min((row.refund_tokens or 0) - paid.refunded, paid.refundable)
+    if paid is None or tokens <= 0:
+        # All is given back, or is the bank's at the moment. Should it decide for us, this is owed again.
         row.refund_due_at = None
         tx.flush()
         return
-    tokens = min(row.refund_tokens, paid.refundable)
+    # Once for what is left now: a payment that turned out good again may leave more.
+    key = f"pass_refund:{row.id}:{paid.refunded}:{paid.recovered}"
     try:
         with tx.begin_nested():
-            ledger.refund(tx, row.id, tokens, key=f"pass_refund:{row.id}", cause_id=row.id, now=now)
+            ledger.refund(tx, row.id, tokens, key=key, cause_id=row.id, now=now)
     except Conflict:
         # To the end of the line: whoever waits for a creator without tokens holds up nobody else.
         row.refund_due_at = now

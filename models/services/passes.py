@@ -125,11 +125,15 @@ def payment_taken_back(tx: Session, reference: str, now: datetime) -> None:
         changed(tx, row, now)
 
 
-def payment_good_again(tx: Session, reference: str, now: datetime) -> None:
-    """The payment is good after all: what is left of the day is the fan's again. Harmless for any other one."""
+def payment_good_again(tx: Session, reference: str, now: datetime, *, wholly: bool = True) -> None:
+    """The payment is good after all: what is left of the day is the fan's again. Harmless for any other one.
+
+    Not ``wholly``: a part of what was paid is, the rest is still bad, and the pass gives nothing yet.
+    """
     row = tx.get(PassRow, reference, populate_existing=True)
     if row is not None and row.taken_back_at is not None:
-        row.taken_back_at = None
+        if wholly:
+            row.taken_back_at = None
         if row.revoked_at is not None:
             # Nothing is given back of what is the bank's; given back before, it is not again.
             row.refund_due_at = now

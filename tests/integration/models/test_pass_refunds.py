@@ -95,20 +95,73 @@ def test_a_pass_that_was_given_back_is_void_for_good(stage: Stage) -> None:
 
 def test_what_the_bank_has_taken_back_is_given_back_when_it_turns_out_good(stage: Stage) -> None:
     creator, fan = sold(stage)
-    pass_id = row_of(stage).id
+    pass_id, lot = row_of(stage).id, f"pur_{fan.handle}"
     stage.run(lambda tx: passes.payment_taken_back(tx, pass_id, stage.now))
+    stage.run(lambda tx: ledger.mark_lot_bad(tx, lot, cause_id="test", now=stage.now))
     stage.later(hours=6)
     block(stage, creator, fan)
     clock(stage)
-    assert (stage.balances(fan)["wallet"], row_of(stage).refund_due_at) == (60, None)
+    assert (stage.balances(fan)["wallet"], row_of(stage).refund_due_at) == (0, None)
     # then as much as was unused at the block, however late, and once
     stage.later(hours=30)
     for _ in range(2):
         stage.run(lambda tx: passes.payment_good_again(tx, pass_id, stage.now))
+        stage.run(lambda tx: ledger.lot_good_again(tx, lot, cause_id="test", now=stage.now))
         clock(stage)
         clock(stage)
     assert stage.balances(fan)["wallet"] == 90
     assert row_of(stage).refund_due_at is None
+    stage.audit()
+
+
+@pytest.mark.parametrize(
+    ("bad", "hours", "at_the_block", "then"),
+    [
+        ((0,), 0, 20, (40,)),
+        ((0,), 12, 20, (20,)),
+        ((1,), 18, 10, (10,)),
+        ((1,), 6, 20, (30,)),
+        ((0, 1), 0, 0, (20, 40)),
+        ((0, 1), 12, 0, (20, 20)),
+        ((0, 1), 6, 0, (20, 30)),
+    ],
+)
+def test_what_good_tokens_paid_comes_back_and_never_more_than_was_unused(
+    stage: Stage, bad: tuple[int, ...], hours: int, at_the_block: int, then: tuple[int, ...]
+) -> None:
+    """Two payments of 20 tokens each bought the pass; the bank takes back some, and decides one by one for us."""
+    stage.node_ready()
+    stage.heartbeat()
+    creator, fan = on_air(stage), stage.fan(20)
+    lots = (f"pur_{fan.handle}", "pur_second")
+    stage.run(lambda tx: stage._buy(tx, fan.user_id, 20, lots[1]))
+    pass_id = buy_pass(stage, fan, creator).pass_id
+    for each in bad:
+        stage.run(lambda tx: passes.payment_taken_back(tx, pass_id, stage.now))
+        stage.run(lambda tx, lot=lots[each]: ledger.mark_lot_bad(tx, lot, cause_id="test", now=stage.now))  # type: ignore[misc]
+    # when
+    stage.later(hours=hours)
+    block(stage, creator, fan)
+    clock(stage)
+    # then
+    assert (stage.balances(fan)["wallet"], row_of(stage).refund_due_at) == (at_the_block, None)
+    for left, each, wallet in zip(reversed(range(len(bad))), bad, then, strict=True):
+        stage.run(lambda tx, wholly=not left: passes.payment_good_again(tx, pass_id, stage.now, wholly=wholly))  # type: ignore[misc]
+        stage.run(lambda tx, lot=lots[each]: ledger.lot_good_again(tx, lot, cause_id="test", now=stage.now))  # type: ignore[misc]
+        clock(stage)
+        clock(stage)
+        assert (stage.balances(fan)["wallet"], row_of(stage).refund_due_at) == (wallet, None)
+    stage.audit()
+
+
+def test_what_was_given_back_before_the_block_is_no_part_of_the_unused_time(stage: Stage) -> None:
+    creator, fan = sold(stage)
+    pass_id = row_of(stage).id
+    stage.run(lambda tx: ledger.refund(tx, pass_id, 10, key="kind", cause_id="test", now=stage.now))
+    stage.later(hours=12)
+    block(stage, creator, fan)
+    clock(stage)
+    assert stage.balances(fan)["wallet"] == 90
     stage.audit()
 
 
