@@ -142,12 +142,22 @@ def child_of(house: House) -> dict[str, Any]:
 
 def back(house: House, killed_at: float) -> str:
     """When the newest epoch began to write, and when its first segment was there; seconds after the kill."""
-    epoch = max((house.var / "hls").glob("brd_*/epoch"), key=lambda path: path.stat().st_mtime)
+    try:
+        return told(house.var / "hls", killed_at)
+    except FileNotFoundError:
+        return "what another child wrote went while it was looked at"
+
+
+def told(hls: Path, killed_at: float) -> str:
+    epoch = max(hls.glob("brd_*/epoch"), key=lambda path: path.stat().st_mtime, default=None)
+    if epoch is None:
+        return "no epoch is there"
     if epoch.stat().st_mtime < killed_at:
         return "the child went on"
     segments = epoch.parent.glob(f"480p/s?????_{epoch.read_text()}.m4s")
-    first = min(path.stat().st_mtime for path in segments) - killed_at
-    return f"another child after {epoch.stat().st_mtime - killed_at:.1f} s, its first segment after {first:.1f} s"
+    first = min((path.stat().st_mtime for path in segments), default=None)
+    there = "no segment of its is there" if first is None else f"its first segment after {first - killed_at:.1f} s"
+    return f"another child after {epoch.stat().st_mtime - killed_at:.1f} s, {there}"
 
 
 def kill(house: House, victim: str) -> None:
