@@ -209,7 +209,9 @@ class House:
                 if self._is_all_there():
                     return
             time.sleep(0.1)
-        raise HouseError(f"the house was not ready in {READY_SECONDS} s:\n{self.children['web'].last_lines()}")
+        asked = (child for name, child in self.children.items() if name in ("web", "media", "worker"))
+        ends = (f"{child.name}:\n{child.last_lines()}" for child in asked)
+        raise HouseError("\n".join([f"the house was not ready in {READY_SECONDS} s", *ends]))
 
     def _is_all_there(self) -> bool:
         """Raises OSError while the web app does not answer, or answers that it is not ready."""
