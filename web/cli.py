@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,21 +17,30 @@ from models.clock import utc_now
 from models.errors import DomainError
 from models.people import PersonRow
 from models.receipt_keys import signing_key
-from models.services import accounts, receipt_chain
+from models.services import accounts, receipt_chain, recording_work
 from web import sign_in
-from web.api import reference
+from web.api import recordings, reference
 from web.context import Greenroom, greenroom
 
 database_group = AppGroup("db", help="The database.")
 accounts_group = AppGroup("accounts", help="People.")
 ledger_group = AppGroup("ledger", help="The books.")
 receipts_group = AppGroup("receipts", help="Signed receipts.")
+recordings_group = AppGroup("recordings", help="Films of private streams.")
 integrators_group = AppGroup("integrators", help="Programs of others.")
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
-    for group in (database_group, accounts_group, ledger_group, receipts_group, integrators_group):
+    groups = (
+        database_group,
+        accounts_group,
+        ledger_group,
+        receipts_group,
+        recordings_group,
+        integrators_group,
+    )
+    for group in groups:
         app.cli.add_command(group)
     app.cli.add_command(write_docs)
 
@@ -116,6 +126,47 @@ def write_keys() -> None:
     with house.database.reading() as tx:
         keys = receipt_chain.published_keys(tx, signing_key(house.settings))
     click.echo(msgspec.json.format(msgspec.json.encode(keys)))
+
+
+@recordings_group.command("disks")
+def list_disks() -> None:
+    """Say which disks recordings are kept on, how many on each, and how many of them are not to be seen here."""
+    with _house().database.reading() as tx:
+        disks = recording_work.on_disks(tx)
+    for disk_id, kept in disks.items():
+        click.echo(f"{disk_id or '--unnamed'} {len(kept)} kept, {len(_not_here(kept))} not here")
+    if not disks:
+        click.echo("No recordings are kept.")
+
+
+@recordings_group.command("lost")
+@click.argument("disk", required=False)
+@click.option("--unnamed", is_flag=True, help="Instead of DISK: recordings whose disk took no name.")
+@click.option("--yes", is_flag=True, help="Do it; else it is only said how many they would be.")
+def declare_lost(disk: str | None, unnamed: bool, yes: bool) -> None:
+    """Declare DISK lost: its recordings are gone, and who paid for one is given back. There is no way back.
+
+    Files that can be seen from here are not lost, whatever disk they should be on.
+    """
+    if (disk is None) is not unnamed:
+        raise click.UsageError("Name the disk, or say --unnamed.")
+    database = _house().database
+    with database.reading() as tx:
+        disks = recording_work.on_disks(tx)
+    if disk not in disks:
+        raise click.ClickException("No recordings are kept there; see: recordings disks")
+    gone = _not_here(disks[disk])
+    what = f"{len(gone)} of {len(disks[disk])} recordings, which are not here"
+    if not yes:
+        raise click.ClickException(f"Nothing done. It would be {what}: --yes declares them lost.")
+    for recording_id in gone:
+        database.run(lambda tx, lost=recording_id: recording_work.lost(tx, lost, utc_now()))  # type: ignore[misc]
+    click.echo(f"Declared lost: {what}. The clock gives back what was paid for them.")
+
+
+def _not_here(recording_ids: Sequence[str]) -> list[str]:
+    directory = _house().settings.recordings_dir
+    return [each for each in recording_ids if not (directory / each / recordings.FILE).exists()]
 
 
 @integrators_group.command("create-token")

@@ -140,6 +140,15 @@ def kept_by(tx: Session, worker_id: str) -> dict[str, str]:
     return {id_: disk_id or "" for id_, disk_id in tx.execute(kept.order_by(RecordingRow.id))}
 
 
+def on_disks(tx: Session) -> dict[str | None, list[str]]:
+    """All recordings that can be watched, by the disk that each is on; None: those whose disk took no name."""
+    kept = select(RecordingRow.disk_id, RecordingRow.id).where(RecordingRow.status == "kept")
+    found: dict[str | None, list[str]] = {}
+    for disk_id, recording_id in tx.execute(kept.order_by(RecordingRow.id)):
+        found.setdefault(disk_id, []).append(recording_id)
+    return found
+
+
 def lost(tx: Session, recording_id: str, now: datetime) -> None:
     """Its file is not where it should be: it cannot be given, and who paid for it is given back."""
     row = locked(tx, RecordingRow, recording_id)

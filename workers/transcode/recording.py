@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
@@ -71,21 +72,23 @@ class Recording(Supervisor):
         """What this worker has completed and is not there any more: nobody can be given it.
 
         A disk that is not mounted has lost nothing. Each has a name, in a marker that is made with the first
-        recording on it: what should be on another disk than the one that is here is away.
+        recording on it: what should be on another disk than the one that is here is away, for as long as nobody
+        declares that disk lost (``flask --app web recordings lost``).
         """
         with self._db.reading() as tx:
             kept = recording_work.kept_by(tx, self._worker_id)
-        here, away = self._disk_id(), 0
+        here, away = self._disk_id(), Counter[str]()
         for recording_id, disk_id in kept.items():
             if (self._root / recording_id / WHOLE).exists():
                 continue
             if here is None or disk_id != here:
-                away += 1
+                away[disk_id] += 1
                 continue
             log.event("recording_lost", level=logging.WARNING, recording_id=recording_id)
             self._db.run(lambda tx, lost=recording_id: recording_work.lost(tx, lost, utc_now()))  # type: ignore[misc]
-        if away:
-            log.event("recordings_not_there", level=logging.WARNING, kept=len(kept), away=away)
+        for disk_id, number in away.items():
+            named = {"disk_id": disk_id or "unnamed", "here": here, "kept": len(kept), "away": number}
+            log.event("recordings_not_there", level=logging.WARNING, **named)
 
     def _disk_id(self) -> str | None:
         """The name of the disk that is here; None where nothing was ever recorded, or its name cannot be read."""

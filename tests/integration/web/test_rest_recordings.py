@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from filmed import finish, lease, row
+from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from stage import Call, Stage
 from web_people import People, Someone, code_of
 
@@ -19,7 +20,8 @@ from models import receipt_check
 from models.books import LotUseRow
 from models.config import Settings
 from models.payments import PurchaseRow
-from models.services import recording_work
+from models.recordings import RecordingRow
+from models.services import recording_sales, recording_work
 from web.api import recordings as recordings_api
 from web.crowd import MOST_FILMS_EACH
 
@@ -87,6 +89,40 @@ def kept(play: Play, settings: Settings) -> Play:
 @pytest.fixture
 def environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return environment | {"VAR_DIR": str(tmp_path / "var"), "RECORDINGS_FREE_MB": "1"}
+
+
+def test_a_disk_that_will_not_come_back_is_declared_lost_and_paid_back(
+    kept: Play, app: Flask, settings: Settings
+) -> None:
+    def command(*words: str) -> tuple[int, str]:
+        done = app.test_cli_runner().invoke(args=["recordings", *words])
+        return done.exit_code, done.output
+
+    assert kept.buy(kept.fan).status_code == 200
+    had = kept.stage.balances(kept.call.fan)["wallet"]
+    [film] = settings.recordings_dir.glob("*/recording.mp4")
+    for words, disk_id in ((("--unnamed",), None), (("disk_a",), "disk_a")):
+        # given a recording on that disk, that can be seen
+        film.touch()
+        named = update(RecordingRow).values(disk_id=disk_id)
+        kept.stage.run(lambda tx, named=named: tx.execute(named))  # type: ignore[misc]
+        assert f"{words[0]} 1 kept, 0 not here" in command("disks")[1]
+        assert command("lost", *words, "--yes")[0] == 0
+        assert kept.seen(kept.fan)["status"] == "kept"
+        # when it cannot
+        film.unlink()
+        status, said = command("lost", *words)
+        assert (status, "1 of 1" in said, "--yes" in said) == (1, True, True)
+        assert kept.seen(kept.fan)["status"] == "kept"
+    assert command("lost", "disk_b", "--yes")[0] == command("lost", "--unnamed", "--yes")[0] == 1
+    assert command("lost", "--yes")[0] == command("lost", "disk_a", "--unnamed", "--yes")[0] == 2
+    assert kept.seen(kept.fan)["status"] == "kept"
+    # and it is said to be lost
+    assert command("lost", "disk_a", "--yes")[0] == 0
+    assert (kept.seen(kept.fan)["status"], kept.seen(kept.fan)["refund"]) == ("gone", "due")
+    kept.stage.run(lambda tx: recording_sales.refund_due(tx, kept.stage.now))
+    assert kept.stage.balances(kept.call.fan)["wallet"] == had + 200
+    assert "No recordings" in command("disks")[1]
 
 
 def test_two_keys_over_http(play: Play, people: People, client: FlaskClient) -> None:

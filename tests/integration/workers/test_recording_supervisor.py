@@ -106,6 +106,18 @@ def test_a_file_that_is_not_there_any_more_is_found_out(stage: Stage, supervisor
     assert kept(stage) == []
 
 
+def test_the_log_names_the_disk_that_is_missing(
+    stage: Stage, supervisor: Recording, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    complete(stage, supervisor, both_agree(stage), root)
+    named = (root / MARKER).read_text()
+    root.rename(root.with_name("away"))
+    root.mkdir()
+    supervisor._look_after()
+    [line] = [said for said in caplog.messages if said.startswith("recordings_not_there")]
+    assert line == f"recordings_not_there disk_id={named} kept=1 away=1"
+
+
 def test_a_disk_that_was_not_mounted_at_the_first_start_is_not_taken_for_the_right_one(
     stage: Stage, supervisor: Recording, root: Path
 ) -> None:
