@@ -1,14 +1,16 @@
 """The names on a battle's composed picture: each drawn once by ffmpeg, and blended in from then on.
 
-ffmpeg is there anyway and brings a font with it; its drawing costs a tenth of a second once for a name, apart from
-the clock. Knows nothing of rooms and layouts. A name that could not be drawn is left out: the page has it as text.
+ffmpeg is there anyway, and the font; its drawing costs a tenth of a second once for a name, apart from the clock.
+Knows nothing of rooms and layouts. A name that could not be drawn is left out: the page has it as text.
 """
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import tempfile
 import threading
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy.typing as npt
 from models import log
 from models.ladder import WIDTH
 
+FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
+"""Of Debian's fonts-dejavu-core. Without it ffmpeg takes one that it finds, and draws boxes for what that lacks."""
 FONT_SIZE = 36
 """Of 720 lines: still to be read where a phone shows all of them in a third of their size."""
 NAME_HEIGHT = 56
@@ -83,16 +87,36 @@ def label_of(mask: Plane) -> Label | None:
     return Label(keep.astype(np.float32), add.astype(np.float32))
 
 
+def has_all(font: Path, text: str) -> bool:
+    """Whether the font has a picture of each letter. FreeType says it, which ffmpeg draws with. Raises OSError."""
+    freetype = ctypes.CDLL("libfreetype.so.6")
+    library, face = ctypes.c_void_p(), ctypes.c_void_p()
+    if freetype.FT_Init_FreeType(ctypes.byref(library)):
+        raise OSError("FreeType does not start")
+    try:
+        if freetype.FT_New_Face(library, bytes(font), ctypes.c_long(0), ctypes.byref(face)):
+            raise OSError(f"not a font: {font}")
+        return all(freetype.FT_Get_Char_Index(face, ctypes.c_ulong(ord(letter))) for letter in text)
+    finally:
+        freetype.FT_Done_FreeType(library)
+
+
 def letters(name: str) -> Plane:
-    """The name in white on black, NAME_HEIGHT lines. Raises OSError, SubprocessError."""
+    """The name in white on black, NAME_HEIGHT lines; nothing where the font lacks a letter, for boxes name nobody.
+
+    Raises OSError, SubprocessError.
+    """
     text = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     width = WIDTH // 2
+    if FONT.exists() and not has_all(FONT, text):
+        return np.zeros((NAME_HEIGHT, width), np.uint8)
+    font = f":fontfile={FONT}" if FONT.exists() else ""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="greenroom-label-") as file:
         # From a file and without expansion: a name is never part of ffmpeg's language.
         file.write(text)
         file.flush()
         drawn = (
-            f"drawtext=textfile={file.name}:expansion=none:fontsize={FONT_SIZE}:fontcolor=white"
+            f"drawtext=textfile={file.name}:expansion=none{font}:fontsize={FONT_SIZE}:fontcolor=white"
             f":x={PADDING}:y=(h-text_h)/2"
         )
         source = f"color=black:s={width}x{NAME_HEIGHT}"

@@ -35,6 +35,11 @@ def test_any_name_is_drawn_as_it_is_written(name: str) -> None:
     assert label.add.max() > 200
 
 
+@pytest.mark.parametrize("name", ["漢字", "Anna 漢", "\U0010fffd"])
+def test_a_name_with_letters_that_the_font_lacks_is_left_out(name: str) -> None:
+    assert label_of(letters(name)) is None
+
+
 def test_a_name_of_nothing_is_none() -> None:
     assert label_of(letters("  ")) is None
 
