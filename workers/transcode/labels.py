@@ -20,7 +20,7 @@ from models import log
 from models.ladder import WIDTH
 
 FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
-"""Of Debian's fonts-dejavu-core. Without it ffmpeg takes one that it finds, and draws boxes for what that lacks."""
+"""Of Debian's fonts-dejavu-core. Without it ffmpeg takes what it finds, and draws boxes for what that lacks."""
 FONT_SIZE = 36
 """Of 720 lines: still to be read where a phone shows all of them in a third of their size."""
 NAME_HEIGHT = 56
