@@ -135,8 +135,7 @@ def finish(
 ) -> CloseRoom | None:
     """End a stream that is the caller's to end; returns the command that closes its public room, if it is open."""
     move(tx, StreamRow, stream.id, stream.status, "ended", ended_at=now, creator_gone_at=None)
-    for request in open_requests(tx, creator_id=stream.creator_id):
-        close_request(tx, request, "expired", now, because="stream_ended")
+    requests = open_requests(tx, creator_id=stream.creator_id)
     session = tx.scalar(
         select(SessionRow).where(SessionRow.stream_id == stream.id, SessionRow.status.in_(RUNNING))
     )
@@ -146,6 +145,9 @@ def finish(
     command = None
     if room is not None and room.status != "closed":
         command = rooms.close_room(tx, stream.room_id, reason, cause_id=stream.id, now=now, message_id=message_id)
+    # Accounts come last: who buys a pass has the broadcast and wants a wallet.
+    for request in requests:
+        close_request(tx, request, "expired", now, because="stream_ended")
     _announce(tx, "STREAM_ENDED", _view_of(tx, stream), now)
     return command
 

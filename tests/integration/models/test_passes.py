@@ -11,7 +11,7 @@ import pytest
 from arena import Arena
 from patrons import broadcast, freeze, on_air, patron_of, refused, subscribe
 from patrons import buy_pass as buy
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 from stage import Stage
 from together import until_it_waits_or_is_done
@@ -22,7 +22,7 @@ from models.broadcasts import BroadcastRow
 from models.db import Database
 from models.errors import DomainError
 from models.ladder import Tier
-from models.services import accounts, broadcasts, offers, passes, spectating
+from models.services import accounts, broadcasts, offers, passes, spectating, streams
 from models.services.accounts import Person
 from models.services.leases import LEASE_SECONDS
 from models.streams import RoomRow
@@ -205,6 +205,39 @@ def test_pressing_everywhere_at_once_pays_once(stage: Stage) -> None:
     assert stage.balances(fan)["wallet"] == 960
     assert stage.run(lambda tx: tx.scalar(select(func.count()).select_from(PassRow))) == 1
     stage.audit()
+
+
+def test_a_stream_that_ends_takes_its_broadcast_before_accounts(postgres_databases: Databases) -> None:
+    """As who buys a pass does, who may have asked for a private stream before."""
+    with (
+        postgres_databases.lent() as lent,
+        closing(Database(lent.url)) as database,
+        ThreadPoolExecutor(1) as pool,
+        database.engine.connect() as watching,
+    ):
+        stage = Stage(database)
+        stage.node_ready()
+        stage.heartbeat()
+        creator, fan = on_air(stage), stage.fan(1_000)
+        stream = stage.run(lambda tx: streams.stream_of(tx, creator.user_id, stage.now))
+        assert stream is not None
+        stage.ask(fan, stream, 5)
+        wishes: list[Future[Any]] = []
+
+        def end(tx: Session) -> None:
+            streams.end_stream(tx, stream.stream_id, creator, stage.now)
+
+        def work(tx: Session) -> None:
+            broadcasts.require_picture(tx, [stream.room_id], stage.now)
+            wishes.append(pool.submit(database.run, end))
+            until_it_waits_or_is_done(watching, wishes[0])
+            assert not wishes[0].done()
+            theirs = {"wallet": f"wallet:{fan.user_id}"}
+            tx.execute(text("SELECT id FROM accounts WHERE id = :wallet FOR NO KEY UPDATE NOWAIT"), theirs)
+
+        stage.run(work)
+        wishes[0].result(60)
+        assert stage.balances(fan)["wallet"] == 1_000
 
 
 def test_buyers_share_the_picture_and_it_does_not_end_under_them(postgres_databases: Databases) -> None:
