@@ -123,6 +123,8 @@ class Child:
         return False
 
     def _finish(self, status: int) -> int:
+        job, dropped = self._job, self._program.dropped
+        log.event("transcode_ended", broadcast_id=job.broadcast_id, epoch=job.epoch, dropped=dropped)
         if isinstance(self._failure, Fenced):
             raise self._failure
         failed = self._failure is not None or status != 0
