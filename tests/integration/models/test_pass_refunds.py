@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from patrons import buy_pass, on_air, refused
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from stage import Stage
-from together import until_it_waits_or_is_done
+from together import crossing, until_it_waits_or_is_done
 
 from models import ledger
 from models.db import Database
@@ -194,15 +193,7 @@ def test_what_the_creator_has_not_got_is_owed_and_the_block_stands(stage: Stage)
 
 
 def test_who_is_blocked_in_the_moment_of_buying_has_not_bought(postgres_databases: Databases) -> None:
-    with (
-        postgres_databases.lent() as lent,
-        closing(Database(lent.url)) as database,
-        ThreadPoolExecutor(1) as pool,
-        database.engine.connect() as watching,
-    ):
-        stage = Stage(database)
-        stage.node_ready()
-        stage.heartbeat()
+    with crossing(postgres_databases) as (stage, pool, watching):
         creator, fan = on_air(stage), stage.fan(100)
         wishes: list[Future[Any]] = []
 
@@ -221,15 +212,7 @@ def test_who_is_blocked_in_the_moment_of_buying_has_not_bought(postgres_database
 
 def test_a_block_takes_requests_before_accounts(postgres_databases: Databases) -> None:
     """As everybody does: who has the request and wants the fan's wallet waits for nobody who waits for them."""
-    with (
-        postgres_databases.lent() as lent,
-        closing(Database(lent.url)) as database,
-        ThreadPoolExecutor(1) as pool,
-        database.engine.connect() as watching,
-    ):
-        stage = Stage(database)
-        stage.node_ready()
-        stage.heartbeat()
+    with crossing(postgres_databases) as (stage, pool, watching):
         creator, fan = on_air(stage), stage.fan(1_000)
         buy_pass(stage, fan, creator)
         stream = stage.run(lambda tx: streams.stream_of(tx, creator.user_id, stage.now))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from patrons import buy_pass as buy
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 from stage import Stage
-from together import until_it_waits_or_is_done
+from together import crossing, until_it_waits_or_is_done
 
 from models import ledger
 from models.battles import BattleSideRow
@@ -209,15 +208,7 @@ def test_pressing_everywhere_at_once_pays_once(stage: Stage) -> None:
 
 def test_a_stream_that_ends_takes_its_broadcast_before_accounts(postgres_databases: Databases) -> None:
     """As who buys a pass does, who may have asked for a private stream before."""
-    with (
-        postgres_databases.lent() as lent,
-        closing(Database(lent.url)) as database,
-        ThreadPoolExecutor(1) as pool,
-        database.engine.connect() as watching,
-    ):
-        stage = Stage(database)
-        stage.node_ready()
-        stage.heartbeat()
+    with crossing(postgres_databases) as (stage, pool, watching):
         creator, fan = on_air(stage), stage.fan(1_000)
         stream = stage.run(lambda tx: streams.stream_of(tx, creator.user_id, stage.now))
         assert stream is not None
@@ -229,7 +220,7 @@ def test_a_stream_that_ends_takes_its_broadcast_before_accounts(postgres_databas
 
         def work(tx: Session) -> None:
             broadcasts.require_picture(tx, [stream.room_id], stage.now)
-            wishes.append(pool.submit(database.run, end))
+            wishes.append(pool.submit(stage.database.run, end))
             until_it_waits_or_is_done(watching, wishes[0])
             assert not wishes[0].done()
             theirs = {"wallet": f"wallet:{fan.user_id}"}
@@ -241,15 +232,7 @@ def test_a_stream_that_ends_takes_its_broadcast_before_accounts(postgres_databas
 
 
 def test_buyers_share_the_picture_and_it_does_not_end_under_them(postgres_databases: Databases) -> None:
-    with (
-        postgres_databases.lent() as lent,
-        closing(Database(lent.url)) as database,
-        ThreadPoolExecutor(2) as pool,
-        database.engine.connect() as watching,
-    ):
-        stage = Stage(database)
-        stage.node_ready()
-        stage.heartbeat()
+    with crossing(postgres_databases) as (stage, pool, watching):
         creator = on_air(stage)
         rooms = stage.run(lambda tx: list(tx.scalars(select(BroadcastRow.room_id))))
         wishes: list[Future[Any]] = []
@@ -263,11 +246,11 @@ def test_buyers_share_the_picture_and_it_does_not_end_under_them(postgres_databa
         def work(tx: Session) -> None:
             look(tx)
             # when another one buys, that is done at once
-            second = pool.submit(database.run, look)
+            second = pool.submit(stage.database.run, look)
             until_it_waits_or_is_done(watching, second)
             assert second.done()
             # and who ends it waits
-            wishes.append(pool.submit(database.run, end))
+            wishes.append(pool.submit(stage.database.run, end))
             until_it_waits_or_is_done(watching, wishes[0])
             assert not wishes[0].done()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
+from stage import Stage
 
+from models.db import Database
 from models.errors import DomainError
+from tests.databases import Databases
 
 SECONDS = 60
 
@@ -44,6 +48,29 @@ def together(*wishes: Callable[[], Any]) -> list[Any]:
 def outcomes(*wishes: Callable[[], Any]) -> list[str]:
     """The same in words: ``done``, or the code of the refusal."""
     return [each.code if isinstance(each, DomainError) else "done" for each in together(*wishes)]
+
+
+class Crossing(NamedTuple):
+    """A transaction here, another in the pool, and who sees which of them waits."""
+
+    stage: Stage
+    pool: ThreadPoolExecutor
+    watching: Connection
+
+
+@contextmanager
+def crossing(databases: Databases) -> Iterator[Crossing]:
+    """On PostgreSQL, where rows are locked; with a media node."""
+    with (
+        databases.lent() as lent,
+        closing(Database(lent.url)) as database,
+        ThreadPoolExecutor(2) as pool,
+        database.engine.connect() as watching,
+    ):
+        stage = Stage(database)
+        stage.node_ready()
+        stage.heartbeat()
+        yield Crossing(stage, pool, watching)
 
 
 def until_it_waits_or_is_done(watching: Connection, wish: Future[Any]) -> None:
