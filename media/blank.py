@@ -76,21 +76,21 @@ class Picture:
             self._key = True
             self._macroblocks = macroblocks(self._codec, payload) or self._macroblocks
 
-    def is_black(self, now_ms: int) -> bool:
-        """Still for long enough, and nothing in it."""
-        return self._is_still(now_ms) and self._empty is True
+    def black_ms(self, now_ms: int) -> int:
+        """For how long it has been black beyond ``STILL_MS``; 0 while it is not, or nobody can tell."""
+        return self._beyond(now_ms) if self._empty is True else 0
 
     def wants_key_frame(self, now_ms: int) -> bool:
         """Whether only a key frame can tell what stands still there; True at most every ``KEY_EVERY_MS``."""
-        if not self._is_still(now_ms) or self._empty is True:
+        if not self._beyond(now_ms) or self._empty is True:
             return False
         if self._asked_at is not None and now_ms - self._asked_at < KEY_EVERY_MS:
             return False
         self._asked_at = now_ms
         return True
 
-    def _is_still(self, now_ms: int) -> bool:
-        return self._still_since is not None and now_ms - self._still_since >= STILL_MS
+    def _beyond(self, now_ms: int) -> int:
+        return 0 if self._still_since is None else max(0, now_ms - self._still_since - STILL_MS)
 
     def _frame(self, now_ms: int) -> None:
         """A frame is complete, as far as it ever will be."""
@@ -128,6 +128,6 @@ class Sound:
         if len(payload) > SILENT_BYTES:
             self._heard_at = now_ms
 
-    def is_silent(self, now_ms: int) -> bool:
-        """Nothing was heard for long enough."""
-        return now_ms - self._heard_at >= STILL_MS
+    def silent_ms(self, now_ms: int) -> int:
+        """For how long it has been silent beyond ``STILL_MS``; 0 while it is not."""
+        return max(0, now_ms - self._heard_at - STILL_MS)

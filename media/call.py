@@ -202,10 +202,10 @@ class Call:
         if since_ms <= 0:
             return
         pictures = [picture for track, picture in self._video.items() if not track.closed]
-        if pictures and all(picture.is_black(now_ms) for picture in pictures):
-            self._black_ms += since_ms
-        if self._sound.is_silent(now_ms):
-            self._silent_ms += since_ms
+        black_ms = min((picture.black_ms(now_ms) for picture in pictures), default=0)
+        # Of a look that comes late only what is certain.
+        self._black_ms += min(since_ms, black_ms)
+        self._silent_ms += min(since_ms, self._sound.silent_ms(now_ms))
         for track, picture in self._video.items():
             if picture.wants_key_frame(now_ms):
                 track.request_keyframe(now_ms)

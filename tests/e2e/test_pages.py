@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, WebSocket, expect
 
 from ops.house import House
 from tests.e2e.conftest import PATIENCE_MS, SignIn
@@ -129,7 +129,12 @@ def test_what_happens_between_a_page_and_its_feed_is_shown_too(live_app: House, 
     def hear(frame: str | bytes) -> None:
         heard.add(json.loads(frame)["type"])
 
-    fan.on("websocket", lambda socket: socket.on("framereceived", hear))
+    def open_feed(socket: WebSocket) -> None:
+        # Not that of the page before, which may be told of only now.
+        if fan.url == address(live_app, "/wallet"):
+            socket.on("framereceived", hear)
+
+    fan.on("websocket", open_feed)
 
     def listen(*types: str) -> None:
         until = time.monotonic() + PATIENCE_MS / 1000
