@@ -1,0 +1,290 @@
+/* The engine's thread: waits for the sockets, reads in batches, tells media from the rest, and hands up what is
+ * for Python. RFC 7983 tells the protocols of one port apart. */
+#include "internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t engine_clock(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Under full load the thread would take the mutex again before anybody else wakes: it lets who waits go first. */
+void engine_lock(fp_engine *engine) {
+    atomic_fetch_add(&engine->waiters, 1);
+    pthread_mutex_lock(&engine->mutex);
+    atomic_fetch_sub(&engine->waiters, 1);
+}
+
+void engine_unlock(fp_engine *engine) { pthread_mutex_unlock(&engine->mutex); }
+
+/* --- records for Python: one producer (whoever holds the mutex), one consumer ----------------------------- */
+
+void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data) {
+    fp_record head = *record;
+    if (data == NULL) head.size = 0;
+    uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
+    uint64_t at = atomic_load_explicit(&engine->queue_head, memory_order_relaxed);
+    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > QUEUE_BYTES) {
+        atomic_fetch_add(&engine->dropped, 1);
+        return;
+    }
+    const uint8_t *parts[] = {(const uint8_t *)&head, data};
+    uint64_t sizes[] = {sizeof head, head.size}, place = at;
+    for (int part = 0; part < 2; part++) {
+        uint64_t start = place % QUEUE_BYTES, first = QUEUE_BYTES - start < sizes[part] ? QUEUE_BYTES - start : sizes[part];
+        if (first) memcpy(engine->queue + start, parts[part], first);
+        if (sizes[part] > first) memcpy(engine->queue, parts[part] + first, sizes[part] - first);
+        place += sizes[part];
+    }
+    atomic_store_explicit(&engine->queue_head, at + need, memory_order_release);
+    engine->told = true;
+}
+
+void engine_wake(fp_engine *engine) {
+    if (!engine->told) return;
+    engine->told = false;
+    uint64_t one = 1;
+    /* An eventfd that is full is readable already. */
+    if (write(engine->wake, &one, sizeof one) < 0) return;
+}
+
+static void copy_out(const fp_engine *engine, uint64_t at, uint8_t *into, uint64_t size) {
+    uint64_t start = at % QUEUE_BYTES, first = QUEUE_BYTES - start < size ? QUEUE_BYTES - start : size;
+    memcpy(into, engine->queue + start, first);
+    memcpy(into + first, engine->queue, size - first);
+}
+
+int fp_take(fp_engine *engine, uint8_t *into, int room) {
+    uint64_t at = atomic_load_explicit(&engine->queue_tail, memory_order_relaxed);
+    uint64_t end = atomic_load_explicit(&engine->queue_head, memory_order_acquire), taken = 0;
+    while (at + taken < end) {
+        fp_record head;
+        copy_out(engine, at + taken, (uint8_t *)&head, sizeof head);
+        uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
+        if (taken + need > (uint64_t)room) break;
+        copy_out(engine, at + taken, into + taken, need);
+        taken += need;
+    }
+    atomic_store_explicit(&engine->queue_tail, at + taken, memory_order_release);
+    return (int)taken;
+}
+
+uint64_t fp_dropped(fp_engine *engine) { return atomic_load(&engine->dropped); }
+
+/* --- datagrams --------------------------------------------------------------------------------------------- */
+
+static void from_sockaddr(const struct sockaddr_storage *from, int socket, fp_address *to) {
+    memset(to, 0, sizeof *to);
+    to->socket = (uint16_t)socket;
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *four = (const struct sockaddr_in *)from;
+        to->ip[10] = to->ip[11] = 0xFF;
+        memcpy(to->ip + 12, &four->sin_addr, 4);
+        to->port = ntohs(four->sin_port);
+    } else {
+        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
+        memcpy(to->ip, &six->sin6_addr, 16);
+        to->port = ntohs(six->sin6_port);
+    }
+}
+
+static uint32_t word(const uint8_t *at) { return (uint32_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]; }
+
+static void receive_rtcp(fp_engine *engine, connection *who, uint8_t *data, int size) {
+    uint32_t ssrc = word(data + 4);
+    int at = 0;
+    while (at < who->talker_count && who->talkers[at] != ssrc) at++;
+    if (at == STREAMS_EACH) return;
+    if (engine->srtp.unprotect_rtcp(who->unprotect, data, &size)) {
+        who->refused++;
+        return;
+    }
+    if (at == who->talker_count) who->talkers[who->talker_count++] = ssrc;
+    who->heard_us = engine->now_us;
+    fp_record record = {.kind = FP_RTCP, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size};
+    engine_tell(engine, &record, data);
+}
+
+static void note_arrival(fp_engine *engine, connection *who, const uint8_t *data, int size) {
+    int length;
+    const uint8_t *number = rtp_extension(data, size, who->transport_cc, &length);
+    if (number == NULL || length != 2 || who->arrival_count == MOST_ARRIVALS) return;
+    who->arrival_numbers[who->arrival_count] = (uint16_t)(number[0] << 8 | number[1]);
+    who->arrival_at[who->arrival_count++] = engine->now_us;
+}
+
+static void receive_rtp(fp_engine *engine, connection *who, uint8_t *data, int size) {
+    uint32_t ssrc = word(data + 8);
+    int at = 0, whole = size;
+    while (at < who->stream_count && who->streams[at].ssrc != ssrc) at++;
+    if (at == STREAMS_EACH || (at < who->stream_count && who->streams[at].ignored)) return;
+    if (engine->srtp.unprotect(who->unprotect, data, &size)) {
+        who->refused++;
+        return;
+    }
+    packet fresh;
+    if (!rtp_parse(data, size, &fresh)) return;
+    who->heard_us = engine->now_us;
+    who->packets++;
+    who->octets += (uint64_t)whole;
+    if (who->transport_cc) note_arrival(engine, who, data, size);
+    if (at == who->stream_count) who->streams[who->stream_count++] = (stream){.ssrc = ssrc};
+    stream *named = &who->streams[at];
+    if (named->source != 0) {
+        forward_packet(engine, &engine->sources[named->source], &fresh, named->retransmission);
+    } else if (named->told < STRANGERS_TOLD) {
+        named->told++;
+        fp_record record = {.kind = FP_STRANGER, .id = who->id, .at_us = engine->now_us, .value = ssrc};
+        record.size = size < 64 ? (uint32_t)size : 64;
+        engine_tell(engine, &record, data);
+    }
+}
+
+static void receive(fp_engine *engine, uint8_t *data, int size, const fp_address *from) {
+    if (size < 1) return;
+    uint32_t index = tables_find(engine, from);
+    connection *who = &engine->connections[index];
+    if (data[0] >= 128 && data[0] < 192) {
+        if (index == 0 || who->unprotect == NULL || size < SMALLEST_PACKET || size > LARGEST_PACKET) return;
+        if (data[1] >= 192 && data[1] <= 223)
+            receive_rtcp(engine, who, data, size);
+        else
+            receive_rtp(engine, who, data, size);
+    } else if (data[0] < 4 || (data[0] >= 20 && data[0] < 64 && index != 0)) {
+        fp_record record = {.kind = FP_DATAGRAM, .id = who->id, .at_us = engine->now_us, .address = *from, .size = (uint32_t)size};
+        engine_tell(engine, &record, data);
+    }
+}
+
+/* Read and handle up to `most` datagrams of one socket; how many there were. */
+static int read_batch(fp_engine *engine, int socket, int most) {
+    static _Thread_local uint8_t buffers[BATCH][LARGEST_DATAGRAM] __attribute__((aligned(16)));
+    struct mmsghdr messages[BATCH];
+    struct iovec parts[BATCH];
+    struct sockaddr_storage names[BATCH];
+    if (most > BATCH) most = BATCH;
+    memset(messages, 0, sizeof(struct mmsghdr) * (size_t)most);
+    for (int at = 0; at < most; at++) {
+        parts[at] = (struct iovec){.iov_base = buffers[at], .iov_len = LARGEST_DATAGRAM};
+        messages[at].msg_hdr = (struct msghdr){
+            .msg_name = &names[at], .msg_namelen = sizeof names[at], .msg_iov = &parts[at], .msg_iovlen = 1,
+        };
+    }
+    int count = recvmmsg(engine->sockets[socket], messages, (unsigned)most, MSG_DONTWAIT, NULL);
+    engine->now_us = engine_clock();
+    for (int at = 0; at < count; at++) {
+        fp_address from;
+        if (messages[at].msg_hdr.msg_flags & MSG_TRUNC) continue;
+        from_sockaddr(&names[at], socket, &from);
+        receive(engine, buffers[at], (int)messages[at].msg_len, &from);
+    }
+    forward_flush(engine);
+    return count < 0 ? 0 : count;
+}
+
+static void *run(void *argument) {
+    fp_engine *engine = argument;
+    struct epoll_event ready[MOST_SOCKETS + 1];
+    while (!atomic_load(&engine->stopping)) {
+        int count = epoll_wait(engine->poll, ready, MOST_SOCKETS + 1, 1000);
+        for (int at = 0; at < count; at++) {
+            if (ready[at].data.u32 >= MOST_SOCKETS) continue;
+            for (int patience = 0; atomic_load(&engine->waiters) > 0 && patience < 1000; patience++) sched_yield();
+            pthread_mutex_lock(&engine->mutex);
+            read_batch(engine, (int)ready[at].data.u32, BATCH);
+            engine_wake(engine);
+            pthread_mutex_unlock(&engine->mutex);
+        }
+    }
+    return NULL;
+}
+
+int fp_drain(fp_engine *engine, int most) {
+    int empty = 1;
+    engine_lock(engine);
+    for (int socket = 0; socket < engine->socket_count; socket++) {
+        int count;
+        while (most > 0 && (count = read_batch(engine, socket, most)) > 0) most -= count;
+        if (most <= 0) empty = 0;
+    }
+    engine_wake(engine);
+    engine_unlock(engine);
+    return empty;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------- */
+
+static bool watch(fp_engine *engine, int descriptor, uint32_t number) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
+    return epoll_ctl(engine->poll, EPOLL_CTL_ADD, descriptor, &event) == 0;
+}
+
+fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake) {
+    if (count < 1 || count > MOST_SOCKETS) return NULL;
+    fp_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) return NULL;
+    engine->srtp = *srtp;
+    engine->wake = wake;
+    pthread_mutex_init(&engine->mutex, NULL);
+    engine->queue = malloc(QUEUE_BYTES);
+    engine->arena = malloc(ARENA_BYTES);
+    engine->poll = epoll_create1(EPOLL_CLOEXEC);
+    engine->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool fine = tables_make(engine) && engine->queue && engine->arena && watch(engine, engine->stop, MOST_SOCKETS);
+    for (int at = 0; fine && at < count; at++) {
+        struct sockaddr_storage name;
+        socklen_t length = sizeof name;
+        engine->sockets[at] = sockets[at];
+        fine = getsockname(sockets[at], (struct sockaddr *)&name, &length) == 0 && watch(engine, sockets[at], (uint32_t)at);
+        engine->families[at] = name.ss_family;
+        engine->socket_count++;
+    }
+    if (fine && pthread_create(&engine->thread, NULL, run, engine) == 0) return engine;
+    engine->socket_count = -1;
+    fp_free(engine);
+    return NULL;
+}
+
+void fp_free(fp_engine *engine) {
+    if (engine == NULL) return;
+    if (engine->socket_count > 0) {
+        uint64_t one = 1;
+        atomic_store(&engine->stopping, true);
+        if (write(engine->stop, &one, sizeof one) > 0) pthread_join(engine->thread, NULL);
+    }
+    close(engine->poll);
+    close(engine->stop);
+    tables_free(engine);
+    free(engine->queue);
+    free(engine->arena);
+    pthread_mutex_destroy(&engine->mutex);
+    free(engine);
+}
+
+int fp_send(fp_engine *engine, const fp_address *address, const uint8_t *data, int size) {
+    if (address->socket >= engine->socket_count) return FP_REFUSED;
+    return send_to(engine, address, data, size) ? FP_OK : FP_REFUSED;
+}
+
+int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *compound, int size) {
+    uint8_t data[LARGEST_PACKET + TRAILER];
+    if (size < 8 || size > LARGEST_PACKET - 100) return FP_REFUSED;
+    memcpy(data, compound, (size_t)size);
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    int answer = who ? FP_REFUSED : FP_GONE;
+    if (who && who->protect && who->nominated && !engine->srtp.protect_rtcp(who->protect, data, &size))
+        answer = send_to(engine, &who->to, data, size) ? FP_OK : FP_REFUSED;
+    engine_unlock(engine);
+    return answer;
+}

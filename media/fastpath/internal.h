@@ -1,0 +1,212 @@
+/* What the files of the engine share. See fastpath.h for what it is and what it promises. */
+#ifndef GREENROOM_FASTPATH_INTERNAL_H
+#define GREENROOM_FASTPATH_INTERNAL_H
+
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#include "fastpath.h"
+#pragma GCC visibility pop
+
+enum {
+    LARGEST_PACKET = 1500,
+    LARGEST_DATAGRAM = 2048,
+    SMALLEST_PACKET = 12 + 8,
+    HEADER = 12,
+    TRAILER = 64, /* more than any SRTP tag and index */
+    BATCH = 64,
+    MOST_SOCKETS = 16,
+    MOST_CONNECTIONS = 1 << 12,
+    MOST_SOURCES = 1 << 14,
+    MOST_LANES = 1 << 17,
+    MOST_ADDRESSES = 1 << 14, /* slots of the hash table, a power of two; half of them are used at most */
+    ADDRESSES_EACH = 32,      /* that one connection may be bound to */
+    STREAMS_EACH = 32,        /* SSRCs that one connection may bring: each costs an SRTP stream */
+    STRANGERS_TOLD = 16,      /* packets of an unknown SSRC that are reported */
+    RING_VIDEO = 1 << 9,      /* packets kept: two to three seconds of 720p; below SRTP's replay window */
+    RING_AUDIO = 1 << 7,
+    MOST_MISSING = 256,
+    MOST_ARRIVALS = 1 << 10,
+    QUEUE_BYTES = 1 << 22, /* of records for Python */
+    MOST_PENDING = 4096,   /* sealed packets that wait for the end of the batch */
+    ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
+    MOST_SEGMENTS = 48     /* of one sendmsg with UDP_SEGMENT; the kernel takes 64 and 65,507 bytes */
+};
+
+/* --- packets ---------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const uint8_t *payload;
+    int size;
+    uint16_t sequence;
+    uint32_t timestamp, ssrc;
+    uint8_t payload_type;
+    bool marker;
+} packet;
+
+/* A packet in a source's ring. */
+typedef struct {
+    int64_t sequence; /* -1: none */
+    uint32_t timestamp;
+    uint16_t size, room;
+    bool marker, key;
+    uint8_t *payload;
+} kept;
+
+bool rtp_parse(const uint8_t *data, int size, packet *out);
+/* The header extension element `id` of a packet that parsed; NULL: none. */
+const uint8_t *rtp_extension(const uint8_t *data, int size, int id, int *length);
+bool rtp_is_key(int codec, const uint8_t *payload, int size);
+static inline bool rtp_later(uint32_t timestamp, uint32_t than) { return timestamp != than && timestamp - than < 0x80000000u; }
+
+/* The numbers of a VP8 payload descriptor that have to go on when a lane changes its source (RFC 7741, 4.2). */
+typedef struct {
+    int picture_at, picture_bytes, level_at; /* offsets; 0: not there */
+    uint16_t picture;
+    uint8_t level;
+} vp8_numbers;
+bool vp8_parse(const uint8_t *payload, int size, vp8_numbers *out);
+
+/* --- tables ----------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t ssrc, source; /* source: index, 0: nobody named it */
+    uint16_t told;
+    bool retransmission, ignored;
+} stream;
+
+typedef struct {
+    uint32_t id; /* 0: free */
+    void *protect, *unprotect;
+    fp_address to;
+    bool nominated;
+    fp_address bound[ADDRESSES_EACH];
+    int bound_count;
+    stream streams[STREAMS_EACH];
+    int stream_count;
+    uint32_t talkers[STREAMS_EACH]; /* SSRCs that sent SRTCP */
+    int talker_count;
+    int transport_cc;
+    uint16_t arrival_numbers[MOST_ARRIVALS];
+    int64_t arrival_at[MOST_ARRIVALS];
+    int arrival_count;
+    uint32_t lanes;                  /* the first of its lanes, 0: none; they are linked by `sibling` */
+    int pending_first, pending_last; /* of this batch; -1: none */
+    uint64_t packets, octets, refused;
+    int64_t heard_us;
+} connection;
+
+typedef struct {
+    int64_t sequence, asked_us;
+    int tries;
+} gap;
+
+typedef struct {
+    uint32_t id;
+    uint32_t connection; /* index */
+    uint32_t ssrc;
+    int codec, clock_rate, flags;
+    int64_t until_us;
+    bool told_end;
+    int64_t highest, base;
+    uint32_t timestamp;
+    bool frame_known, frame_key;
+    uint32_t frame_timestamp;
+    kept *ring;
+    uint32_t ring_mask;
+    gap *missing;
+    int missing_count;
+    uint32_t *lanes; /* indices of lanes that carry it, or will from its next key frame on */
+    int lane_count, lane_room, waiting;
+    bool jitter_known;
+    uint32_t transit;
+    double jitter;
+    uint64_t packets, octets, duplicates, late, gated, keyframes;
+} source;
+
+typedef struct {
+    uint32_t id;
+    uint32_t connection; /* index */
+    uint32_t ssrc, retransmission_ssrc;
+    uint32_t sibling;
+    uint32_t source, next; /* indices: carried now; from its key frame on. 0: none */
+    uint8_t payload_type, retransmission_type, next_payload_type, next_retransmission_type;
+    uint16_t retransmission_sequence;
+    bool began, pictured;
+    int64_t first, offset, highest; /* highest: outgoing */
+    uint32_t timestamp_offset, timestamp;
+    int64_t sent_us;
+    uint16_t picture_offset, picture;
+    uint8_t level_offset, level;
+    uint64_t packets, octets, refused, retransmitted;
+} lane;
+
+typedef struct {
+    uint8_t *data;
+    int size, next;
+} pending;
+
+struct fp_engine {
+    fp_srtp srtp;
+    int sockets[MOST_SOCKETS], families[MOST_SOCKETS], socket_count;
+    int wake, stop, poll;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    atomic_int waiters;
+    atomic_bool stopping;
+    int64_t now_us; /* of this batch */
+    bool no_segments;
+
+    connection *connections;
+    source *sources;
+    lane *lanes;
+    uint32_t *free_connections, *free_sources, *free_lanes;
+    uint32_t free_connection_count, free_source_count, free_lane_count;
+    uint32_t generation;
+    struct {
+        fp_address address;
+        uint32_t connection; /* index; 0: empty */
+    } *addresses;
+    int address_count;
+
+    uint8_t *queue;
+    atomic_uint_fast64_t queue_head, queue_tail; /* head: written to; tail: read to */
+    atomic_uint_fast64_t dropped;
+    bool told;
+
+    uint8_t *arena;
+    size_t arena_used;
+    pending pendings[MOST_PENDING];
+    int pending_count;
+    uint32_t touched[MOST_CONNECTIONS];
+    int touched_count;
+};
+
+void engine_lock(fp_engine *engine);
+void engine_unlock(fp_engine *engine);
+void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data);
+void engine_wake(fp_engine *engine);
+int64_t engine_clock(void);
+
+bool tables_make(fp_engine *engine);
+void tables_free(fp_engine *engine);
+uint32_t tables_find(fp_engine *engine, const fp_address *address); /* index, 0: nobody */
+connection *connection_of(fp_engine *engine, uint32_t id);
+source *source_of(fp_engine *engine, uint32_t id);
+lane *lane_of(fp_engine *engine, uint32_t id);
+void lane_unlist(source *from, uint32_t index);
+void source_hush(fp_engine *engine, source *which);
+
+/* Takes a source's packet in and sends it on. `data`: the opened packet. */
+void forward_packet(fp_engine *engine, source *from, const packet *fresh, bool retransmission);
+void forward_replay(fp_engine *engine, source *from, int64_t first);
+void forward_flush(fp_engine *engine);
+bool forward_again(fp_engine *engine, lane *which, uint16_t number);
+bool send_to(fp_engine *engine, const fp_address *to, const uint8_t *data, int size);
+
+#endif

@@ -1,0 +1,489 @@
+/* Connections, sources and lanes: who is known, and how ids become them. Everything here runs under the mutex. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* An id is an index in its low 20 bits and a generation above: 0 is nobody's. */
+enum { INDEX_BITS = 20, INDEX_MASK = (1 << INDEX_BITS) - 1 };
+
+static uint32_t id_for(fp_engine *engine, uint32_t index) {
+    engine->generation = (engine->generation + 1) & 0xFFF;
+    return (engine->generation << INDEX_BITS) | index;
+}
+
+static uint32_t *free_list(uint32_t most, uint32_t *count) {
+    uint32_t *list = calloc(most, sizeof *list);
+    if (list != NULL)
+        for (uint32_t index = most - 1; index > 0; index--) list[(*count)++] = index; /* 0 is nobody's index */
+    return list;
+}
+
+bool tables_make(fp_engine *engine) {
+    engine->connections = calloc(MOST_CONNECTIONS, sizeof *engine->connections);
+    engine->sources = calloc(MOST_SOURCES, sizeof *engine->sources);
+    engine->lanes = calloc(MOST_LANES, sizeof *engine->lanes);
+    engine->addresses = calloc(MOST_ADDRESSES, sizeof *engine->addresses);
+    engine->free_connections = free_list(MOST_CONNECTIONS, &engine->free_connection_count);
+    engine->free_sources = free_list(MOST_SOURCES, &engine->free_source_count);
+    engine->free_lanes = free_list(MOST_LANES, &engine->free_lane_count);
+    return engine->connections && engine->sources && engine->lanes && engine->addresses && engine->free_connections &&
+           engine->free_sources && engine->free_lanes;
+}
+
+connection *connection_of(fp_engine *engine, uint32_t id) {
+    connection *found = &engine->connections[(id & INDEX_MASK) % MOST_CONNECTIONS];
+    return id != 0 && found->id == id ? found : NULL;
+}
+
+source *source_of(fp_engine *engine, uint32_t id) {
+    source *found = &engine->sources[(id & INDEX_MASK) % MOST_SOURCES];
+    return id != 0 && found->id == id ? found : NULL;
+}
+
+lane *lane_of(fp_engine *engine, uint32_t id) {
+    lane *found = &engine->lanes[(id & INDEX_MASK) % MOST_LANES];
+    return id != 0 && found->id == id ? found : NULL;
+}
+
+/* --- addresses: open addressing, linear probing, no tombstones ---------------------------------------- */
+
+static bool same(const fp_address *one, const fp_address *other) {
+    return one->port == other->port && memcmp(one->ip, other->ip, sizeof one->ip) == 0;
+}
+
+static uint32_t place_of(const fp_address *address) {
+    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a; what a peer can gain by choosing ports is bounded by checks */
+    for (size_t at = 0; at < sizeof address->ip; at++) hash = (hash ^ address->ip[at]) * 0x100000001B3u;
+    hash = (hash ^ (address->port & 0xFF)) * 0x100000001B3u;
+    hash = (hash ^ (address->port >> 8)) * 0x100000001B3u;
+    return (uint32_t)(hash ^ hash >> 32) & (MOST_ADDRESSES - 1);
+}
+
+uint32_t tables_find(fp_engine *engine, const fp_address *address) {
+    for (uint32_t at = place_of(address); engine->addresses[at].connection; at = (at + 1) & (MOST_ADDRESSES - 1))
+        if (same(&engine->addresses[at].address, address)) return engine->addresses[at].connection;
+    return 0;
+}
+
+static void address_add(fp_engine *engine, const fp_address *address, uint32_t index) {
+    uint32_t at = place_of(address);
+    while (engine->addresses[at].connection) at = (at + 1) & (MOST_ADDRESSES - 1);
+    engine->addresses[at].address = *address;
+    engine->addresses[at].connection = index;
+    engine->address_count++;
+}
+
+static void address_remove(fp_engine *engine, const fp_address *address) {
+    uint32_t at = place_of(address);
+    while (engine->addresses[at].connection && !same(&engine->addresses[at].address, address))
+        at = (at + 1) & (MOST_ADDRESSES - 1);
+    if (!engine->addresses[at].connection) return;
+    engine->addresses[at].connection = 0;
+    engine->address_count--;
+    /* Whoever was pushed on by it moves back. */
+    for (uint32_t next = (at + 1) & (MOST_ADDRESSES - 1); engine->addresses[next].connection;
+         next = (next + 1) & (MOST_ADDRESSES - 1)) {
+        uint32_t home = place_of(&engine->addresses[next].address);
+        if (((next - home) & (MOST_ADDRESSES - 1)) >= ((next - at) & (MOST_ADDRESSES - 1))) {
+            engine->addresses[at] = engine->addresses[next];
+            engine->addresses[next].connection = 0;
+            at = next;
+        }
+    }
+}
+
+/* --- connections --------------------------------------------------------------------------------------- */
+
+uint32_t fp_open(fp_engine *engine) {
+    engine_lock(engine);
+    uint32_t id = 0;
+    if (engine->free_connection_count > 0) {
+        uint32_t index = engine->free_connections[--engine->free_connection_count];
+        connection *fresh = &engine->connections[index];
+        memset(fresh, 0, sizeof *fresh);
+        fresh->pending_first = fresh->pending_last = -1;
+        id = fresh->id = id_for(engine, index);
+    }
+    engine_unlock(engine);
+    return id;
+}
+
+static int bind_locked(fp_engine *engine, connection *who, const fp_address *address) {
+    uint32_t index = (uint32_t)(who - engine->connections), owner = tables_find(engine, address);
+    if (owner == index) return FP_OK;
+    if (address->socket >= engine->socket_count) return FP_REFUSED;
+    if (owner != 0) {
+        /* The other side opened another connection from there: the latest check counts. */
+        connection *former = &engine->connections[owner];
+        for (int at = 0; at < former->bound_count; at++)
+            if (same(&former->bound[at], address)) former->bound[at--] = former->bound[--former->bound_count];
+        address_remove(engine, address);
+    }
+    if (who->bound_count >= ADDRESSES_EACH || engine->address_count >= MOST_ADDRESSES / 2) return FP_FULL;
+    who->bound[who->bound_count++] = *address;
+    address_add(engine, address, index);
+    return FP_OK;
+}
+
+int fp_bind(fp_engine *engine, uint32_t id, const fp_address *address) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    int answer = who ? bind_locked(engine, who, address) : FP_GONE;
+    engine_unlock(engine);
+    return answer;
+}
+
+int fp_nominate(fp_engine *engine, uint32_t id, const fp_address *address) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    int answer = who ? bind_locked(engine, who, address) : FP_GONE;
+    if (answer == FP_OK) who->to = *address, who->nominated = true;
+    engine_unlock(engine);
+    return answer;
+}
+
+int fp_secure(fp_engine *engine, uint32_t id, void *protect, void *unprotect) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who) who->protect = protect, who->unprotect = unprotect;
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
+}
+
+int fp_transport_cc(fp_engine *engine, uint32_t id, int extension_id) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who) who->transport_cc = extension_id;
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
+}
+
+int fp_arrivals(fp_engine *engine, uint32_t id, uint16_t *numbers, int64_t *at_us, int room) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    int count = 0;
+    if (who) {
+        count = who->arrival_count < room ? who->arrival_count : room;
+        memcpy(numbers, who->arrival_numbers, (size_t)count * sizeof *numbers);
+        memcpy(at_us, who->arrival_at, (size_t)count * sizeof *at_us);
+        who->arrival_count = 0;
+    }
+    engine_unlock(engine);
+    return count;
+}
+
+/* --- sources ------------------------------------------------------------------------------------------- */
+
+static stream *stream_of(connection *who, uint32_t ssrc, bool make) {
+    for (int at = 0; at < who->stream_count; at++)
+        if (who->streams[at].ssrc == ssrc) return &who->streams[at];
+    if (!make || who->stream_count >= STREAMS_EACH) return NULL;
+    stream *fresh = &who->streams[who->stream_count++];
+    *fresh = (stream){.ssrc = ssrc};
+    return fresh;
+}
+
+static void source_free(fp_engine *engine, source *which) {
+    connection *who = &engine->connections[which->connection];
+    uint32_t index = (uint32_t)(which - engine->sources);
+    for (int at = 0; at < who->stream_count; at++)
+        if (who->streams[at].source == index) who->streams[at].source = 0, who->streams[at].ignored = true;
+    for (int at = 0; at < which->lane_count; at++) {
+        lane *carrying = &engine->lanes[which->lanes[at]];
+        if (carrying->source == index) carrying->source = 0;
+        if (carrying->next == index) carrying->next = 0;
+    }
+    for (uint32_t at = 0; which->ring != NULL && at <= which->ring_mask; at++) free(which->ring[at].payload);
+    free(which->ring);
+    free(which->missing);
+    free(which->lanes);
+    memset(which, 0, sizeof *which);
+    engine->free_sources[engine->free_source_count++] = index;
+}
+
+uint32_t fp_source(fp_engine *engine, uint32_t id, uint32_t ssrc, int codec, int clock_rate) {
+    engine_lock(engine);
+    uint32_t made = 0;
+    connection *who = connection_of(engine, id);
+    stream *named = who && engine->free_source_count > 0 ? stream_of(who, ssrc, true) : NULL;
+    if (named != NULL && named->source == 0) {
+        uint32_t index = engine->free_sources[engine->free_source_count - 1];
+        source *fresh = &engine->sources[index];
+        memset(fresh, 0, sizeof *fresh);
+        uint32_t ring = codec == FP_OPUS ? RING_AUDIO : RING_VIDEO;
+        fresh->ring = calloc(ring, sizeof *fresh->ring);
+        fresh->missing = calloc(MOST_MISSING, sizeof *fresh->missing);
+        if (fresh->ring == NULL || fresh->missing == NULL) {
+            free(fresh->ring);
+            free(fresh->missing);
+            memset(fresh, 0, sizeof *fresh);
+        } else {
+            engine->free_source_count--;
+            for (uint32_t at = 0; at < ring; at++) fresh->ring[at].sequence = -1;
+            fresh->ring_mask = ring - 1;
+            fresh->connection = (uint32_t)(who - engine->connections);
+            fresh->ssrc = ssrc, fresh->codec = codec, fresh->clock_rate = clock_rate;
+            fresh->highest = fresh->base = -1;
+            fresh->until_us = INT64_MAX;
+            named->source = index, named->retransmission = named->ignored = false;
+            made = fresh->id = id_for(engine, index);
+        }
+    }
+    engine_unlock(engine);
+    return made;
+}
+
+int fp_retransmission(fp_engine *engine, uint32_t id, uint32_t ssrc) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    stream *named = which ? stream_of(&engine->connections[which->connection], ssrc, true) : NULL;
+    if (named != NULL) {
+        named->source = (uint32_t)(which - engine->sources);
+        named->retransmission = true, named->ignored = false;
+    }
+    engine_unlock(engine);
+    return which == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
+}
+
+int fp_ignore(fp_engine *engine, uint32_t id, uint32_t ssrc) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    stream *named = who ? stream_of(who, ssrc, true) : NULL;
+    if (named != NULL && named->source == 0) named->ignored = true;
+    engine_unlock(engine);
+    return who == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
+}
+
+int fp_copy(fp_engine *engine, uint32_t id, int flags) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    if (which) which->flags = flags;
+    engine_unlock(engine);
+    return which ? FP_OK : FP_GONE;
+}
+
+/* Nothing passes for now: whoever carried it waits for its next key frame. */
+void source_hush(fp_engine *engine, source *which) {
+    uint32_t index = (uint32_t)(which - engine->sources);
+    for (int at = which->lane_count - 1; at >= 0; at--) {
+        lane *carrying = &engine->lanes[which->lanes[at]];
+        if (carrying->source != index) continue;
+        carrying->source = 0;
+        if (carrying->next == 0) {
+            carrying->next = index;
+            carrying->next_payload_type = carrying->payload_type;
+            carrying->next_retransmission_type = carrying->retransmission_type;
+        } else {
+            lane_unlist(which, which->lanes[at]); /* it is on its way to another one */
+        }
+    }
+}
+
+int fp_gate(fp_engine *engine, uint32_t id, int64_t until_us, int64_t from) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    if (which) {
+        engine->now_us = engine_clock();
+        which->until_us = until_us;
+        which->told_end = false;
+        if (engine->now_us >= until_us) {
+            source_hush(engine, which);
+        } else if (from >= 0) {
+            forward_replay(engine, which, from);
+            forward_flush(engine);
+        }
+    }
+    engine_unlock(engine);
+    return which ? FP_OK : FP_GONE;
+}
+
+int fp_missing(fp_engine *engine, uint32_t id, int64_t before_us, int64_t *sequences, int room) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    int count = 0;
+    int64_t now_us = engine_clock();
+    for (int at = 0; which != NULL && at < which->missing_count && count < room; at++) {
+        gap *hole = &which->missing[at];
+        if (hole->tries > 0 && hole->asked_us >= before_us) continue;
+        hole->tries++;
+        hole->asked_us = now_us;
+        sequences[count++] = hole->sequence;
+    }
+    engine_unlock(engine);
+    return count;
+}
+
+int fp_source_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    if (which) {
+        *out = (fp_counters){
+            .packets = which->packets, .octets = which->octets, .duplicates = which->duplicates, .late = which->late,
+            .gated = which->gated, .keyframes = which->keyframes, .highest = which->highest,
+            .timestamp = which->timestamp, .jitter = (uint32_t)which->jitter,
+            .heard_us = engine->connections[which->connection].heard_us,
+            .refused = engine->connections[which->connection].refused,
+        };
+        int64_t expected = which->base < 0 ? 0 : which->highest - which->base + 1;
+        out->lost = expected > (int64_t)which->packets ? (uint64_t)(expected - (int64_t)which->packets) : 0;
+    }
+    engine_unlock(engine);
+    return which ? FP_OK : FP_GONE;
+}
+
+void fp_drop(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    if (which) source_free(engine, which);
+    engine_unlock(engine);
+}
+
+/* --- lanes --------------------------------------------------------------------------------------------- */
+
+uint32_t fp_lane(fp_engine *engine, uint32_t id, uint32_t ssrc, uint32_t retransmission_ssrc) {
+    engine_lock(engine);
+    uint32_t made = 0;
+    connection *who = connection_of(engine, id);
+    if (who && engine->free_lane_count > 0) {
+        uint32_t index = engine->free_lanes[--engine->free_lane_count];
+        lane *fresh = &engine->lanes[index];
+        memset(fresh, 0, sizeof *fresh);
+        fresh->connection = (uint32_t)(who - engine->connections);
+        fresh->ssrc = ssrc, fresh->retransmission_ssrc = retransmission_ssrc;
+        fresh->sibling = who->lanes;
+        who->lanes = index;
+        made = fresh->id = id_for(engine, index);
+    }
+    engine_unlock(engine);
+    return made;
+}
+
+void lane_unlist(source *from, uint32_t index) {
+    for (int at = 0; at < from->lane_count; at++)
+        if (from->lanes[at] == index) {
+            from->lanes[at] = from->lanes[--from->lane_count];
+            return;
+        }
+}
+
+static bool lane_list(source *by, uint32_t index) {
+    for (int at = 0; at < by->lane_count; at++)
+        if (by->lanes[at] == index) return true;
+    if (by->lane_count == by->lane_room) {
+        int room = by->lane_room ? 2 * by->lane_room : 16;
+        uint32_t *more = realloc(by->lanes, (size_t)room * sizeof *more);
+        if (more == NULL) return false;
+        by->lanes = more, by->lane_room = room;
+    }
+    by->lanes[by->lane_count++] = index;
+    return true;
+}
+
+int fp_carry(fp_engine *engine, uint32_t id, uint32_t source_id, int payload_type, int retransmission_type) {
+    engine_lock(engine);
+    lane *which = lane_of(engine, id);
+    source *wanted = source_of(engine, source_id);
+    int answer = which == NULL || (source_id != 0 && wanted == NULL) ? FP_GONE : FP_OK;
+    if (answer == FP_OK) {
+        uint32_t index = (uint32_t)(which - engine->lanes), target = wanted ? (uint32_t)(wanted - engine->sources) : 0;
+        if (which->next != 0 && which->next != which->source && which->next != target)
+            lane_unlist(&engine->sources[which->next], index);
+        which->next = 0;
+        if (wanted == NULL) {
+            if (which->source != 0) {
+                lane_unlist(&engine->sources[which->source], index);
+                which->source = 0;
+            }
+        } else if (lane_list(wanted, index)) {
+            which->next = target;
+            which->next_payload_type = (uint8_t)(payload_type & 0x7F);
+            which->next_retransmission_type = (uint8_t)(retransmission_type & 0x7F);
+            if (which->source == target) { /* only its payload types may be new */
+                which->next = 0;
+                which->payload_type = which->next_payload_type;
+                which->retransmission_type = which->next_retransmission_type;
+            }
+        } else {
+            answer = FP_FULL;
+        }
+    }
+    engine_unlock(engine);
+    return answer;
+}
+
+int fp_resend(fp_engine *engine, uint32_t id, const uint16_t *numbers, int count) {
+    engine_lock(engine);
+    engine->now_us = engine_clock();
+    lane *which = lane_of(engine, id);
+    int sent = 0;
+    for (int at = 0; which != NULL && at < count; at++) sent += forward_again(engine, which, numbers[at]);
+    forward_flush(engine);
+    engine_unlock(engine);
+    return sent;
+}
+
+int fp_lane_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
+    engine_lock(engine);
+    lane *which = lane_of(engine, id);
+    if (which)
+        *out = (fp_counters){
+            .packets = which->packets, .octets = which->octets, .refused = which->refused,
+            .retransmitted = which->retransmitted, .highest = which->highest, .timestamp = which->timestamp,
+            .sequence_offset = which->offset, .timestamp_offset = which->timestamp_offset,
+            .source = which->source ? engine->sources[which->source].id : 0,
+        };
+    engine_unlock(engine);
+    return which ? FP_OK : FP_GONE;
+}
+
+static void lane_free(fp_engine *engine, lane *which) {
+    uint32_t index = (uint32_t)(which - engine->lanes);
+    if (which->source) lane_unlist(&engine->sources[which->source], index);
+    if (which->next && which->next != which->source) lane_unlist(&engine->sources[which->next], index);
+    memset(which, 0, sizeof *which);
+    engine->free_lanes[engine->free_lane_count++] = index;
+}
+
+void fp_end(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    lane *which = lane_of(engine, id);
+    if (which) {
+        uint32_t *link = &engine->connections[which->connection].lanes;
+        while (*link != (uint32_t)(which - engine->lanes)) link = &engine->lanes[*link].sibling;
+        *link = which->sibling;
+        lane_free(engine, which);
+    }
+    engine_unlock(engine);
+}
+
+void fp_close(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who) {
+        uint32_t index = (uint32_t)(who - engine->connections);
+        for (int at = 0; at < who->stream_count; at++)
+            if (who->streams[at].source != 0) source_free(engine, &engine->sources[who->streams[at].source]);
+        while (who->lanes != 0) {
+            lane *last = &engine->lanes[who->lanes];
+            who->lanes = last->sibling;
+            lane_free(engine, last);
+        }
+        for (int at = 0; at < who->bound_count; at++) address_remove(engine, &who->bound[at]);
+        memset(who, 0, sizeof *who);
+        engine->free_connections[engine->free_connection_count++] = index;
+    }
+    engine_unlock(engine);
+}
+
+void tables_free(fp_engine *engine) {
+    for (uint32_t at = 1; engine->sources != NULL && at < MOST_SOURCES; at++)
+        if (engine->sources[at].id) source_free(engine, &engine->sources[at]);
+    free(engine->connections);
+    free(engine->sources);
+    free(engine->lanes);
+    free(engine->addresses);
+    free(engine->free_connections);
+    free(engine->free_sources);
+    free(engine->free_lanes);
+}

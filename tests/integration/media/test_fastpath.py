@@ -1,0 +1,587 @@
+"""The native engine over real sockets and real SRTP: what it forwards, refuses, and never does twice."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pylibsrtp import Policy, Session
+from pylibsrtp._binding import ffi as srtp_ffi
+
+from media import rtp
+from media.fastpath import FOREVER, Address, Codec, Engine, EngineError, Kind, Record
+
+PATIENCE_SECONDS = 10
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+KEY, DELTA = b"\x90\x80\x80\x01\x10" + b"k" * 20, b"\x90\x80\x80\x01\x11" + b"d" * 20
+"""VP8 with a 15 bit picture id: a key frame and one that is none."""
+VIDEO, SOUND, VIDEO_TYPE, SOUND_TYPE = 1001, 1002, 96, 111
+
+
+def session(key: int, policy_type: int) -> Session:
+    policy = Policy(
+        key=bytes([key]) * 28, ssrc_type=policy_type, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM
+    )
+    policy.window_size, policy.allow_repeat_tx = 1024, True
+    return Session(policy=policy)
+
+
+class Sent(NamedTuple):
+    """A packet as a client sees it."""
+
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload_type: int
+    marker: bool
+    payload: bytes
+
+
+class Client:
+    """A socket with SRTP, and the engine's connection behind it."""
+
+    def __init__(self, node: Node, number: int) -> None:
+        self.node = node
+        family = node.socket.family
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((LOOPBACK[family], 0))
+        self.address = Address(LOOPBACK[family], self.socket.getsockname()[1])
+        self._protect = session(2 * number, Policy.SSRC_ANY_OUTBOUND)
+        self._unprotect = session(2 * number + 1, Policy.SSRC_ANY_INBOUND)
+        self.contexts = (
+            session(2 * number + 1, Policy.SSRC_ANY_OUTBOUND),
+            session(2 * number, Policy.SSRC_ANY_INBOUND),
+        )
+        self.connection = node.engine.open()
+        assert node.engine.nominate(self.connection, self.address)
+        protect, unprotect = (int(srtp_ffi.cast("uintptr_t", each._srtp[0])) for each in self.contexts)
+        assert node.engine.secure(self.connection, protect, unprotect)
+
+    def send(
+        self, sequence: int, timestamp: int, payload: bytes = DELTA, ssrc: int = VIDEO, marker: int = 0
+    ) -> None:
+        packet = rtp.RTP_HEADER.pack(
+            0x80, marker << 7 | VIDEO_TYPE, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc
+        )
+        self.send_raw(self._protect.protect(packet + payload))
+
+    def send_rtcp(self, compound: bytes) -> None:
+        self.send_raw(self._protect.protect_rtcp(compound))
+
+    def send_raw(self, data: bytes) -> None:
+        self.socket.sendto(data, self.node.socket.getsockname()[:2])
+
+    def datagram(self) -> bytes:
+        assert select.select([self.socket], [], [], PATIENCE_SECONDS)[0], "nothing came"
+        return self.socket.recv(2048)
+
+    def receive(self) -> Sent:
+        packet = self._unprotect.unprotect(self.datagram())
+        first, second, sequence, timestamp, ssrc = rtp.RTP_HEADER.unpack_from(packet)
+        assert first == 0x80
+        return Sent(sequence, timestamp, ssrc, second & 0x7F, bool(second & 0x80), packet[12:])
+
+    def waiting(self) -> list[Sent]:
+        """What has come by now; the engine is done with all that was sent."""
+        self.node.settle()
+        came = []
+        while select.select([self.socket], [], [], 0)[0]:
+            came.append(self.receive())
+        return came
+
+    def receive_rtcp(self) -> bytes:
+        return bytes(self._unprotect.unprotect_rtcp(self.datagram()))
+
+
+class Node:
+    """The engine, its socket and what it said."""
+
+    def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((LOOPBACK[family], 0))
+        self.socket.setblocking(False)
+        self.engine = Engine([self.socket])
+        self.said: list[Record] = []
+        self._clients: list[Client] = []
+
+    def client(self) -> Client:
+        self._clients.append(Client(self, len(self._clients) + 1))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        self.engine.close()
+        for each in (self.socket, *(client.socket for client in self._clients)):
+            each.close()
+
+    def settle(self) -> None:
+        """Everything that was sent is in the kernel of this machine at once: handle it, and hear what is said."""
+        assert self.engine.drain(10_000)
+        while fresh := list(self.engine.take()):
+            self.said += fresh
+
+    def records(self, kind: Kind) -> list[Record]:
+        self.settle()
+        return [record for record in self.said if record.kind == kind]
+
+    def await_records(self, kind: Kind, count: int = 1) -> list[Record]:
+        """Said by the engine's own thread, with nobody draining."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while len(found := [record for record in self.said if record.kind == kind]) < count:
+            assert time.monotonic() < until, f"only {found}"
+            select.select([self.engine.wake], [], [], 1)
+            self.said += list(self.engine.take())
+        return found
+
+    def pair(self, codec: Codec = Codec.VP8) -> tuple[Client, int, Client, int]:
+        """A publisher with a source, and a subscriber with a lane that waits for it."""
+        publisher, subscriber = self.client(), self.client()
+        source = self.engine.source(publisher.connection, VIDEO, codec, 90_000)
+        lane = self.engine.lane(subscriber.connection, 5001, 6001)
+        assert self.engine.carry(lane, source, 100, 101)
+        return publisher, source, subscriber, lane
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with contextlib.closing(Node()) as made:
+        yield made
+
+
+# --- forwarding ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_packet_goes_by_itself_from_a_publisher_to_each_subscriber(family: socket.AddressFamily) -> None:
+    with contextlib.closing(Node(family)) as node:
+        publisher, source, first, _ = node.pair()
+        second = node.client()
+        node.engine.carry(node.engine.lane(second.connection, 5002), source, 102)
+        publisher.send(500, 9_000, KEY, marker=1)
+        for subscriber, ssrc, payload_type in ((first, 5001, 100), (second, 5002, 102)):
+            packet = subscriber.receive()
+            assert packet == Sent(1, 9_000, ssrc, payload_type, True, KEY)
+
+
+def test_a_picture_begins_with_a_key_frame_and_sound_at_once(node: Node) -> None:
+    publisher, _, subscriber, _ = node.pair()
+    sound = node.engine.source(publisher.connection, SOUND, Codec.OPUS, 48_000)
+    node.engine.carry(node.engine.lane(subscriber.connection, 5002), sound, SOUND_TYPE)
+    publisher.send(1, 3_000)
+    publisher.send(1, 960, b"sound", SOUND)
+    publisher.send(2, 6_000, KEY)
+    publisher.send(3, 9_000)
+    came = [(packet.ssrc, packet.payload) for packet in subscriber.waiting()]
+    assert came == [(5002, b"sound"), (5001, KEY), (5001, DELTA)]
+
+
+def test_runs_of_equal_and_unequal_sizes_all_arrive(node: Node) -> None:
+    publisher, _, subscriber, _ = node.pair()
+    sizes = [1200] * 60 + [7, 1200, 1200, 300, 300, 1, 1300, 1200]
+    publisher.send(0, 0, KEY)
+    for number, size in enumerate(sizes):
+        publisher.send(number + 1, 3_000, DELTA + bytes(size))
+    came = subscriber.waiting()
+    assert [len(packet.payload) - len(DELTA) for packet in came[1:]] == sizes
+    assert [packet.sequence for packet in came] == list(range(1, len(sizes) + 2))
+
+
+def test_what_came_before_is_not_sent_twice_and_what_came_late_is(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    for sequence in (65_534, 0, 65_535, 0, 1):
+        publisher.send(
+            sequence, 3_000 if sequence else 6_000, KEY if sequence == 65_534 else DELTA + bytes([sequence & 0xFF])
+        )
+    assert [packet.sequence for packet in subscriber.waiting()] == [1, 3, 2, 4]
+    counters = node.engine.source_counters(source)
+    assert (counters["packets"], counters["lost"]) == (4, 0)
+
+
+def test_what_came_before_the_beginning_is_not_sent_after_it(node: Node) -> None:
+    publisher, _, subscriber, _ = node.pair()
+    for sequence, payload in ((50, DELTA), (52, KEY), (51, DELTA)):
+        publisher.send(sequence, 3_000 * sequence, payload)
+    assert [packet.payload for packet in subscriber.waiting()] == [KEY]
+
+
+def test_what_is_missing_is_said_once_an_interval(node: Node) -> None:
+    publisher, source, _, _ = node.pair()
+    for sequence in (10, 11, 14, 16):
+        publisher.send(sequence, 3_000)
+    node.settle()
+    missing = node.engine.missing(source, 0)
+    assert [sequence & 0xFFFF for sequence in missing] == [12, 13, 15]
+    assert node.engine.missing(source, 0) == []
+    assert node.engine.missing(source, FOREVER) == missing
+    # What the publisher sends again fills the gap, on its retransmission stream too
+    node.engine.retransmission(source, 2001)
+    publisher.send(12, 3_000)
+    publisher.send(77, 3_000, (13).to_bytes(2, "big") + DELTA, 2001)
+    publisher.send(78, 3_000, (13).to_bytes(2, "big") + DELTA + b"another", 2001)
+    node.settle()
+    assert node.engine.source_counters(source)["duplicates"] == 1
+    assert [sequence & 0xFFFF for sequence in node.engine.missing(source, FOREVER)] == [15]
+
+
+def test_a_subscriber_is_sent_again_what_it_names_on_its_retransmission_stream(node: Node) -> None:
+    publisher, _, subscriber, lane = node.pair()
+    publisher.send(70, 3_000, KEY)
+    publisher.send(71, 6_000, DELTA + b"lost")
+    first, lost = subscriber.waiting()
+    assert node.engine.resend(lane, [lost.sequence, 999, first.sequence - 1]) == 1
+    again = subscriber.receive()
+    assert (again.ssrc, again.payload_type, again.timestamp) == (6001, 101, 6_000)
+    assert again.payload == lost.sequence.to_bytes(2, "big") + lost.payload
+    # One that has no retransmission stream gets the same packet, under the same number
+    plain = node.client()
+    bare = node.engine.lane(plain.connection, 5003)
+    node.engine.carry(bare, node.engine.source(publisher.connection, 1003, Codec.VP8, 90_000), 100)
+    publisher.send(5, 3_000, KEY, 1003)
+    [only] = plain.waiting()
+    assert node.engine.resend(bare, [only.sequence]) == 1
+
+
+def test_feedback_goes_both_ways(node: Node) -> None:
+    publisher, _, subscriber, _ = node.pair()
+    report = rtp.receiver_report(1)
+    subscriber.send_rtcp(report)
+    [heard] = node.await_records(Kind.RTCP)
+    assert (heard.id, heard.data) == (subscriber.connection, report)
+    assert node.engine.send_rtcp(publisher.connection, rtp.picture_loss(1, VIDEO))
+    assert publisher.receive_rtcp() == rtp.picture_loss(1, VIDEO)
+
+
+def test_transport_wide_numbers_are_noted_with_their_time(node: Node) -> None:
+    publisher, *_ = node.pair()
+    node.engine.transport_cc(publisher.connection, 3)
+    for number in (7, 8):
+        header = rtp.RTP_HEADER.pack(0x90, VIDEO_TYPE, number, 0, VIDEO)
+        extension = b"\xbe\xde\x00\x01" + bytes([3 << 4 | 1]) + number.to_bytes(2, "big") + b"\x00"
+        publisher.send_raw(publisher._protect.protect(header + extension + KEY))
+    node.settle()
+    arrivals = node.engine.arrivals(publisher.connection)
+    assert [number for number, _ in arrivals] == [7, 8]
+    assert arrivals[0][1] <= arrivals[1][1] <= time.monotonic_ns() // 1000
+    assert node.engine.arrivals(publisher.connection) == []
+
+
+# --- what may pass ------------------------------------------------------------------------------------
+
+
+def test_frames_are_told_and_packets_only_where_they_are_wanted(node: Node) -> None:
+    publisher, source, _, _ = node.pair()
+    publisher.send(1, 3_000, KEY)
+    publisher.send(2, 3_000, DELTA)
+    node.settle()
+    node.engine.copy(source, True)
+    publisher.send(3, 6_000, DELTA, marker=1)
+    frames = node.records(Kind.FRAME)
+    assert [(frame.timestamp, frame.flags & 1, frame.value) for frame in frames] == [
+        (3_000, 1, 25),
+        (6_000, 0, 25),
+    ]
+    [copy] = node.records(Kind.PACKET)
+    assert (copy.id, copy.sequence & 0xFFFF, copy.timestamp, copy.data) == (source, 3, 6_000, DELTA)
+
+
+def test_a_budget_ends_with_nobody_looking(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    node.engine.gate(source, time.monotonic_ns() // 1000 + 200_000)
+    came, sequence = 0, 0
+    publisher.send(0, 0, KEY)
+    while not node.records(Kind.ENDED):
+        sequence += 1
+        publisher.send(sequence, 3_000 * sequence)
+        came += len(subscriber.waiting())
+    counters = node.engine.source_counters(source)
+    assert came == counters["packets"] - counters["gated"]
+    # From here on nothing, not even a key frame
+    publisher.send(sequence + 1, 3_000 * sequence, KEY)
+    assert subscriber.waiting() == []
+    assert len(node.records(Kind.ENDED)) == 1
+
+
+def test_a_budget_that_is_renewed_goes_on_with_a_key_frame_and_without_a_hole(node: Node) -> None:
+    publisher, source, subscriber, lane = node.pair()
+    publisher.send(0, 0, KEY)
+    assert len(subscriber.waiting()) == 1
+    end_us = time.monotonic_ns() // 1000 + 1_000
+    node.engine.gate(source, end_us)
+    while time.monotonic_ns() // 1000 <= end_us:
+        pass
+    # What is not paid for is not sent again either
+    assert node.engine.resend(lane, [1]) == 0
+    publisher.send(1, 3_000)
+    node.settle()
+    node.engine.gate(source, FOREVER)
+    publisher.send(2, 6_000)
+    publisher.send(3, 9_000, KEY)
+    assert [(packet.sequence, packet.payload[4:]) for packet in subscriber.waiting()] == [(2, KEY[4:])]
+
+
+def test_time_goes_on_while_nothing_passes(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    publisher.send(0, 1_000_000, KEY)
+    [before] = subscriber.waiting()
+    node.engine.gate(source, 0)
+    began_us = time.monotonic_ns() // 1000
+    while (passed_us := time.monotonic_ns() // 1000 - began_us) < 20_000:
+        pass
+    node.engine.gate(source, FOREVER)
+    # The publisher's own clock said otherwise: it was another encoder's
+    publisher.send(1, 5, KEY)
+    [after] = subscriber.waiting()
+    assert after.timestamp - before.timestamp >= passed_us * 90 // 1000
+
+
+def test_what_was_held_back_can_be_sent_once_it_may(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    node.engine.gate(source, 0)
+    for sequence, payload in enumerate((DELTA, KEY, DELTA, DELTA)):
+        publisher.send(sequence, 3_000 * sequence, payload)
+    assert subscriber.waiting() == []
+    # When the key frame is judged good, it is the first that is seen, and nothing is missing after it
+    key = next(record for record in node.records(Kind.FRAME) if record.flags & 1)
+    assert not key.flags & 4
+    node.engine.gate(source, FOREVER, key.sequence)
+    publisher.send(4, 12_000)
+    assert [packet.payload for packet in subscriber.waiting()] == [KEY, DELTA, DELTA, DELTA]
+
+
+def test_after_a_pause_a_lane_goes_on_without_a_hole(node: Node) -> None:
+    publisher, source, subscriber, lane = node.pair()
+    publisher.send(10, 3_000, KEY)
+    node.settle()
+    node.engine.gate(source, 0)
+    publisher.send(11, 6_000)
+    node.settle()
+    node.engine.gate(source, FOREVER)
+    publisher.send(12, 9_000)
+    publisher.send(13, 12_000, KEY)
+    came = subscriber.waiting()
+    assert [packet.sequence for packet in came] == [1, 2]
+    assert came[1].timestamp > came[0].timestamp
+    assert node.engine.resend(lane, [1]) == 0, "what was sent before the pause is another story"
+
+
+# --- layers and changes -----------------------------------------------------------------------------------
+
+
+def test_another_source_takes_over_at_its_key_frame(node: Node) -> None:
+    publisher, _, subscriber, lane = node.pair()
+    low = node.engine.source(publisher.connection, 1003, Codec.VP8, 90_000)
+    publisher.send(100, 3_000, KEY)
+    publisher.send(101, 6_000)
+    node.settle()
+    node.engine.carry(lane, low, 100, 101)
+    publisher.send(9, 700_000, DELTA + b"low", 1003)
+    publisher.send(102, 9_000, DELTA + b"high")
+    publisher.send(10, 703_000, KEY + b"low", 1003)
+    publisher.send(103, 12_000, DELTA + b"high")
+    publisher.send(11, 706_000, DELTA + b"low", 1003)
+    came = subscriber.waiting()
+    assert [packet.sequence for packet in came] == [1, 2, 3, 4, 5]
+    assert [packet.payload[25:] for packet in came] == [b"", b"", b"high", b"low", b"low"]
+    # Pictures are numbered on, in the descriptor
+    pictures = [int.from_bytes(packet.payload[2:4], "big") & 0x7FFF for packet in came]
+    assert pictures == [1, 1, 1, 2, 2]
+    times = [packet.timestamp for packet in came]
+    assert times == sorted(times)
+
+
+packets = st.tuples(
+    st.just("packet"), st.sampled_from([0, 1]), st.integers(-3, 4), st.booleans(), st.integers(0, 255)
+)
+wishes = st.tuples(st.just("carry"), st.sampled_from([0, 1, 2]))
+gates = st.tuples(st.just("gate"), st.sampled_from([0, 1]), st.booleans(), st.booleans())
+repeats = st.tuples(st.just("resend"), st.lists(st.integers(0, 65_535), max_size=4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(packets, packets, packets, wishes, gates, repeats), max_size=60))
+def test_a_number_never_stands_for_two_packets(story: list[tuple[Any, ...]]) -> None:
+    with contextlib.closing(Node()) as node:
+        publisher, first, subscriber, lane = node.pair()
+        sources = [first, node.engine.source(publisher.connection, 1003, Codec.VP8, 90_000)]
+        newest = [1000, 40_000]
+        seen: dict[int, Sent] = {}
+        for act, *rest in story:
+            if act == "packet":
+                which, step, key, content = rest
+                sequence = newest[which] + step
+                newest[which] = max(newest[which], sequence)
+                payload = (KEY if key else DELTA) + bytes([content, which])
+                publisher.send(sequence, 3_000 * sequence, payload, (VIDEO, 1003)[which])
+            elif act == "carry":
+                node.engine.carry(lane, [0, *sources][rest[0]], 100, 0)
+            elif act == "gate":
+                which, is_open, replay = rest
+                highest = node.engine.source_counters(sources[which])["highest"]
+                node.engine.gate(
+                    sources[which], FOREVER if is_open else 0, highest - 2 if replay and highest > 2 else -1
+                )
+            else:
+                node.engine.resend(lane, rest[0])
+            for packet in subscriber.waiting():
+                assert seen.setdefault(packet.sequence, packet) == packet
+        assert sorted(seen)[:1] in ([], [1])
+        assert not seen or max(seen) - len(seen) <= 4 * len(story)
+
+
+# --- who is nobody -----------------------------------------------------------------------------------------
+
+
+def test_strangers_are_not_forwarded_and_only_their_checks_are_told(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stranger.bind(("127.0.0.1", 0))
+    packet = publisher._protect.protect(rtp.RTP_HEADER.pack(0x80, VIDEO_TYPE, 1, 0, VIDEO) + KEY)
+    for datagram in (packet, b"\x16\xfe\xfd" + bytes(60), b"\x00\x01check", b"", b"\x40turn"):
+        stranger.sendto(datagram, node.socket.getsockname())
+    assert subscriber.waiting() == []
+    [check] = node.records(Kind.DATAGRAM)
+    assert (check.id, check.data) == (0, b"\x00\x01check")
+    assert check.address == Address("127.0.0.1", stranger.getsockname()[1])
+    # One that has checked in speaks DTLS
+    publisher.send_raw(b"\x16\xfe\xfdhandshake")
+    assert node.records(Kind.DATAGRAM)[-1].id == publisher.connection
+    # And is answered where it is
+    assert check.address is not None
+    assert node.engine.send(check.address, b"answer")
+    assert select.select([stranger], [], [], PATIENCE_SECONDS)[0]
+    assert stranger.recv(100) == b"answer"
+    stranger.close()
+    assert node.engine.source_counters(source)["packets"] == 0
+
+
+def test_an_address_belongs_to_who_checked_in_last(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    moved = node.client()
+    node.engine.bind(moved.connection, publisher.address)
+    publisher.send(1, 3_000, KEY)
+    assert subscriber.waiting() == []
+    node.engine.nominate(publisher.connection, publisher.address)
+    publisher.send(2, 6_000, KEY)
+    assert len(subscriber.waiting()) == 1
+    # A client that moves is sent to where it is now
+    other = node.client()
+    node.engine.shut(other.connection)
+    node.engine.nominate(subscriber.connection, other.address)
+    publisher.send(3, 9_000)
+    node.settle()
+    assert other.datagram()
+    assert node.engine.source_counters(source)["packets"] == 2
+
+
+def test_an_ssrc_that_nobody_named_is_told_a_few_times_and_can_be_named(node: Node) -> None:
+    publisher, _, _, _ = node.pair()
+    for sequence in range(40):
+        publisher.send(sequence, 0, KEY, 4444)
+    told = node.records(Kind.STRANGER)
+    assert 0 < len(told) < 40
+    assert {(each.id, each.value) for each in told} == {(publisher.connection, 4444)}
+    assert told[0].data[12:] == KEY
+    late = node.engine.source(publisher.connection, 4444, Codec.VP8, 90_000)
+    publisher.send(40, 0, KEY, 4444)
+    node.settle()
+    assert node.engine.source_counters(late)["packets"] == 1
+    # And one that is not wanted is not even opened
+    node.engine.ignore(publisher.connection, 5555)
+    publisher.send(1, 0, KEY, 5555)
+    assert 5555 not in {each.value for each in node.records(Kind.STRANGER)}
+
+
+def test_a_thousand_ssrcs_cost_no_thousand_streams(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    for ssrc in range(7_000, 8_000):
+        publisher.send(1, 0, KEY, ssrc)
+    assert len({each.value for each in node.records(Kind.STRANGER)}) < 32
+    publisher.send(1, 0, KEY)
+    assert len(subscriber.waiting()) == 1
+    assert node.engine.source_counters(source)["packets"] == 1
+
+
+def test_forgeries_and_repeats_are_counted_and_dropped(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    packet = publisher._protect.protect(rtp.RTP_HEADER.pack(0x80, VIDEO_TYPE, 1, 0, VIDEO) + KEY)
+    # Padding of no length is none
+    bad = publisher._protect.protect(rtp.RTP_HEADER.pack(0xA0, VIDEO_TYPE, 9, 0, VIDEO) + KEY + b"\x00")
+    for datagram in (bad, packet, packet, packet[:-1] + bytes([packet[-1] ^ 1]), packet[:20], packet[:13]):
+        publisher.send_raw(datagram)
+    assert len(subscriber.waiting()) == 1
+    counters = node.engine.source_counters(source)
+    assert counters["refused"] >= 3
+    assert counters["packets"] == 1
+
+
+# --- ends -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shut_stays_shut(node: Node) -> None:
+    publisher, source, subscriber, lane = node.pair()
+    publisher.send(1, 3_000, KEY)
+    assert len(subscriber.waiting()) == 1
+    node.engine.shut(subscriber.connection)
+    # From here on nothing of it may be touched: its contexts go
+    subscriber.contexts = (None, None)  # type: ignore[assignment]
+    publisher.send(2, 6_000, KEY)
+    node.settle()
+    assert not select.select([subscriber.socket], [], [], 0)[0]
+    assert node.engine.lane_counters(lane) == {}
+    assert not node.engine.carry(lane, source, 100)
+    assert not node.engine.nominate(subscriber.connection, subscriber.address)
+    assert not node.engine.send_rtcp(subscriber.connection, rtp.receiver_report(1))
+    # The next one has other ids
+    fresh = node.client()
+    assert fresh.connection != subscriber.connection
+    assert node.engine.lane(fresh.connection, 1) != lane
+    node.engine.shut(publisher.connection)
+    assert node.engine.source_counters(source) == {}
+
+
+def test_a_source_that_is_dropped_leaves_its_lanes_free(node: Node) -> None:
+    publisher, source, subscriber, lane = node.pair()
+    publisher.send(1, 3_000, KEY)
+    node.settle()
+    node.engine.drop(source)
+    assert node.engine.lane_counters(lane)["source"] == 0
+    again = node.engine.source(publisher.connection, 1003, Codec.VP8, 90_000)
+    node.engine.carry(lane, again, 100)
+    publisher.send(1, 3_000, KEY, 1003)
+    assert [packet.sequence for packet in subscriber.waiting()] == [1, 2]
+
+
+def test_thousands_come_and_go_and_nothing_grows(node: Node) -> None:
+    _, source, _, _ = node.pair()
+    for port in range(1, 10_001):
+        connection = node.engine.open()
+        assert node.engine.nominate(connection, Address("127.0.0.9", port))
+        node.engine.carry(node.engine.lane(connection, 1), source, 100)
+        node.engine.source(connection, 1, Codec.OPUS, 48_000)
+        node.engine.shut(connection)
+    # Every place is free again, up to the last one
+    held: set[int] = set()
+    while len(held) < 4095 - 2:
+        held.add(node.engine.open())
+    with pytest.raises(EngineError):
+        node.engine.open()
+
+
+def test_closing_ends_the_thread_and_the_sockets_stay(node: Node) -> None:
+    publisher, *_ = node.pair()
+    node.engine.close()
+    node.engine.close()
+    publisher.send_raw(b"\x00hello")
+    assert select.select([node.socket], [], [], PATIENCE_SECONDS)[0]
+    assert node.socket.recv(100) == b"\x00hello"
+
+
+def test_an_engine_without_sockets_is_none() -> None:
+    with pytest.raises(EngineError):
+        Engine([])
