@@ -75,6 +75,16 @@ class Reception:
         """Expected less received, since the beginning."""
         return self._highest - self._base + 1 - self._received if self._base >= 0 else 0
 
+    @property
+    def expected(self) -> int:
+        """Packets that were due, since the beginning."""
+        return self._highest - self._base + 1 if self._base >= 0 else 0
+
+    @property
+    def jitter_ms(self) -> float:
+        """Interarrival jitter now."""
+        return self._jitter / self._per_ms
+
     def block(self, ssrc: int, now_ms: int) -> rtp.ReportBlock | None:
         """The report block since the last one; None before the first packet."""
         if self._base < 0:

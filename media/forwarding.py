@@ -155,6 +155,8 @@ class Ingress:
         self.arrivals: Arrivals | None = None
         self.transport_cc_id = 0
         self.packets_in = self.bytes_in = self.refused = 0
+        self.unknown = self.unopened = 0
+        """Datagrams of SSRCs that nobody announced, and those that did not authenticate or came before."""
         self._now_ms = now_ms
         self._sources: dict[int, Source | None] = {}
         self._talkers: set[int] = set()
@@ -182,9 +184,11 @@ class Ingress:
         ssrc = int.from_bytes(data[8:12], "big")
         source = self._sources.get(ssrc)
         if source is None and (ssrc in self._sources or len(self._sources) >= MOST_SOURCES):
+            self.unknown += 1
             return
         packet = self.wire.open_rtp(data)
         if packet is None or (bounds := rtp.payload_bounds(packet)) is None:
+            self.unopened += 1
             return
         self.packets_in += 1
         self.bytes_in += size
@@ -203,6 +207,8 @@ class Ingress:
         sequence = int.from_bytes(packet[2:4], "big")
         timestamp = int.from_bytes(packet[4:8], "big")
         now_ms = self._now_ms()
+        if track.level_id and (level := rtp.extension(packet, track.level_id)):
+            track.loudness.heard(level[0], now_ms)
         if source.retransmission:  # RFC 4588 section 4: the original number precedes the payload
             if end - start < 2:
                 return
@@ -256,7 +262,7 @@ class Ingress:
                 if track.ssrc == info.ssrc:
                     track.reception.sender_report(info.ntp, now_ms)
                     track.report = (info, now_ms)
-                    report_on(track, info)
+                    report_on(track, info, now_ms)
 
     def report(self, now_ms: int) -> None:
         """Once a second: receiver reports, and REMB for whoever has no transport-wide feedback."""
@@ -282,10 +288,11 @@ class Ingress:
                 self._ask_again(track, now_ms)
 
 
-def report_on(track: PublishedTrack, info: rtp.SenderInfo) -> None:
+def report_on(track: PublishedTrack, info: rtp.SenderInfo, now_ms: int) -> None:
     """Pass a sender report on, in the numbers of each subscriber, so that lips match sound."""
     for slot in track.slots:
         if slot.live and slot.wire is not None:
+            slot.far_end.sent(info.ntp, now_ms)
             slot.wire.send_rtcp(
                 rtp.sender_report(
                     slot.ssrc, info.ntp, info.timestamp + slot.timestamp_offset,
@@ -296,7 +303,7 @@ def report_on(track: PublishedTrack, info: rtp.SenderInfo) -> None:
 
 
 class Egress:
-    """What a subscriber's connection says back: NACKs and key-frame requests."""
+    """What a subscriber's connection says back: NACKs, key-frame requests, receiver reports."""
 
     def __init__(self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> None:
         self.wire = wire
@@ -321,6 +328,10 @@ class Egress:
                     self._retransmit(slot, rtp.nacked(packet.body), now_ms)
             elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
                 self._keyframe(packet, now_ms)
+            elif packet.kind in (rtp.RR, rtp.SR):
+                for block in rtp.report_blocks(packet):
+                    if (slot := self._slots.get(block.ssrc)) is not None:
+                        slot.far_end.reported(block, now_ms)
 
     def _keyframe(self, packet: rtp.Rtcp, now_ms: int) -> None:
         wanted = [rtp.media_ssrc(packet.body)] if packet.fmt == rtp.FMT_PLI else rtp.fir_ssrcs(packet.body)

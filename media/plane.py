@@ -101,6 +101,9 @@ class Peer:
         if leg is not self._publish:
             self._replace_publish(leg)
         self._take(received, transport_cc)
+        level_id = sdp_rules.extension_id(text, sdp_rules.AUDIO_LEVEL_URI)
+        for track in self.published.values():
+            track.level_id = level_id if track.kind == "audio" else 0
         return answer
 
     def _replace_publish(self, leg: Leg) -> None:

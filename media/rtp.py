@@ -192,6 +192,18 @@ def sender_info(body: bytes) -> SenderInfo | None:
     )
 
 
+def report_blocks(packet: Rtcp) -> list[ReportBlock]:
+    """The reception report blocks of a sender or receiver report."""
+    blocks = []
+    for at in range(24 if packet.kind == SR else 4, len(packet.body) - 23, 24)[: packet.fmt]:
+        ssrc, loss, highest, jitter, last_sr, delay = _BLOCK.unpack_from(packet.body, at)
+        lost = loss & 0xFFFFFF
+        blocks.append(
+            ReportBlock(ssrc, loss >> 24, lost - (lost >> 23 << 24), highest, jitter, last_sr, delay)
+        )
+    return blocks
+
+
 def media_ssrc(body: bytes) -> int:
     """The media SSRC of a feedback packet's body; 0 if it is too short."""
     return int.from_bytes(body[4:8], "big") if len(body) >= 8 else 0

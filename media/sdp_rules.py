@@ -18,6 +18,7 @@ MAX_LINES_PER_MEDIA = 250
 _FRAGMENT = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _START_BITRATE = "x-google-start-bitrate=1800"
+AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _DIGESTS = ("sha-256", "sha-384", "sha-512")
 
 
@@ -90,6 +91,17 @@ def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
                 lines.append(f"a=fmtp:{match[1]} {_START_BITRATE}")
         elif line.startswith("a=fmtp:") and "packetization-mode" in line:
             lines[-1] += f";{_START_BITRATE}"
+    return "\r\n".join(lines) + "\r\n"
+
+
+def with_audio_level(answer: str, identifier: int) -> str:
+    """An answer that takes the publisher's audio levels (RFC 6464), on the m-lines that have any."""
+    lines, audio = [], False
+    for line in answer.splitlines():
+        audio = line.startswith("m=audio ") if line.startswith("m=") else audio
+        lines.append(line)
+        if audio and line.startswith("a=mid:"):
+            lines.append(f"a=extmap:{identifier} {AUDIO_LEVEL_URI}")
     return "\r\n".join(lines) + "\r\n"
 
 

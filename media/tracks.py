@@ -8,11 +8,13 @@ never stands for two different packets: under AES-GCM that would give the key aw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from media import rtp
+from media.far_end import FarEnd
 from media.feedback import Gaps, KeyframeThrottle, Reception
+from media.speakers import Loudness
 
 if TYPE_CHECKING:
     from media.forwarding import Wire
@@ -62,6 +64,16 @@ class Slot:
     last_ms: int = 0
     packets: int = 0
     octets: int = 0
+    far_end: FarEnd = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.far_end = FarEnd(self.kind)
+
+    def sent(self) -> tuple[int, int]:
+        """Packets and payload octets that went out in this slot, whoever was in it; first sendings only."""
+        if not self.live or self.track is None:
+            return self.packets, self.octets
+        return self.packets + self.track.packets, self.octets + self.track.octets
 
     def lane(self) -> Lane | None:
         """The fan-out entry, or None while nothing can be sent."""
@@ -150,6 +162,13 @@ class PublishedTrack:
         self.gaps = Gaps()
         self.repaired = 0
         """Packets that came out of order or were sent again by the publisher."""
+        self.frames = self.keyframes = 0
+        """Frames that began to arrive, gate or no gate; nothing is counted for audio."""
+        self.gated = self.repeated = 0
+        """Packets that were not forwarded: the gate was closed; they had come before, or came too late."""
+        self.loudness = Loudness()
+        self.level_id = 0
+        """The negotiated id of the audio level (RFC 6464); 0: there is none."""
         self.closed = False
         self._paused = False
         self._arrived: tuple[int, bool] | None = None
@@ -222,6 +241,7 @@ class PublishedTrack:
             self.on_frame(now_ms, keyframe, len(payload))
         if self.gate is not None and not self.gate(now_ms):
             self.pause(now_ms)
+            self.gated += 1
             return None
         if self.closed:
             return None
@@ -230,6 +250,7 @@ class PublishedTrack:
         known = self.ring[place]
         if extended <= self.highest:
             if extended <= self.highest - RING_SIZE or (known is not None and known.sequence == extended):
+                self.repeated += 1
                 return None
             self.gaps.filled(extended)
             self.repaired += 1
@@ -259,9 +280,12 @@ class PublishedTrack:
         known = self._arrived
         if known is None or rtp.later(timestamp, known[0]):
             self._arrived = (timestamp, keyframe)
+            self.frames += 1
+            self.keyframes += keyframe
             return True
         if keyframe and timestamp == known[0] and not known[1]:
             self._arrived = (timestamp, True)
+            self.keyframes += 1
             return True
         return False
 
