@@ -35,6 +35,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     expires_at: float
     stream_url: str = ""
     """Where this user may watch the room without a seat; empty: nowhere."""
+    key_id: str = ""
+    """The stream key that this stands on (WHIP): it ends with that. Empty: none."""
 
 
 _decode_payload = msgspec.json.Decoder(Grant).decode

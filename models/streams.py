@@ -46,6 +46,22 @@ class StreamRow(Machine):
     """The node's time of the newest fact about that seat; an older one that comes late says nothing."""
 
 
+    encoder_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when the public picture comes from an encoder (WHIP); none: from a browser."""
+
+
+class StreamKeyRow(Base):
+    """What a creator's encoder signs in with (WHIP). Only the SHA-256 of the key is kept."""
+
+    __tablename__ = "stream_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), index=True)
+    name: Mapped[str]
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 class CreatorSettingsRow(Base):
     """What a creator asks for a private stream. Rate in tokens per minute, times in minutes."""
 

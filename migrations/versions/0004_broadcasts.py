@@ -89,6 +89,25 @@ def upgrade() -> None:
     _passes()
     _recordings()
 
+    _stream_keys()
+
+
+def _stream_keys() -> None:
+    op.add_column("streams", sa.Column("encoder_since", sa.DateTime(timezone=True), nullable=True))
+    op.create_table(
+        "stream_keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("key_hash", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_stream_keys_creator_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stream_keys")),
+        sa.UniqueConstraint("key_hash", name=op.f("uq_stream_keys_key_hash")),
+    )
+    op.create_index(op.f("ix_stream_keys_creator_id"), "stream_keys", ["creator_id"])
 
 def _recordings() -> None:
     op.create_table(
@@ -369,3 +388,7 @@ def downgrade() -> None:
     op.drop_table("spectator_bars")
     op.drop_table("audiences")
     op.drop_table("broadcasts")
+    for table, column in reversed(_OF_NODES):
+        op.drop_column(table, column.name)
+    op.drop_table("stream_keys")
+    op.drop_column("streams", "encoder_since")

@@ -142,7 +142,27 @@ class StopRecording(Command, frozen=True, kw_only=True, tag="StopRecording"):
     recording_id: str
 
 
-AnyCommand = OpenRoom | GrantBudget | TerminateCall | CloseRoom | SyncRooms | PermitRecording | StopRecording
+class RevokeKey(Command, frozen=True, kw_only=True, tag="RevokeKey"):
+    """A stream key was revoked: whoever publishes with it leaves the room, and nobody joins with it any more.
+
+    Nobody is barred: the creator goes on with a browser, or with another key.
+    """
+
+    room_id: str
+    key_id: str
+
+
+AnyCommand = (
+    OpenRoom
+    | GrantBudget
+    | TerminateCall
+    | CloseRoom
+    | SyncRooms
+    | ReleaseRoom
+    | PermitRecording
+    | StopRecording
+    | RevokeKey
+)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,10 @@ class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
 
 
 class ParticipantJoined(Event, frozen=True, kw_only=True, tag="ParticipantJoined"):
-    """Somebody's seat is taken. ``viewers`` counts everybody but the creator, this one included."""
+    """Somebody's seat is taken. ``viewers`` counts everybody but the creator, this one included.
+
+    ``encoder``: an encoder (WHIP) took it, no browser.
+    """
 
     room_id: str
     user_id: str
@@ -80,6 +83,7 @@ class ParticipantLeft(Event, frozen=True, kw_only=True, tag="ParticipantLeft"):
     """Somebody's seat is free. ``viewers`` as in ParticipantJoined, this one excluded."""
 
     room_id: str
+    encoder: bool = False
     user_id: str
     viewers: int
     reason: str

@@ -185,6 +185,8 @@ def _creator_seat(
 ) -> None:
     said_at = datetime.fromisoformat(event.at)
     streams.creator_seat(tx, event.room_id, node_id=event.node_id, here=here, said_at=said_at, now=now)
+    if isinstance(event, events.ParticipantJoined):
+        streams.picture_from(tx, event.room_id, encoder=event.encoder, said_at=said_at, now=now)
 
 
 def _battle_seat(

@@ -161,6 +161,18 @@ def creator_seat(
         broadcasts.want(tx, room_id, now)
 
 
+def picture_from(tx: Session, room_id: str, *, encoder: bool, said_at: datetime, now: datetime) -> None:
+    """A node says what took the creator's seat, after :func:`creator_seat`; an older word changes nothing."""
+    since = func.coalesce(StreamRow.encoder_since, now) if encoder else None
+    newest = (StreamRow.room_id == room_id, StreamRow.creator_heard_at == said_at)
+    tx.execute(
+        update(StreamRow)
+        .where(*newest)
+        .values(encoder_since=since)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
     """End streams whose creator has been gone for ``absent_ms``; how many.
 
