@@ -158,7 +158,6 @@ AnyCommand = (
     | TerminateCall
     | CloseRoom
     | SyncRooms
-    | ReleaseRoom
     | PermitRecording
     | StopRecording
     | RevokeKey
