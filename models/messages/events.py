@@ -77,13 +77,13 @@ class ParticipantJoined(Event, frozen=True, kw_only=True, tag="ParticipantJoined
     room_id: str
     user_id: str
     viewers: int
+    encoder: bool = False
 
 
 class ParticipantLeft(Event, frozen=True, kw_only=True, tag="ParticipantLeft"):
     """Somebody's seat is free. ``viewers`` as in ParticipantJoined, this one excluded."""
 
     room_id: str
-    encoder: bool = False
     user_id: str
     viewers: int
     reason: str
