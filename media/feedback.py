@@ -80,6 +80,18 @@ class Reception:
         """Packets that were due, since the beginning."""
         return self._highest - self._base + 1 if self._base >= 0 else 0
 
+    def resume(self, sequence: int) -> None:
+        """The next packet is this one: what was not taken before it, behind a closed gate, is no loss."""
+        skipped = sequence - 1 - self._highest
+        if self._base >= 0 and skipped > 0:
+            self._base += skipped
+            self._highest += skipped
+
+    @property
+    def received(self) -> int:
+        """Packets that came, since the beginning."""
+        return self._received
+
     @property
     def jitter_ms(self) -> float:
         """Interarrival jitter now."""

@@ -256,6 +256,8 @@ class PublishedTrack:
             self.repaired += 1
         elif extended > self.highest + 1 and self.highest >= 0 and not self._paused:
             self.gaps.opened(self.highest, extended)
+        if self._paused:
+            self.reception.resume(extended)
         self._paused = False
         if self.on_packet is not None:
             self.on_packet(now_ms, timestamp, payload, keyframe)

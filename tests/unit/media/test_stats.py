@@ -1,0 +1,126 @@
+"""Rates, losses and totals out of counters: whatever comes and goes, nothing counted is lost or doubled."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.far_end import FarEnd
+from media.rtp import ReportBlock
+from media.stats import MEANINGS, InCounts, Line, Meter, Sample, SlotCounts, TrackCounts, sample
+from media.tracks import PublishedTrack, Slot
+
+VIDEO = Line(track_id="trk", kind="video", codec="VP8", subscribers=1)
+KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
+
+
+def incoming(packets: int) -> InCounts:
+    return InCounts(packets, 100 * packets, 0, 0, 0)
+
+
+def track_counts(expected: int, received: int, frames: int = 0) -> TrackCounts:
+    return TrackCounts(expected, received, 0, 0, 0, frames, 0, 0)
+
+
+def test_rates_are_of_the_last_seconds_alone() -> None:
+    # given a participant that sent fast for a while
+    meter = Meter()
+    for second in range(10):
+        meter.take(Sample({"in1": incoming(1_000 * second)}), 1_000 * second)
+    # when it has sent 10 packets a second for as long as the window is
+    for second in range(10, 14):
+        meter.take(Sample({"in1": incoming(9_000 + 10 * (second - 9))}), 1_000 * second)
+    # then that is its rate, and all of it is in its totals
+    figures = meter.figures()
+    assert figures is not None
+    assert (figures.packets_in, figures.kbit_in) == (10, 8)
+    assert meter.totals["packets_in"] == 9_040
+
+
+def test_losses_are_percent_both_ways_and_unknown_without_packets() -> None:
+    meter = Meter()
+    meter.take(Sample({"trk": track_counts(100, 100), "slot7": SlotCounts(10, 1_000, 100, 0)}), 0)
+    assert meter.figures() is None
+    meter.take(Sample({"trk": track_counts(200, 190), "slot7": SlotCounts(210, 9_000, 300, 50)}), 2_000)
+    figures = meter.figures()
+    assert figures is not None
+    assert (figures.loss_in, figures.loss_out) == (10, 25)
+    assert (figures.packets_out, figures.kbit_out) == (100, 32)
+    assert figures.frames is None
+    silent = Meter()
+    silent.take(Sample({}, lines=(VIDEO,)), 0)
+    silent.take(Sample({}, lines=(VIDEO,)), 1_000)
+    shown = silent.figures()
+    assert shown is not None
+    assert (shown.loss_in, shown.loss_out, shown.rtt_ms, shown.frames) == (None, None, None, 0)
+
+
+def test_what_arrived_late_is_no_negative_loss() -> None:
+    meter = Meter()
+    meter.take(Sample({"trk": track_counts(100, 90)}), 0)
+    meter.take(Sample({"trk": track_counts(110, 105)}), 1_000)
+    figures = meter.figures()
+    assert figures is not None
+    assert figures.loss_in == 0
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["in1", "in2", "in3"]), st.integers(0, 50)), max_size=30))
+def test_totals_never_fall_and_keep_what_came_from_sources_that_are_gone(steps: list[dict[str, int]]) -> None:
+    meter, running, counted = Meter(), dict.fromkeys(("in1", "in2", "in3"), 0), 0
+    for number, more in enumerate(steps):
+        for name in tuple(running):
+            # A source that is not there has ended; the next of its name begins at 0.
+            running[name] = running[name] + more[name] if name in more else 0
+        counted += sum(more.values())
+        before = dict(meter.totals)
+        meter.take(Sample({name: incoming(running[name]) for name in more}), 1_000 * number)
+        assert all(meter.totals[name] >= before[name] for name in MEANINGS)
+    assert meter.totals["packets_in"] == counted
+
+
+def test_a_track_and_its_slot_are_read_as_they_count() -> None:
+    # given a track of which one packet is missing, in a slot whose subscriber has reported
+    track = PublishedTrack(track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000)
+    track.on_frame = lambda *_: None
+    wire = cast(Any, type("Wire", (), {"protect_context": None, "sendto": None, "address": ("192.0.2.1", 9)}))
+    slot = Slot(kind="video", ssrc=7, seat=0, wire=wire, payload_types={"VP8": 97})
+    track.add(slot, 0)
+    for number, (payload, timestamp) in enumerate(((KEY, 0), (DELTA, 3_000), (DELTA, 6_000), (DELTA, 6_000))):
+        sequence = number + (number > 1)
+        kept = track.accept(sequence, timestamp, 0, payload, 33 * number)
+        assert kept is not None
+        track.reception.packet(kept.sequence, timestamp, 33 * number)
+    slot.far_end.reported(ReportBlock(7, 0, 0, 2, 90, 0, 0), 200)
+    slot.far_end.reported(ReportBlock(7, 0, 1, 4, 900, 0, 0), 1_200)
+    # when it is sampled
+    found = sample(None, None, [track], [slot])
+    # then each counter stands where it belongs
+    counts = cast(TrackCounts, found.counts["trk"])
+    assert (counts.expected_in, counts.received_in) == (5, 4)
+    assert (counts.frames, counts.keyframes, counts.keyframes_asked) == (3, 1, 1)
+    payload_bytes = len(KEY) + 3 * len(DELTA)
+    assert found.counts["slot7"] == SlotCounts(4, payload_bytes, 2, 1)
+    assert found.jitter_out_ms == 10
+    assert [line.kind for line in found.lines] == ["video"]
+
+
+def test_a_gate_that_was_closed_is_no_loss() -> None:
+    # given a track that nothing of is forwarded for a while
+    track = PublishedTrack(track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000)
+    open_at = 100
+    track.gate = lambda now_ms: not 10 <= now_ms < open_at
+    for number in range(200):
+        kept = track.accept(number, 3_000 * number, 0, KEY, number)
+        if kept is not None:
+            track.reception.packet(kept.sequence, kept.timestamp, number)
+    # then what came meanwhile is counted as that, and as nothing else
+    counts = cast(TrackCounts, sample(None, None, [track], []).counts["trk"])
+    assert (counts.gated, counts.expected_in, counts.received_in) == (90, 110, 110)
+
+
+def test_an_unused_slot_is_not_counted() -> None:
+    slot = Slot(kind="audio", ssrc=9, seat=0)
+    assert isinstance(slot.far_end, FarEnd)
+    assert sample(None, None, [], [slot]).counts == {}
