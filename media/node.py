@@ -228,6 +228,7 @@ class Node:
                 addresses=self._settings.media_addresses,
                 ice_servers=self._settings.ice_servers,
                 on_closed=self._closed,
+                last_n=self._settings.media_last_n,
             )
             log.event("room_opened", room_id=spec.room_id, cause_id=session_id)
         else:

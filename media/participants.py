@@ -69,6 +69,8 @@ class Participant:
         self.watches: dict[str, Watch] = {}
         self.slots: dict[str, Slot] = {}
         self.switched_off: set[str] = set()
+        self.left_out: set[str] = set()
+        """Pictures that it would be sent, had not others spoken since (last-N)."""
         self._ever_up = False
         self._last_message_ms = now_ms
         self._on_connected = on_connected
@@ -109,7 +111,9 @@ class Participant:
 
     def receive(self, track: PublishedTrack) -> None:
         """Be sent ``track`` from now on."""
-        if self.stopped or track.track_id in self.slots or track.track_id in self.switched_off:
+        if self.stopped or track.track_id in self.slots:
+            return
+        if track.track_id in self.switched_off or track.track_id in self.left_out:
             return
         self.slots[track.track_id] = self.peer.subscribe(track)
         self._offer_due = True

@@ -18,6 +18,7 @@ from media import sdp_rules
 from media.aiortc_seam import Leg, Received, State
 from media.forwarding import Egress, Ingress, Source, Wire
 from media.sdp_rules import BadSdp as BadSdp
+from media.stats import Sample, sample
 from media.tracks import Codec, Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
@@ -374,6 +375,10 @@ class Peer:
             "nacks": egress.nacks if egress else 0,
             "retransmitted": egress.retransmitted if egress else 0,
         }
+
+    def sample(self) -> Sample:
+        """Everything counted so far, by connection, track and slot."""
+        return sample(self._ingress, self._egress, self.published.values(), self._slots)
 
     def _heard(self) -> None:
         self.last_heard_ms = monotonic_ms()

@@ -11,8 +11,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from media.attention import Attention
 from media.call import Call
 from media.egress import Tap
+from media.outside import Outside
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
 from media.recorded import Permission
@@ -49,6 +51,7 @@ class Room:
         addresses: tuple[str, ...],
         ice_servers: tuple[IceServer, ...],
         on_closed: Callable[[Room], None],
+        last_n: int = 0,
     ) -> None:
         self.spec = spec
         self.room_id = spec.room_id
@@ -61,6 +64,10 @@ class Room:
         self._ice_servers = ice_servers
         self._on_closed = on_closed
         self._closed = False
+        self.outside = Outside(self.participants, private=bool(spec.parties))
+        self.attention = Attention(
+            self.participants, creators=lambda: self._seats_of_creators, last_n=last_n, spawn=spawn
+        )
         self.egress: Tap | None = None
         """As long as somebody reads this room's media."""
         self._permission = Permission()
@@ -182,11 +189,13 @@ class Room:
             newcomer.send(self.call.clock())
             if self._permission.recording_id:
                 newcomer.send(self._permission.word)
+        self.outside.welcome(newcomer)
+        self.attention.welcome(newcomer)
         for other in others:
             for track in other.peer.published.values():
                 newcomer.receive(track)
-            for watch in other.watches.values():
-                if watch.announced is not None and watch.announced != "on":
+            for track_id, watch in other.watches.items():
+                if watch.announced not in (None, "on") and track_id not in newcomer.left_out:
                     newcomer.send(
                         say.TrackState(user_id=other.user_id, kind=watch.kind, state=watch.announced)
                     )
@@ -232,6 +241,7 @@ class Room:
                 track.on_frame = watch.frame
             if self.egress is not None:
                 self.egress.published(track, publisher.display_name, None)
+            self.attention.arrange()
             for other in self._others(publisher):
                 other.receive(track)
         self._offer_changes(publisher)
@@ -286,7 +296,9 @@ class Room:
                     self.egress.state(track_id, state)
                 if not (first and state == "on"):
                     message = say.TrackState(user_id=participant.user_id, kind=watch.kind, state=state)
-                    self._broadcast(message, without=participant)
+                    for other in self._others(participant):
+                        if track_id not in other.left_out:
+                            other.send(message)
 
     # --- egress -------------------------------------------------------------------------------------
 
@@ -343,6 +355,9 @@ class Room:
             self.egress.tick()
         for participant in tuple(self.participants.values()):
             self._announce_states(participant, now_ms, awake_since_ms)
+        self.outside.tick(now_ms, awake_since_ms)
+        self.attention.tick(now_ms)
+        for participant in tuple(self.participants.values()):
             self._look_after(participant, now_ms, awake_since_ms)
 
     def _look_after(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
@@ -414,10 +429,12 @@ class Room:
 
     def _release(self, participant: Participant) -> None:
         """Stop forwarding, then forget and free: the part that every way out shares."""
+        self.outside.gone(participant)
         participant.stop()
         for track_id in tuple(participant.watches):
             self._withdraw(participant, track_id)
         del self.participants[participant.user_id]
+        self.attention.gone(participant.user_id)
         self._offer_changes(participant)
         self._spawn(participant.close())
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
+from models.messages.figures import Figures, Line
 
 if TYPE_CHECKING:
     from media.forwarding import Egress, Ingress
@@ -59,15 +59,20 @@ class InCounts(NamedTuple):
 
 
 class TrackCounts(NamedTuple):
-    """Of a published track."""
+    """Of a published track, whatever its layers."""
+
+    gated: int
+    frames: int
+    keyframes: int
+
+
+class LayerCounts(NamedTuple):
+    """Of one layer of a published track."""
 
     expected_in: int
     received_in: int
     repaired: int
-    gated: int
     repeated: int
-    frames: int
-    keyframes: int
     keyframes_asked: int
 
 
@@ -88,18 +93,7 @@ class OutCounts(NamedTuple):
     keyframes_wanted: int
 
 
-Counts = InCounts | TrackCounts | SlotCounts | OutCounts
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A published track as it is now."""
-
-    track_id: str
-    kind: str
-    codec: str
-    subscribers: int
-    layers: tuple[str, ...] = ()
-    """Simulcast layers that flow, the best first."""
+Counts = InCounts | TrackCounts | LayerCounts | SlotCounts | OutCounts
 
 
 class Sample(NamedTuple):
@@ -110,27 +104,6 @@ class Sample(NamedTuple):
     jitter_in_ms: float | None = None
     jitter_out_ms: float | None = None
     lines: tuple[Line, ...] = ()
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The last seconds of one participant. Rates are per second, losses percent; None: not known (yet).
-
-    ``rtt_ms``: from us to the participant and back, as its reports on what we send tell; who is sent nothing
-    has none. ``frames``: video frames in; None without a camera.
-    """
-
-    kbit_in: float
-    kbit_out: float
-    packets_in: float
-    packets_out: float
-    dropped: float
-    loss_in: float | None
-    loss_out: float | None
-    frames: float | None
-    rtt_ms: float | None
-    jitter_in_ms: float | None
-    jitter_out_ms: float | None
-    lines: tuple[Line, ...]
 
 
 DROPPED = ("unknown", "unopened", "refused", "gated", "repeated")
@@ -147,7 +120,9 @@ def sample(
             ingress.packets_in, ingress.bytes_in, ingress.unknown, ingress.unopened, ingress.refused
         )
     for track in tracks:
-        counts[track.track_id] = _of_track(track)
+        counts[track.track_id] = TrackCounts(track.gated, track.frames, track.keyframes)
+        for index, layer in enumerate(_layers(track)):
+            counts[f"{track.track_id}/{index}"] = _of_layer(layer)
     for slot in slots:
         if slot.packets or slot.live or slot.far_end.expected:
             counts[f"slot{slot.ssrc}"] = SlotCounts(*slot.sent(), slot.far_end.expected, slot.far_end.lost)
@@ -157,21 +132,33 @@ def sample(
     return Sample(
         counts,
         rtt_ms=min((far.rtt_ms for far in used if far.rtt_ms is not None), default=None),
-        jitter_in_ms=max((track.reception.jitter_ms for track in tracks if track.packets), default=None),
-        jitter_out_ms=max((far.jitter_ms for far in used if far.jitter_ms is not None), default=None),
-        lines=tuple(
-            Line(track_id=track.track_id, kind=track.kind, codec=track.codec, subscribers=len(track.slots))
-            for track in tracks
+        jitter_in_ms=max(
+            (layer.reception.jitter_ms for track in tracks for layer in _layers(track) if layer.packets),
+            default=None,
         ),
+        jitter_out_ms=max((far.jitter_ms for far in used if far.jitter_ms is not None), default=None),
+        lines=tuple(_line(track) for track in tracks),
     )
 
 
-def _of_track(track: PublishedTrack) -> TrackCounts:
-    reception = track.reception
-    return TrackCounts(
-        reception.expected, min(reception.received, reception.expected), track.repaired, track.gated,
-        track.repeated, track.frames, track.keyframes, track.throttle.sent,
+def _layers(track: PublishedTrack) -> Any:
+    return getattr(track, "layers", (track,))
+
+
+def _of_layer(layer: Any) -> LayerCounts:
+    reception = layer.reception
+    return LayerCounts(
+        reception.expected, min(reception.received, reception.expected), layer.repaired, layer.repeated,
+        layer.throttle.sent,
     )  # fmt: skip
+
+
+def _line(track: PublishedTrack) -> Line:
+    layers = _layers(track)
+    flowing = tuple(layer.rid for layer in layers if layer.flowing) if len(layers) > 1 else ()
+    return Line(
+        track_id=track.track_id, kind=track.kind, codec=track.codec, subscribers=len(track.slots), layers=flowing
+    )
 
 
 class Meter:

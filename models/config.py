@@ -44,6 +44,8 @@ SETTING_NAMES = (
     "MEDIA_HOST",
     "MEDIA_PORT",
     "MEDIA_ADDRESSES",
+    "MEDIA_LAST_N",
+    "METRICS_TOKEN",
     "VAR_DIR",
     "RECEIPT_KEY_FILE",
     "CLEARING_DAYS",
@@ -133,6 +135,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_port: int
     media_addresses: tuple[str, ...]
     """Addresses that the media node gathers ICE candidates on; empty: all of this host's."""
+    media_last_n: int
+    """In rooms of many who publish: beside the creators', only the pictures of so many last speakers go to each
+    participant. 0: all do."""
+    metrics_token: str
+    """The bearer with which a media node's figures are read from another machine; empty: from this one alone."""
     var_dir: Path
     log_level: str
     receipt_key_file: Path | None
@@ -225,6 +232,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_host=read.text("MEDIA_HOST", "127.0.0.1"),
         media_port=read.integer("MEDIA_PORT", 8090, 1, 65535),
         media_addresses=read.words("MEDIA_ADDRESSES"),
+        media_last_n=read.integer("MEDIA_LAST_N", 0, 0, 20),
+        metrics_token=read.text("METRICS_TOKEN", ""),
         var_dir=var_dir,
         log_level=read.text("LOG_LEVEL", "INFO").upper(),
         receipt_key_file=read.file("RECEIPT_KEY_FILE"),

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from media.far_end import FarEnd
 from media.rtp import ReportBlock
-from media.stats import MEANINGS, InCounts, Line, Meter, Sample, SlotCounts, TrackCounts, sample
+from media.stats import MEANINGS, InCounts, LayerCounts, Meter, Sample, SlotCounts, TrackCounts, sample
 from media.tracks import PublishedTrack, Slot
+from models.messages.figures import Line
 
 VIDEO = Line(track_id="trk", kind="video", codec="VP8", subscribers=1)
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
@@ -20,8 +21,8 @@ def incoming(packets: int) -> InCounts:
     return InCounts(packets, 100 * packets, 0, 0, 0)
 
 
-def track_counts(expected: int, received: int, frames: int = 0) -> TrackCounts:
-    return TrackCounts(expected, received, 0, 0, 0, frames, 0, 0)
+def layer_counts(expected: int, received: int) -> LayerCounts:
+    return LayerCounts(expected, received, 0, 0, 0)
 
 
 def test_rates_are_of_the_last_seconds_alone() -> None:
@@ -41,9 +42,9 @@ def test_rates_are_of_the_last_seconds_alone() -> None:
 
 def test_losses_are_percent_both_ways_and_unknown_without_packets() -> None:
     meter = Meter()
-    meter.take(Sample({"trk": track_counts(100, 100), "slot7": SlotCounts(10, 1_000, 100, 0)}), 0)
+    meter.take(Sample({"trk/0": layer_counts(100, 100), "slot7": SlotCounts(10, 1_000, 100, 0)}), 0)
     assert meter.figures() is None
-    meter.take(Sample({"trk": track_counts(200, 190), "slot7": SlotCounts(210, 9_000, 300, 50)}), 2_000)
+    meter.take(Sample({"trk/0": layer_counts(200, 190), "slot7": SlotCounts(210, 9_000, 300, 50)}), 2_000)
     figures = meter.figures()
     assert figures is not None
     assert (figures.loss_in, figures.loss_out) == (10, 25)
@@ -59,8 +60,8 @@ def test_losses_are_percent_both_ways_and_unknown_without_packets() -> None:
 
 def test_what_arrived_late_is_no_negative_loss() -> None:
     meter = Meter()
-    meter.take(Sample({"trk": track_counts(100, 90)}), 0)
-    meter.take(Sample({"trk": track_counts(110, 105)}), 1_000)
+    meter.take(Sample({"trk/0": layer_counts(100, 90)}), 0)
+    meter.take(Sample({"trk/0": layer_counts(110, 105)}), 1_000)
     figures = meter.figures()
     assert figures is not None
     assert figures.loss_in == 0
@@ -97,9 +98,8 @@ def test_a_track_and_its_slot_are_read_as_they_count() -> None:
     # when it is sampled
     found = sample(None, None, [track], [slot])
     # then each counter stands where it belongs
-    counts = cast(TrackCounts, found.counts["trk"])
-    assert (counts.expected_in, counts.received_in) == (5, 4)
-    assert (counts.frames, counts.keyframes, counts.keyframes_asked) == (3, 1, 1)
+    assert found.counts["trk"] == TrackCounts(gated=0, frames=3, keyframes=1)
+    assert found.counts["trk/0"] == LayerCounts(5, 4, repaired=0, repeated=0, keyframes_asked=1)
     payload_bytes = len(KEY) + 3 * len(DELTA)
     assert found.counts["slot7"] == SlotCounts(4, payload_bytes, 2, 1)
     assert found.jitter_out_ms == 10
@@ -116,8 +116,9 @@ def test_a_gate_that_was_closed_is_no_loss() -> None:
         if kept is not None:
             track.reception.packet(kept.sequence, kept.timestamp, number)
     # then what came meanwhile is counted as that, and as nothing else
-    counts = cast(TrackCounts, sample(None, None, [track], []).counts["trk"])
-    assert (counts.gated, counts.expected_in, counts.received_in) == (90, 110, 110)
+    found = sample(None, None, [track], [])
+    assert found.counts["trk"] == TrackCounts(gated=90, frames=0, keyframes=0)
+    assert found.counts["trk/0"] == LayerCounts(110, 110, repaired=0, repeated=0, keyframes_asked=0)
 
 
 def test_an_unused_slot_is_not_counted() -> None:

@@ -45,8 +45,10 @@ export class SFUClient {
   onJoined = () => {};
   /** @type {(clock: SessionClock) => void} */
   onClock = () => {};
-  /** @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled") => void} */
+  /** `cause` "last_n": it is on, but not sent here while others speak. @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled", cause?: string) => void} */
   onTrackState = () => {};
+  /** Somebody's way to the node, one's own included. @type {(userId: string, quality: import("./protocol.js").Quality) => void} */
+  onConnectionQuality = () => {};
   /** Whether this private room's media may be recorded now. @type {(state: "on"|"off", elapsedMs: number) => void} */
   onRecording = () => {};
   /** @type {(userId: string, displayName: string) => void} */
@@ -332,7 +334,9 @@ export class SFUClient {
       case TYPES.SESSION_CLOCK:
         return this.onClock(message);
       case TYPES.TRACK_STATE:
-        return this.onTrackState(message.userId, message.kind, message.state);
+        return this.onTrackState(message.userId, message.kind, message.state, message.cause);
+      case TYPES.CONNECTION_QUALITY:
+        return this.onConnectionQuality(message.userId, message.quality);
       case TYPES.RECORDING:
         return this.onRecording(message.state, message.elapsedMs ?? 0);
       case TYPES.PARTICIPANT_JOINED:
