@@ -32,9 +32,11 @@ READY_AGAIN_SECONDS = 1.0
 READABLE_ROOMS = ("live-", "battle-")
 """What egress may always read: rooms that anybody may watch. A private room's media stays within it, unless
 both parties have agreed to be recorded."""
-REPORT_SECONDS = 10.0
+REPORT_SECONDS = 5.0
 
 NOT_HERE = Reply(ok=False, code="NOT_CONNECTED")
+MOVED = Reply(ok=False, code="MOVED")
+"""A wish from before the room was taken from us."""
 DONE = Reply(ok=True)
 
 
@@ -53,6 +55,8 @@ class Node:
         self._booted_at = utc_now().timestamp()
         self._used_grants: dict[str, float] = {}
         self._ended: OrderedDict[str, events.CallEnded] = OrderedDict()
+        self._released: OrderedDict[str, int] = OrderedDict()
+        """Rooms that were taken from us, each with the epoch from which on it may come back."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = self._awake_since = monotonic_ms()
@@ -85,7 +89,14 @@ class Node:
             self.node_id,
             signaling_url=f"ws://{self._settings.media_host}:{self._settings.media_port}/signaling",
             rooms=tuple(self.rooms),
+            capacity=self._settings.media_capacity,
+            participants=self.load,
         )
+
+    @property
+    def load(self) -> int:
+        """How many participants all rooms have."""
+        return sum(len(room.participants) for room in self.rooms.values())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` beside everything else; its failure is logged, never lost."""
@@ -118,7 +129,9 @@ class Node:
         now = utc_now().timestamp()
         if now >= self._report_at:
             self._report_at = now + REPORT_SECONDS
-            self.reporter.say(events.NodeReport, self.node_id, rooms=tuple(self.rooms))
+            self.reporter.say(
+                events.NodeReport, self.node_id, rooms=tuple(self.rooms), participants=self.load
+            )
 
     def _failed(self, room: Room) -> None:
         """A defect of ours in one room ends that room, as our fault, and no other."""
@@ -203,6 +216,8 @@ class Node:
                 return self._close(command.room_id, command.reason)
             case commands.SyncRooms():
                 return self._sync(command)
+            case commands.ReleaseRoom():
+                return self._release(command.room_id, command.epoch)
             case commands.PermitRecording():
                 room = self._room_of(command)
                 given = room is not None and room.permit_recording(command.recording_id, command.epoch)
@@ -215,11 +230,20 @@ class Node:
 
     def _open(self, spec: RoomSpec) -> Reply:
         session_id = spec.budget.session_id if spec.budget is not None else None
-        if session_id is not None and session_id in self._ended:
+        if spec.epoch < self._released.get(spec.room_id, 0):
+            return MOVED
+        ended = self._ended.get(session_id or "")
+        if ended is not None and ended.epoch >= spec.epoch:
             # A wish from before the end. The end is said again, in case it was not heard.
-            self._publish(self._ended[session_id])
+            self._publish(ended)
             return Reply(ok=False, code="ENDED")
         room = self.rooms.get(spec.room_id)
+        if room is not None and spec.epoch < room.spec.epoch:
+            return MOVED
+        if room is not None and spec.epoch > room.spec.epoch:
+            # It was elsewhere meanwhile, and we did not hear of it.
+            room.release()
+            room = None
         if room is None:
             room = self.rooms[spec.room_id] = Room(
                 spec,
@@ -237,6 +261,7 @@ class Node:
             events.RoomOpened,
             session_id or spec.room_id,
             room_id=spec.room_id,
+            epoch=room.spec.epoch,
             session_id=session_id,
             paid_ms=room.paid_ms,
             creator_here=spec.creator_id in room.participants,
@@ -268,11 +293,25 @@ class Node:
         room.close(reason)
         return DONE
 
+    def _release(self, room_id: str, epoch: int) -> Reply:
+        """The room lives on another node: here, it is over without an end."""
+        self._released[room_id] = max(epoch, self._released.pop(room_id, 0))
+        if len(self._released) > ENDED_REMEMBERED:
+            self._released.popitem(last=False)
+        room = self.rooms.get(room_id)
+        if room is None or room.spec.epoch >= epoch:
+            return NOT_HERE
+        room.release()
+        return DONE
+
     def _sync(self, command: commands.SyncRooms) -> Reply:
         if command.boot_id != self.boot_id:
             # A former life's word was taken for the latest: what this one reports is not listened to.
             asyncio.get_running_loop().call_later(READY_AGAIN_SECONDS, self.ready)
             return Reply(ok=False, code="OTHER_BOOT")
+        for room_id in command.release:
+            if (moved := self.rooms.get(room_id)) is not None:
+                self._release(room_id, moved.spec.epoch + 1)
         for room_id in command.close:
             self._close(room_id, "MEDIA_FAILURE")
         for spec in command.open:

@@ -76,6 +76,7 @@ class Room:
             self.call = Call(
                 spec.budget,
                 room_id=spec.room_id,
+                epoch=spec.epoch,
                 creator_id=spec.creator_id,
                 reporter=reporter,
                 read_what_waits=self._read_what_waits,
@@ -410,6 +411,29 @@ class Room:
             if participant.wire is not None:
                 participant.wire.close(1012)
                 participant.wire = None
+
+    def release(self) -> None:
+        """The room lives on another node. Forwarding has stopped on return, and nothing more is said of it.
+
+        Clients are let go as by a restart: they come back, and are led to where it is.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self.call is not None:
+            self.call.abandon()
+        if self.egress is not None:
+            self.egress.suspend()
+        everybody = tuple(self.participants.values())
+        self.participants.clear()
+        for participant in everybody:
+            participant.stop()
+            if participant.wire is not None:
+                participant.wire.close(1012)
+                participant.wire = None
+            self._spawn(participant.close())
+        log.event("room_released", room_id=self.room_id, epoch=self.spec.epoch, participants=len(everybody))
+        self._on_closed(self)
 
     def _shut(self, reason: Reason) -> None:
         if self._closed:

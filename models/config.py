@@ -43,6 +43,7 @@ SETTING_NAMES = (
     "MEDIA_NODE_ID",
     "MEDIA_HOST",
     "MEDIA_PORT",
+    "MEDIA_CAPACITY",
     "MEDIA_ADDRESSES",
     "MEDIA_LAST_N",
     "METRICS_TOKEN",
@@ -133,6 +134,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_node_id: str
     media_host: str
     media_port: int
+    media_capacity: int
+    """For how many participants this media node is made; it is given no more rooms than that."""
     media_addresses: tuple[str, ...]
     """Addresses that the media node gathers ICE candidates on; empty: all of this host's."""
     media_last_n: int
@@ -231,6 +234,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_node_id=read.text("MEDIA_NODE_ID", "media-1"),
         media_host=read.text("MEDIA_HOST", "127.0.0.1"),
         media_port=read.integer("MEDIA_PORT", 8090, 1, 65535),
+        media_capacity=read.integer("MEDIA_CAPACITY", 200, 2, 1_000_000),
         media_addresses=read.words("MEDIA_ADDRESSES"),
         media_last_n=read.integer("MEDIA_LAST_N", 0, 0, 20),
         metrics_token=read.text("METRICS_TOKEN", ""),

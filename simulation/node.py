@@ -362,6 +362,9 @@ class Node:
             case commands.TerminateCall() | commands.PermitRecording() | commands.StopRecording():
                 # Nobody is cut out of these rooms, and nobody here consents to being recorded.
                 return NOT_HERE
+            case commands.ReleaseRoom():
+                # There is no other node.
+                return NOT_HERE
             case commands.SyncRooms():
                 return self._sync(command)
 

@@ -37,6 +37,7 @@ WHEN (NEW.status IN ('ended', 'cancelled')) EXECUTE FUNCTION refuse_full_pot()
 def upgrade() -> None:
     """Nothing was broadcast before."""
     _battles()
+    _several_nodes()
     op.create_table(
         "broadcasts",
         sa.Column("id", sa.String(), nullable=False),
@@ -88,7 +89,6 @@ def upgrade() -> None:
     )
     _passes()
     _recordings()
-
     _stream_keys()
 
 
@@ -108,6 +108,7 @@ def _stream_keys() -> None:
         sa.UniqueConstraint("key_hash", name=op.f("uq_stream_keys_key_hash")),
     )
     op.create_index(op.f("ix_stream_keys_creator_id"), "stream_keys", ["creator_id"])
+
 
 def _recordings() -> None:
     op.create_table(
@@ -258,6 +259,23 @@ def _passes() -> None:
     op.create_index(op.f("ix_passes_refund_due_at"), "passes", ["refund_due_at"])
 
 
+_OF_NODES = (
+    ("media_nodes", sa.Column("capacity", sa.Integer(), nullable=False, server_default=sa.text("200"))),
+    ("media_nodes", sa.Column("participants", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    ("media_nodes", sa.Column("draining_at", sa.DateTime(timezone=True), nullable=True)),
+    ("media_nodes", sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True)),
+    ("rooms", sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True)),
+    ("rooms", sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    ("private_stream_sessions", sa.Column("room_epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+)
+
+
+def _several_nodes() -> None:
+    """Defaults are the database's, so that no table with triggers is made anew on SQLite."""
+    for table, column in _OF_NODES:
+        op.add_column(table, column)
+
+
 def _battles() -> None:
     with op.batch_alter_table("rooms") as batch:
         batch.drop_constraint(op.f("ck_rooms_kind"), type_="check")
@@ -372,6 +390,10 @@ def _battles() -> None:
 
 def downgrade() -> None:
     """Back to no broadcasts."""
+    for table, column in reversed(_OF_NODES):
+        op.drop_column(table, column.name)
+    op.drop_table("stream_keys")
+    op.drop_column("streams", "encoder_since")
     for table in ("battle_tips", "battle_sides", "battles"):
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":
@@ -388,7 +410,3 @@ def downgrade() -> None:
     op.drop_table("spectator_bars")
     op.drop_table("audiences")
     op.drop_table("broadcasts")
-    for table, column in reversed(_OF_NODES):
-        op.drop_column(table, column.name)
-    op.drop_table("stream_keys")
-    op.drop_column("streams", "encoder_since")

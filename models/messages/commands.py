@@ -65,10 +65,12 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else.
 
-    ``publishers``: who sends picture and sound, where that is not the creator alone.
+    ``publishers``: who sends picture and sound, where that is not the creator alone. ``epoch`` rises when the room
+    is taken from a node that was lost: whatever a node still has of a lower one is over.
     """
 
     room_id: str
+    epoch: int = 0
     creator_id: str
     parties: tuple[str, ...] = ()
     publishers: tuple[str, ...] = ()
@@ -115,11 +117,24 @@ class CloseRoom(Command, frozen=True, kw_only=True, tag="CloseRoom"):
 
 
 class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
-    """The desired state, in answer to a node's ``NodeReady``: open or update these, close those."""
+    """The desired state, in answer to a node's ``NodeReady``: open or update these, close or release those."""
 
     boot_id: str
     open: tuple[RoomSpec, ...]
     close: tuple[str, ...]
+    release: tuple[str, ...] = ()
+    """Rooms that live on another node now."""
+
+
+class ReleaseRoom(Command, frozen=True, kw_only=True, tag="ReleaseRoom"):
+    """The room lives on another node, under ``epoch``: stop forwarding and metering, let everybody go there.
+
+    Nobody's call ends by it, and nothing is reported of it any more. Not carried out on a room that has come back
+    under that epoch or a higher one meanwhile.
+    """
+
+    room_id: str
+    epoch: int
 
 
 class PermitRecording(Command, frozen=True, kw_only=True, tag="PermitRecording"):
@@ -158,6 +173,7 @@ AnyCommand = (
     | TerminateCall
     | CloseRoom
     | SyncRooms
+    | ReleaseRoom
     | PermitRecording
     | StopRecording
     | RevokeKey

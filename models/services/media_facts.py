@@ -19,15 +19,16 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import RoomSpec, SyncRooms
-from models.services import battle_clock, blank_media, room_repair, rooms, streams
+from models.services import battle_clock, blank_media, failover, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
+from models.services.failover import interrupt, running_on
 from models.services.locks import locked
 from models.services.settling import settle
 from models.sessions import RUNNING, SessionRow
 from models.settlement import EndFacts
-from models.streams import MediaNodeRow, RoomRow
+from models.streams import DEFAULT_CAPACITY, MediaNodeRow, RoomRow
 
 SYNC_WITHIN_SECONDS = 60
 _STATUS_OF = {"running": "live", "paused": "paused"}
@@ -59,14 +60,22 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
     """A node is there, perhaps in a new life: tell it how its rooms should be."""
     known = locked(tx, MediaNodeRow, event.node_id)
     reborn = known is not None and known.boot_id != event.boot_id
-    values = {"boot_id": event.boot_id, "signaling_url": event.signaling_url, "seen_at": now}
+    values = {
+        "boot_id": event.boot_id,
+        "signaling_url": event.signaling_url,
+        "seen_at": now,
+        "capacity": event.capacity or DEFAULT_CAPACITY,
+        "participants": max(0, event.participants),
+        # A new life is there; whether the same one answers again, who asked it says (``failover``).
+        **({"lost_at": None} if reborn else {}),
+    }
     tx.execute(
         insert_into(tx, MediaNodeRow)
         .values(id=event.node_id, **values)
         .on_conflict_do_update(index_elements=["id"], set_=values),
         execution_options={"synchronize_session": False},
     )
-    sessions = _running_on(tx, event.node_id)
+    sessions = running_on(tx, event.node_id)
     broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
     wanted = [
         *(rooms.private_spec(tx, session, paused_for_ms=broken_ms.get(session.id, 0)) for session in sessions),
@@ -76,44 +85,24 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
     log.event("node_ready", node_id=event.node_id, reborn=reborn, rooms=len(wanted))
 
 
-def _running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
-    return tx.scalars(
-        select(SessionRow)
-        .where(SessionRow.node_id == node_id, SessionRow.status.in_(RUNNING))
-        .order_by(SessionRow.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
-
-
 def _begin_anew(
     tx: Session, event: events.NodeReady, sessions: Sequence[SessionRow], now: datetime
 ) -> dict[str, int]:
-    """The node's former life took all connections with it; what was running is paused, by our cause.
-
-    Since its last report nothing is known to have been delivered: that time is part of our pause. Session's
-    id → how many ms.
-    """
-    broken_ms: dict[str, int] = {}
+    """The node's former life took all connections with it; what was running is paused, by our cause. Session's
+    id → for how many ms already."""
     tx.execute(
         update(RoomRow)
         .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
         .values(status="opening", viewers=0)
     )
     battle_clock.node_reborn(tx, event.node_id, now)
-    for session in sessions:
-        _set(tx, session, {"boot_id": event.boot_id, "last_sequence": -1})
-        if session.live_at is not None and session.reported_at is not None:
-            broken_ms[session.id] = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
-            _set(tx, session, {"node_pause_ms": session.node_pause_ms + broken_ms[session.id], "reported_at": now})
-        if session.status == "live":
-            move(tx, SessionRow, session.id, "live", "paused", pause_cause="node", next_hold_at=None)
-            session_changed(tx, session, now)
-    return broken_ms
+    return {session.id: interrupt(tx, session, event.boot_id, now) for session in sessions}
 
 
 def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: datetime) -> None:
     keep = {spec.room_id for spec in wanted}
+    others = [room_id for room_id in event.rooms if room_id not in keep]
+    release = failover.moved_away(tx, event.node_id, others)
     outbox.command(
         tx,
         event.node_id,
@@ -123,7 +112,8 @@ def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: dat
             deadline_at=(now + timedelta(seconds=SYNC_WITHIN_SECONDS)).timestamp(),
             boot_id=event.boot_id,
             open=tuple(wanted),
-            close=tuple(room_id for room_id in event.rooms if room_id not in keep),
+            close=tuple(room_id for room_id in others if room_id not in release),
+            release=release,
         ),
     )
 
@@ -137,14 +127,16 @@ def _room_opened(tx: Session, event: events.RoomOpened, now: datetime) -> None:
     else:
         _creator_seat(tx, event, event.creator_here, now)
     room = locked(tx, RoomRow, event.room_id)
-    if room is not None and room.status == "opening" and room.node_id == event.node_id:
+    if room is None or room.status != "opening":
+        return
+    if (room.node_id, room.epoch) == (event.node_id, event.epoch):
         move(tx, RoomRow, room.id, "opening", "open")
 
 
 def _session_opened(tx: Session, event: events.RoomOpened, session_id: str, now: datetime) -> None:
     """The node holds the budget: from here on, what it does not forward is not paid."""
     session = locked(tx, SessionRow, session_id)
-    if session is None or session.node_id != event.node_id:
+    if session is None or not _is_there(session, event):
         return
     if session.status == "ended":
         # It came too late for us; nobody may go on there.
@@ -255,7 +247,7 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
 
 
 def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> bool:
-    if session.node_id != event.node_id:
+    if not _is_there(session, event):
         return False
     if session.boot_id in (None, event.boot_id):
         return event.sequence > session.last_sequence
@@ -264,9 +256,16 @@ def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> 
 
 def _is_final(tx: Session, session: SessionRow, event: events.CallEnded) -> bool:
     """The last word of a former life counts as long as the present one has said nothing."""
-    if session.node_id != event.node_id:
+    if not _is_there(session, event):
         return False
     return session.boot_id in (None, event.boot_id) or session.last_sequence < 0 or _is_present_life(tx, event)
+
+
+def _is_there(
+    session: SessionRow, event: events.RoomOpened | events.MediaDelivered | events.CallEnded
+) -> bool:
+    """Whether the session's room is where this was said; it may have been there before, under a lower epoch."""
+    return (session.node_id, session.room_epoch) == (event.node_id, event.epoch)
 
 
 def _is_present_life(tx: Session, event: events.Event) -> bool:

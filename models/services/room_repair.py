@@ -1,6 +1,6 @@
 """Differences between the rooms a node has and the rooms it should have, repaired while both run.
 
-A node tells its rooms every ten seconds. On boot and on reconnect it is told everything anyway
+A node tells its rooms every five seconds. On boot and on reconnect it is told everything anyway
 (``media_facts``); this is for a command that got lost in between. Where nothing differs nothing is said.
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import ids, log, outbox
 from models.messages.commands import RoomSpec, SyncRooms
 from models.messages.events import NodeReport
-from models.services import rooms
+from models.services import failover, rooms
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomBarRow, RoomRow
@@ -35,7 +35,7 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
     node = locked(tx, MediaNodeRow, report.node_id)
     if node is None or node.boot_id != report.boot_id:
         return False
-    node.seen_at = now
+    node.seen_at, node.participants = now, max(0, report.participants)
     tx.flush()
     wanted = _wanted(tx, report.node_id)
     missing = [
@@ -45,6 +45,7 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
     extra = tuple(sorted(set(report.rooms) - wanted))
     if not missing and not extra:
         return False
+    release = failover.moved_away(tx, report.node_id, extra)
     outbox.command(
         tx,
         report.node_id,
@@ -54,7 +55,8 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
             deadline_at=(now + timedelta(seconds=REPAIR_WITHIN_SECONDS)).timestamp(),
             boot_id=report.boot_id,
             open=tuple(missing),
-            close=extra,
+            close=tuple(room_id for room_id in extra if room_id not in release),
+            release=release,
         ),
         now=now,
     )

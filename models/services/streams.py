@@ -14,7 +14,7 @@ from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
 from models.people import PersonRow
-from models.services import audiences, broadcasts, engaged, rooms
+from models.services import audiences, broadcasts, engaged, placement, rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
@@ -101,7 +101,7 @@ def go_live(tx: Session, creator: Person, *, title: str | None = None, now: date
     if running is not None:
         raise Conflict("You are live already.", code="ALREADY_LIVE", stream_id=running.stream_id)
     _require_no_battle(tx, creator.user_id)
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "live", now)
     stream_id = ids.new_id(ids.STREAM)
     stream = StreamRow(
         id=stream_id,
@@ -210,7 +210,7 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
     if (session_id := tx.scalar(running)) is not None:
         raise Conflict("Your private stream is still running.", code="SESSION_LIVE", session_id=session_id)
     _require_no_battle(tx, stream.creator_id)
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "live", now)
     move(tx, StreamRow, stream.id, "private", "live", creator_gone_at=now)
     rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream.id, now=now)
     view = _view_of(tx, stream)

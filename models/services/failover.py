@@ -1,0 +1,194 @@
+"""What follows when a media node is lost: its rooms go on elsewhere, under the same ids and with the same budgets.
+
+A node that boots anew takes its rooms up by itself (``media_facts``); where another node lives, nobody waits for
+that. What was delivered counts as far as it was reported, the rest is at our cost, and the pause is ours
+(docs/money.md). The node may live all the same, cut off or standing still: each move raises the room's epoch,
+under which alone anything said of the room counts, and tells the old node to let go (docs/decisions/0016).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from models import ids, log, outbox
+from models.battles import BattleRow, BattleSideRow
+from models.broadcasts import BroadcastRow
+from models.machine import move
+from models.messages.commands import OpenRoom, ReleaseRoom, RoomSpec
+from models.recordings import WORKED_ON, RecordingRow
+from models.services import battle_clock, placement, rooms
+from models.services.announcements import session_changed
+from models.services.broadcasts import OPEN
+from models.services.ending import silent_by
+from models.services.locks import locked
+from models.sessions import RUNNING, SessionRow
+from models.streams import MediaNodeRow, RoomRow, StreamRow
+
+
+def node_lost(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
+    """This life of a node does not answer: it gets no room, and its rooms go to others that have room for them.
+
+    What fits nowhere stays, and is taken up by the node's next life. How many rooms moved. Safe to repeat.
+    """
+    node = locked(tx, MediaNodeRow, node_id)
+    if node is None or node.boot_id != boot_id:
+        return 0
+    if node.lost_at is None:
+        node.lost_at = now
+        tx.flush()
+        log.event("node_lost", logging.WARNING, node_id=node_id, boot_id=boot_id)
+    sessions = running_on(tx, node_id)
+    moved = sum(_move_session(tx, session, now) for session in sessions)
+    moved += _move_public(tx, node_id, now)
+    if moved:
+        log.event("rooms_moved", logging.WARNING, node_id=node_id, count=moved)
+    return moved
+
+
+def node_found(tx: Session, node_id: str, boot_id: str) -> None:
+    """This life of a node answers again: it may get rooms again. What was moved stays where it is."""
+    node = locked(tx, MediaNodeRow, node_id)
+    if node is None or node.boot_id != boot_id or node.lost_at is None:
+        return
+    node.lost_at = None
+    tx.flush()
+    log.event("node_found", node_id=node_id, boot_id=boot_id)
+
+
+def moved_away(tx: Session, node_id: str, room_ids: Sequence[str]) -> tuple[str, ...]:
+    """Which of these rooms are open on another node."""
+    elsewhere = select(RoomRow.id).where(
+        RoomRow.id.in_(room_ids), RoomRow.status != "closed", RoomRow.node_id != node_id
+    )
+    return tuple(tx.scalars(elsewhere.order_by(RoomRow.id)))
+
+
+# --- interrupted sessions ----------------------------------------------------------------------------
+
+
+def running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
+    """The running sessions of a node, locked."""
+    return tx.scalars(
+        select(SessionRow)
+        .where(SessionRow.node_id == node_id, SessionRow.status.in_(RUNNING))
+        .order_by(SessionRow.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def interrupt(tx: Session, session: SessionRow, boot_id: str | None, now: datetime) -> int:
+    """All connections of a session are gone: it is paused, by our cause, until ``boot_id`` reports of it.
+
+    Since its last report nothing is known to have been delivered: that time is part of our pause. How many ms.
+    """
+    session.boot_id, session.last_sequence = boot_id, -1
+    broken_ms = 0
+    if session.live_at is not None and session.reported_at is not None:
+        broken_ms = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
+        session.node_pause_ms += broken_ms
+        session.reported_at = now
+    tx.flush()
+    if session.status == "live":
+        move(tx, SessionRow, session.id, "live", "paused", pause_cause="node", next_hold_at=None)
+        session_changed(tx, session, now)
+    return broken_ms
+
+
+# --- moving ------------------------------------------------------------------------------------------
+
+
+def _move_session(tx: Session, session: SessionRow, now: datetime) -> bool:
+    room = locked(tx, RoomRow, session.room_id)
+    node_id = _room_for(tx, room, now)
+    if room is None or node_id is None:
+        return False
+    old_id = room.node_id
+    broken_ms = interrupt(tx, session, None, now)
+    _place(tx, room, node_id, now)
+    session.node_id, session.room_epoch = node_id, room.epoch
+    if session.opened_at is not None:
+        session.deadline_kind, session.deadline_at = "silent", silent_by(session, now)
+    tx.flush()
+    _free_leases(tx, room.id, now)
+    _tell(tx, room, rooms.private_spec(tx, session, paused_for_ms=broken_ms), old_id, session.cause_id, now)
+    return True
+
+
+def _move_public(tx: Session, node_id: str, now: datetime) -> int:
+    moved = 0
+    for spec in rooms.public_specs(tx, node_id):
+        # In the order of locks: what the room belongs to comes before it.
+        for table in (BattleRow, StreamRow):
+            tx.scalar(select(table.id).where(table.room_id == spec.room_id).with_for_update(key_share=True))
+        room = locked(tx, RoomRow, spec.room_id)
+        chosen = _room_for(tx, room, now)
+        if room is None or chosen is None:
+            continue
+        _nobody_is_there(tx, room, now)
+        _place(tx, room, chosen, now)
+        _free_leases(tx, room.id, now)
+        _tell(tx, room, msgspec.structs.replace(spec, epoch=room.epoch), node_id, room.id, now)
+        moved += 1
+    return moved
+
+
+def _room_for(tx: Session, room: RoomRow | None, now: datetime) -> str | None:
+    """A living node for this room; None: there is none, or the room is closed."""
+    if room is None or room.status == "closed":
+        return None
+    return placement.choose(placement.loads(tx), placement.SEATS[msgspec.convert(room.kind, placement.Kind)])
+
+
+def _place(tx: Session, room: RoomRow, node_id: str, now: datetime) -> None:
+    status = room.status
+    room.node_id, room.epoch, room.placed_at, room.viewers = node_id, room.epoch + 1, now, 0
+    tx.flush()
+    if status == "open":
+        move(tx, RoomRow, room.id, "open", "opening")
+
+
+def _nobody_is_there(tx: Session, room: RoomRow, now: datetime) -> None:
+    """Until the new node says so. By whatever clock: it is newer than all that was said before."""
+    if room.kind == "battle":
+        battle_clock.nobody_there(tx, select(RoomRow.id).where(RoomRow.id == room.id), now)
+        sides = select(BattleRow.id).where(BattleRow.room_id == room.id)
+        heard = update(BattleSideRow).where(BattleSideRow.battle_id.in_(sides)).values(heard_at=None)
+    else:
+        heard = update(StreamRow).where(StreamRow.room_id == room.id).values(creator_heard_at=None)
+    tx.execute(heard, execution_options={"synchronize_session": False})
+
+
+def _free_leases(tx: Session, room_id: str, now: datetime) -> None:
+    """Whoever reads the room's media reads it from the old node: a new lease names the new one."""
+    for table, statuses in ((BroadcastRow, OPEN), (RecordingRow, WORKED_ON)):
+        tx.execute(
+            update(table)
+            .where(table.room_id == room_id, table.status.in_(statuses), table.worker_id.is_not(None))
+            .values(worker_id=None, lease_until=now),
+            execution_options={"synchronize_session": False},
+        )
+
+
+def _tell(
+    tx: Session, room: RoomRow, spec: RoomSpec, old_id: str | None, cause_id: str, now: datetime
+) -> None:
+    """The new node opens it; the old one, should it hear, lets go."""
+    until = (now + timedelta(seconds=rooms.OPEN_WITHIN_SECONDS)).timestamp()
+    opening = OpenRoom(message_id=ids.new_id(ids.MESSAGE), cause_id=cause_id, deadline_at=until, room=spec)
+    outbox.command(tx, room.node_id or "", opening, now=now)
+    if old_id is not None:
+        release = ReleaseRoom(
+            message_id=ids.new_id(ids.MESSAGE),
+            cause_id=cause_id,
+            deadline_at=(now + timedelta(seconds=rooms.CLOSE_WITHIN_SECONDS)).timestamp(),
+            room_id=room.id,
+            epoch=room.epoch,
+        )
+        outbox.command(tx, old_id, release, now=now)

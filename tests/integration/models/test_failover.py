@@ -1,0 +1,316 @@
+"""A node is lost: its rooms go on elsewhere under the same ids and budgets, and it has no say in them any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from arena import Arena
+from sqlalchemy import select
+from stage import Call, Stage
+
+from models.battles import BattleSideRow
+from models.broadcasts import BroadcastRow
+from models.db import Database
+from models.errors import DomainError
+from models.messages import events
+from models.messages.commands import GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
+from models.services import broadcasts, failover, nodes, rooms, sessions, streams
+from models.streams import RoomRow, StreamRow
+
+HERE, THERE = "media-1", "media-2"
+MINUTE = 60_000
+
+
+@pytest.fixture
+def stage(database: Database) -> Stage:
+    stage = Stage(database)
+    stage.node_ready()
+    return stage
+
+
+def another(stage: Stage, name: str = THERE, *, boot: str | None = None, **more: Any) -> None:
+    url = f"ws://127.0.0.1/{name}"
+    stage.event(
+        events.NodeReady, node_id=name, boot=boot or f"boot_{name}", signaling_url=url, rooms=(), **more
+    )
+
+
+def lose(stage: Stage, name: str = HERE, boot: str | None = None) -> int:
+    boot_id = boot or ("boot_1" if name == HERE else f"boot_{name}")
+    return stage.run(lambda tx: failover.node_lost(tx, name, boot_id, stage.now))
+
+
+def opened(stage: Stage, call: Call, name: str = THERE, epoch: int = 1) -> None:
+    """The node that the room was moved to has it."""
+    paid_ms = stage.session(call.session_id).paid_ms
+    stage.event(
+        events.RoomOpened, node_id=name, boot=f"boot_{name}", room_id=call.room_id, session_id=call.session_id,
+        paid_ms=paid_ms, epoch=epoch,
+    )  # fmt: skip
+
+
+def says(
+    stage: Stage, call: Call, sequence: int, delivered_ms: int, name: str = THERE, epoch: int = 1, **more: Any
+) -> None:
+    boot = more.pop("boot", f"boot_{name}" if name != HERE else "boot_1")
+    stage.delivered(call.session_id, sequence, delivered_ms, node_id=name, boot=boot, epoch=epoch, **more)
+
+
+def moved_spec(stage: Stage, room_id: str) -> RoomSpec:
+    return [command.room for command in stage.commands(OpenRoom) if command.room.room_id == room_id][-1]
+
+
+def room(stage: Stage, room_id: str) -> RoomRow:
+    with stage.database.reading() as tx:
+        row = tx.get_one(RoomRow, room_id)
+        tx.expunge_all()
+        return row
+
+
+def url(stage: Stage, room_id: str) -> str:
+    return stage.run(lambda tx: rooms.signaling_url(tx, room_id))
+
+
+# --- a private session --------------------------------------------------------------------------------
+
+
+def test_a_call_goes_on_elsewhere_with_what_is_left_of_its_budget(stage: Stage) -> None:
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    another(stage)
+    stage.later(seconds=3)
+    assert lose(stage) == 1
+    # then the other node is told to open the same room, with the budget as far as it was reported
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.epoch, spec.budget.paid_ms, spec.budget.delivered_ms) == (1, 10 * MINUTE, 2 * MINUTE)
+    assert (spec.budget.resumed, spec.budget.paused_for_ms, spec.budget.node_pause_ms) == (True, 3_000, 3_000)
+    # and the session is paused by our cause, until the other node reports
+    row = stage.session(call.session_id)
+    assert (row.node_id, row.status, row.pause_cause) == (THERE, "paused", "node")
+    opened(stage, call)
+    says(stage, call, 1, 2 * MINUTE)
+    row = stage.session(call.session_id)
+    assert (row.status, row.delivered_ms) == ("live", 2 * MINUTE)
+    stage.audit()
+
+
+def test_whoever_joins_is_led_to_the_new_node_once_it_has_the_room(stage: Stage) -> None:
+    call = stage.running()
+    another(stage)
+    lose(stage)
+    with pytest.raises(DomainError) as refusal:
+        url(stage, call.room_id)
+    assert refusal.value.code == "ROOM_OPENING"
+    opened(stage, call)
+    assert url(stage, call.room_id) == "ws://127.0.0.1/media-2"
+
+
+def test_what_the_old_node_says_afterwards_adds_nothing(stage: Stage) -> None:
+    # given a call that was moved, from a node that only stood still
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    another(stage)
+    lose(stage)
+    opened(stage, call)
+    says(stage, call, 1, 2 * MINUTE + 1_000)
+    # when it says what it delivered since, and that the call is over
+    says(stage, call, 3, 9 * MINUTE, name=HERE, epoch=0)
+    stage.event(
+        events.RoomOpened, boot="boot_1", room_id=call.room_id, session_id=call.session_id, paid_ms=10 * MINUTE
+    )
+    stage.call_ended(call.session_id, "fan_left", 9 * MINUTE, boot="boot_1")
+    # then nothing of it is heard
+    row = stage.session(call.session_id)
+    assert (row.status, row.delivered_ms, row.node_id) == ("live", 2 * MINUTE + 1_000, THERE)
+    # and the bill is for what was delivered: two minutes that the first had reported, one at the second node
+    stage.call_ended(
+        call.session_id, "creator_left", 3 * MINUTE + 10, node_id=THERE, boot="boot_media-2", epoch=1
+    )
+    receipt = stage.receipt(call.session_id)
+    assert (receipt.billed_minutes, receipt.earnings + receipt.commission) == (3, 300)
+    stage.audit()
+
+
+def test_a_room_that_comes_back_to_a_node_that_lives_is_another_than_it_had(stage: Stage) -> None:
+    """There and back while the first node stood still: its boot is the same, its old reports are not."""
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    another(stage)
+    lose(stage)
+    opened(stage, call)
+    says(stage, call, 1, 3 * MINUTE)
+    stage.run(lambda tx: failover.node_found(tx, HERE, "boot_1"))
+    assert lose(stage, THERE) == 1
+    assert moved_spec(stage, call.room_id).epoch == 2
+    # when the first node says something of the room as it once had it
+    says(stage, call, 50, 8 * MINUTE, name=HERE, epoch=0)
+    stage.call_ended(call.session_id, "fan_left", 8 * MINUTE, boot="boot_1")
+    assert stage.session(call.session_id).delivered_ms == 3 * MINUTE
+    # then only what it says of the room as it has it now counts
+    stage.event(
+        events.RoomOpened, boot="boot_1", room_id=call.room_id, session_id=call.session_id,
+        paid_ms=10 * MINUTE, epoch=2,
+    )  # fmt: skip
+    says(stage, call, 1, 4 * MINUTE, name=HERE, epoch=2)
+    assert stage.session(call.session_id).delivered_ms == 4 * MINUTE
+
+
+def test_the_old_node_is_told_to_let_go_and_again_when_it_reports(stage: Stage) -> None:
+    call = stage.running()
+    another(stage)
+    lose(stage)
+    [release] = stage.commands(ReleaseRoom)
+    assert (release.room_id, release.epoch) == (call.room_id, 1)
+    # given that it did not hear: it reports the room, or reaches the broker again
+    for kind, more in ((events.NodeReport, {}), (events.NodeReady, {"signaling_url": "ws://x/signaling"})):
+        stage.event(kind, rooms=(call.room_id, "live-ghost"), **more)
+        sync = stage.commands(SyncRooms)[-1]
+        # then it is not told to end the call, only to leave it
+        assert (sync.release, sync.close) == ((call.room_id,), ("live-ghost",))
+
+
+def test_a_call_that_is_not_open_yet_is_opened_elsewhere(stage: Stage) -> None:
+    call = stage.connecting()
+    another(stage)
+    assert lose(stage) == 1
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert not spec.budget.resumed
+    opened(stage, call)
+    says(stage, call, 1, 0)
+    assert stage.session(call.session_id).status == "live"
+
+
+def test_minutes_that_were_added_just_before_go_with_it(stage: Stage) -> None:
+    call = stage.running(minutes=5)
+    another(stage)
+    stage.run(
+        lambda tx: sessions.extend(
+            tx, call.session_id, fan_id=call.fan.user_id, minutes=2, key="k", now=stage.now
+        )
+    )
+    assert stage.commands(GrantBudget)
+    lose(stage)
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert spec.budget.paid_ms == 7 * MINUTE
+
+
+def test_where_no_other_node_is_everything_waits_for_its_next_boot(stage: Stage) -> None:
+    call = stage.running()
+    assert lose(stage) == 0
+    row = stage.session(call.session_id)
+    assert (row.node_id, row.status, row.room_epoch) == (HERE, "live", 0)
+    stage.later(seconds=2)
+    stage.node_ready("boot_2")
+    assert stage.session(call.session_id).status == "paused"
+    # and where one comes meanwhile, or has room again, that one has it
+    lose(stage, HERE, "boot_2")
+    another(stage)
+    assert lose(stage, HERE, "boot_2") == 1
+    assert stage.session(call.session_id).node_id == THERE
+
+
+def test_a_new_life_of_the_node_is_not_the_one_that_was_lost(stage: Stage) -> None:
+    call = stage.running()
+    another(stage)
+    stage.node_ready("boot_2")
+    assert lose(stage, HERE, "boot_1") == 0
+    assert stage.session(call.session_id).node_id == HERE
+
+
+def test_one_that_settles_settles_by_its_last_report(stage: Stage) -> None:
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, 2 * MINUTE)
+    another(stage)
+    stage.end(call.session_id, call.fan)
+    assert lose(stage) == 0
+    stage.later(seconds=61)
+    stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
+    assert stage.receipt(call.session_id).billed_minutes == 2
+    stage.audit()
+
+
+# --- public rooms -------------------------------------------------------------------------------------
+
+
+def test_a_public_stream_goes_on_elsewhere(stage: Stage) -> None:
+    creator, stream = stage.live()
+    stage.event(
+        events.ParticipantJoined, room_id=stream.room_id, user_id=creator.user_id, viewers=3,
+        at="2026-01-02T12:00:09.000Z",
+    )  # fmt: skip
+    another(stage)
+    assert lose(stage) == 1
+    row = room(stage, stream.room_id)
+    assert (row.node_id, row.status, row.viewers, row.epoch) == (THERE, "opening", 0, 1)
+    assert moved_spec(stage, stream.room_id).epoch == 1
+    # when the new node, whose clock is behind, opens it without the creator, who then comes
+    about = {"node_id": THERE, "boot": "boot_media-2", "room_id": stream.room_id, "at": "2026-01-02T12:00:01.000Z"}
+    stage.event(events.RoomOpened, epoch=1, **about)  # type: ignore[arg-type]
+    assert room(stage, stream.room_id).status == "open"
+    assert gone_at(stage, stream) is not None
+    stage.event(events.ParticipantJoined, user_id=creator.user_id, viewers=0, **about)  # type: ignore[arg-type]
+    assert gone_at(stage, stream) is None
+    # and the old one's word that the creator left is not heard
+    stage.event(events.ParticipantLeft, room_id=stream.room_id, user_id=creator.user_id, viewers=0, reason="lost")
+    assert gone_at(stage, stream) is None
+
+
+def gone_at(stage: Stage, stream: streams.StreamView) -> object:
+    with stage.database.reading() as tx:
+        return tx.get_one(StreamRow, stream.stream_id).creator_gone_at
+
+
+def test_whoever_makes_the_pictures_of_a_stream_is_sent_to_its_new_node(stage: Stage) -> None:
+    creator, stream = stage.live()
+    stage.event(events.ParticipantJoined, room_id=stream.room_id, user_id=creator.user_id, viewers=0)
+    another(stage)
+    [lease] = stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 1, stage.now))
+    lose(stage)
+    held = [(lease.work_id, lease.epoch)]
+    assert stage.run(lambda tx: broadcasts.renew(tx, "worker_1", held, stage.now)) == set()
+    [anew] = stage.run(lambda tx: broadcasts.take_over(tx, "worker_1", 1, stage.now))
+    assert (anew.work_id, anew.signaling_url) == (lease.work_id, "ws://127.0.0.1/media-2")
+    with stage.database.reading() as tx:
+        assert tx.scalars(select(BroadcastRow.epoch)).one() == lease.epoch + 1
+
+
+def test_rooms_that_fit_nowhere_stay_and_the_others_go(stage: Stage) -> None:
+    for _ in range(3):
+        stage.live()
+    another(stage, capacity=4)
+    assert lose(stage) == 2
+    assert lose(stage) == 0
+    another(stage, "media-3")
+    assert lose(stage) == 1
+
+
+def test_a_draining_node_gets_no_room_of_a_lost_one(stage: Stage) -> None:
+    stage.live()
+    another(stage)
+    stage.run(lambda tx: nodes.drain(tx, THERE, stage.now))
+    assert lose(stage) == 0
+
+
+def test_battles_are_moved_with_everybody_away(stage: Stage) -> None:
+    arena = Arena(stage).running()
+    another(stage)
+    assert lose(stage) == 1
+    with stage.database.reading() as tx:
+        sides = tx.scalars(select(BattleSideRow).where(BattleSideRow.battle_id == arena.battle_id)).all()
+        assert {(side.absent_since, side.heard_at) for side in sides} == {(stage.now, None)}
+    spec = moved_spec(stage, arena.room_id)
+    assert (spec.epoch, len(spec.publishers)) == (1, 2)
+    # and nobody has lost by it who comes back in time
+    stage.later(seconds=20)
+    for creator in arena.creators:
+        stage.event(
+            events.ParticipantJoined, node_id=THERE, boot="boot_media-2", room_id=arena.room_id,
+            user_id=creator.user_id, viewers=0,
+        )  # fmt: skip
+    stage.later(seconds=100)
+    arena.clock()
+    assert arena.view.status == "running"
