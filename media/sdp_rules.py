@@ -94,17 +94,6 @@ def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-def with_audio_level(answer: str, identifier: int) -> str:
-    """An answer that takes the publisher's audio levels (RFC 6464), on the m-lines that have any."""
-    lines, audio = [], False
-    for line in answer.splitlines():
-        audio = line.startswith("m=audio ") if line.startswith("m=") else audio
-        lines.append(line)
-        if audio and line.startswith("a=mid:"):
-            lines.append(f"a=extmap:{identifier} {AUDIO_LEVEL_URI}")
-    return "\r\n".join(lines) + "\r\n"
-
-
 def without_extensions(offer: str) -> str:
     """An offer of packets that carry no header extensions, and that wants no bitrate estimates."""
     return "\r\n".join(

@@ -84,8 +84,6 @@ class Leg:
             text = (await self._pc.createAnswer()).sdp
             if transport_cc:
                 text = sdp_rules.with_transport_cc(text, transport_cc, TRANSPORT_CC_URI)
-            if audio_level := sdp_rules.extension_id(sdp, sdp_rules.AUDIO_LEVEL_URI):
-                text = sdp_rules.with_audio_level(text, audio_level)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
             self.remote_fragment = sdp_rules.fragment(sdp)
             return sdp_rules.slim(self._pc.localDescription.sdp), self._received(remote), transport_cc
