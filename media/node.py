@@ -14,6 +14,7 @@ from typing import Any
 
 from media.call import TICK_MS
 from media.egress import MOST_READERS
+from media.exposition import NodeFigures
 from media.participants import Participant, Wire
 from media.reports import Reporter
 from media.rooms import Refused, Room
@@ -24,6 +25,7 @@ from models.errors import Forbidden
 from models.grants import Grant
 from models.messages import commands, events
 from models.messages.commands import Reply, RoomSpec
+from models.messages.figures import KEY_PURPOSE as FIGURES
 
 # A tick this late means that we stood still; nobody else's silence is measured by it.
 ASLEEP_MS = 1_000
@@ -47,6 +49,9 @@ class Node:
         self.boot_id = ids.new_id(ids.BOOT)
         self.node_id = settings.media_node_id
         self.rooms: dict[str, Room] = {}
+        self.figures = NodeFigures(self.node_id, self.rooms.values)
+        self.figures_key = settings.key(FIGURES)
+        self.metrics_token = settings.metrics_token
         self.reporter = Reporter(self.node_id, self.boot_id, self._said)
         self._settings = settings
         self._publish = publish
@@ -319,6 +324,7 @@ class Node:
         return DONE
 
     def _closed(self, room: Room) -> None:
+        self.figures.ended(room)
         if self.rooms.get(room.room_id) is room:
             del self.rooms[room.room_id]
 

@@ -1,4 +1,5 @@
-"""The signaling server: docs/contract.md §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port.
+"""The signaling server: docs/contract.md §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port
+(and what ``operators`` tells).
 
 Reads frames, checks them, calls the node; writes through one bounded queue a connection. Every refusal of
 the node becomes an ERROR here, in one place. Knows nothing of packets, budgets or the broker.
@@ -18,6 +19,7 @@ from websockets.http11 import Request, Response
 
 from media.egress import Reader
 from media.node import Node
+from media.operators import answer as operators_answer
 from media.participants import Participant
 from media.plane import BadSdp
 from media.rooms import Refused, Room
@@ -307,6 +309,12 @@ class SignalingServer:
         path = request.path.partition("?")[0]
         if path == "/healthz":
             return socket.respond(HTTPStatus.OK, "ok\n")
+        peer = str((socket.remote_address or ("",))[0])
+        if (told := operators_answer(self._node, path, request.headers, bearer(request), peer)) is not None:
+            response = socket.respond(told.status, told.body)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = told.content_type
+            return response
         if (room_id := egress_room(request)) is not None:
             return self._route_egress(socket, request, room_id)
         if path != "/signaling":
