@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
@@ -31,18 +31,51 @@ from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomRow, StreamRow
 
 
-def node_lost(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
-    """This life of a node does not answer: it gets no room, and its rooms go to others that have room for them.
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """One life of a node, for whoever asks whether it is there."""
 
-    What fits nowhere stays, and is taken up by the node's next life. How many rooms moved. Safe to repeat.
-    """
+    node_id: str
+    boot_id: str
+    signaling_url: str
+    lost: bool
+    takes_rooms: bool
+    rooms: bool
+    """Whether any room is on it."""
+
+
+def watched(tx: Session) -> list[Watched]:
+    """Every node that was ever heard of."""
+    rooms_there = exists().where(RoomRow.node_id == MediaNodeRow.id, RoomRow.status != "closed")
+    return [
+        Watched(
+            node_id=node.id,
+            boot_id=node.boot_id,
+            signaling_url=node.signaling_url,
+            lost=node.lost_at is not None,
+            takes_rooms=node.lost_at is None and node.draining_at is None,
+            rooms=has_rooms,
+        )
+        for node, has_rooms in tx.execute(select(MediaNodeRow, rooms_there).order_by(MediaNodeRow.id))
+    ]
+
+
+def node_lost(tx: Session, node_id: str, boot_id: str, now: datetime) -> None:
+    """This life of a node does not answer: it is given no room. Its rooms :func:`move_rooms` moves."""
     node = locked(tx, MediaNodeRow, node_id)
-    if node is None or node.boot_id != boot_id:
-        return 0
-    if node.lost_at is None:
+    if node is not None and node.boot_id == boot_id and node.lost_at is None:
         node.lost_at = now
         tx.flush()
         log.event("node_lost", logging.WARNING, node_id=node_id, boot_id=boot_id)
+
+
+def move_rooms(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
+    """Move the rooms of a node that is lost to others that have room for them; how many. Safe to repeat.
+
+    What fits nowhere stays, and is taken up by the node's next life.
+    """
+    node = locked(tx, MediaNodeRow, node_id)
+    if node is None or node.boot_id != boot_id or node.lost_at is None:
+        return 0
     sessions = running_on(tx, node_id)
     moved = sum(_move_session(tx, session, now) for session in sessions)
     moved += _move_public(tx, node_id, now)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
@@ -65,6 +65,13 @@ def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
     full = tx.scalar(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_(None)).limit(1)) is not None
     words = "Every media node is full or takes no new rooms." if full else "No media node is ready."
     raise Unavailable(f"{words} Try again in a moment.", code="NO_MEDIA_NODE")
+
+
+def require_node(tx: Session, now: datetime) -> None:
+    """Raises Unavailable NO_MEDIA_NODE unless some node lives, full or not, or may be restarting."""
+    there = or_(MediaNodeRow.lost_at.is_(None), MediaNodeRow.lost_at > now - RESTARTS_WITHIN)
+    if tx.scalar(select(MediaNodeRow.id).where(there).limit(1)) is None:
+        raise Unavailable("No media node is ready.", code="NO_MEDIA_NODE")
 
 
 def loads(tx: Session, *, lost_since: datetime | None = None) -> list[NodeLoad]:

@@ -15,9 +15,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from models import log
+from models.clock import utc_now
 from models.config import is_loopback
 from models.errors import Forbidden
-from models.services import rooms
+from models.services import placement
 from web.api.schema import answer_json
 from web.auth import current_person
 from web.context import Greenroom, greenroom
@@ -126,7 +127,7 @@ def _ask_database(house: Greenroom) -> None:
 
 def _ask_for_a_node(house: Greenroom) -> None:
     with house.database.reading() as tx:
-        rooms.pick_node(tx)
+        placement.require_node(tx, utc_now())
 
 
 def _ask_broker(house: Greenroom) -> None:

@@ -38,7 +38,8 @@ def another(stage: Stage, name: str = THERE, *, boot: str | None = None, **more:
 
 def lose(stage: Stage, name: str = HERE, boot: str | None = None) -> int:
     boot_id = boot or ("boot_1" if name == HERE else f"boot_{name}")
-    return stage.run(lambda tx: failover.node_lost(tx, name, boot_id, stage.now))
+    stage.run(lambda tx: failover.node_lost(tx, name, boot_id, stage.now))
+    return stage.run(lambda tx: failover.move_rooms(tx, name, boot_id, stage.now))
 
 
 def opened(stage: Stage, call: Call, name: str = THERE, epoch: int = 1) -> None:

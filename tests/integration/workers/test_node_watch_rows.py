@@ -1,0 +1,109 @@
+"""The watch moves rooms away from a node that is lost, and finds one that is back: on both databases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.clock import utc_now
+from models.db import Database
+from models.services import accounts, streams
+from models.streams import MediaNodeRow, RoomRow
+from workers.node_watch import Answer, NodeWatch
+
+HERE, THERE = "ws://here/signaling", "ws://there/signaling"
+
+
+class Nodes:
+    """What each address answers, a watch that asks, and a clock that a test moves."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.answers: dict[str, Answer] = {HERE: "here", THERE: "here"}
+        self.now = 0.0
+        self.watch = NodeWatch(database, lambda url: self.answers[url], lambda: self.now)
+
+    def rounds(self, count: int = 8) -> None:
+        """So many answers are taken in."""
+        for _ in range(count):
+            self.now += 0.3
+            self.watch.step()
+            for asked in self.watch._asked.values():
+                asked.result(timeout=120)
+
+    def lost(self) -> set[str]:
+        with self.database.reading() as tx:
+            return set(tx.scalars(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_not(None))))
+
+    def room_is_on(self) -> str | None:
+        with self.database.reading() as tx:
+            return tx.scalar(select(RoomRow.node_id))
+
+
+@pytest.fixture
+def nodes(database: Database) -> Nodes:
+    """Two nodes, and a public stream on the first."""
+    now = utc_now() - timedelta(minutes=1)
+
+    def lay(tx: Session) -> None:
+        for name, url in (("a", HERE), ("b", THERE)):
+            tx.add(MediaNodeRow(id=name, boot_id=f"boot_{name}", signaling_url=url, seen_at=now))
+        tx.flush()
+        creator = accounts.create_person(
+            tx, email="c@people.test", handle="creator", display_name="C", password_hash="x",
+            roles=("creator",), now=now,
+        )  # fmt: skip
+        streams.go_live(tx, creator, title="", now=now)
+
+    database.run(lay)
+    return Nodes(database)
+
+
+def test_while_all_answer_nothing_happens(nodes: Nodes) -> None:
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == (set(), "a")
+
+
+def test_a_node_that_is_gone_loses_its_rooms_to_another(nodes: Nodes) -> None:
+    nodes.answers[HERE] = "refused"
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == ({"a"}, "b")
+    # and what comes back may be given rooms again, but not those
+    nodes.answers[HERE] = "here"
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == (set(), "b")
+
+
+def test_rooms_that_had_nowhere_to_go_go_when_somebody_is_there(nodes: Nodes) -> None:
+    nodes.answers = {HERE: "refused", THERE: "refused"}
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == ({"a", "b"}, "a")
+    nodes.answers[THERE] = "here"
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == ({"a"}, "b")
+
+
+def test_a_new_life_is_asked_anew(nodes: Nodes) -> None:
+    nodes.answers[HERE] = "refused"
+    nodes.rounds(3)
+
+    def reborn(tx: Session) -> None:
+        tx.get_one(MediaNodeRow, "a").boot_id = "boot_a2"
+
+    nodes.database.run(reborn)
+    nodes.answers[HERE] = "here"
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == (set(), "a")
+
+
+def test_two_watches_move_a_room_once(nodes: Nodes) -> None:
+    second = Nodes(nodes.database)
+    nodes.answers[HERE] = second.answers[HERE] = "refused"
+    nodes.rounds()
+    second.rounds()
+    with nodes.database.reading() as tx:
+        assert tx.scalar(select(RoomRow.epoch)) == 1
+

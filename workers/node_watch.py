@@ -1,0 +1,121 @@
+"""Asks every media node, several times a second, whether it is there. What follows if not, services say.
+
+The question goes the way that browsers' signaling goes: to the address that the node named. A connection that is
+refused means that its process is gone, and three in a row settle it within about a second; silence may only be
+load, and has to last. Wrong either way costs those in its rooms a rejoin and nobody a token: who is only thought
+dead is fenced off (models/services/failover.py), and is found again by the first answer. Any number of clocks may
+watch: each move of a room happens once.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+from urllib.parse import urlsplit
+
+from models.clock import utc_now
+from models.db import Database
+from models.services import failover
+from models.services.failover import Watched
+
+ROUND_SECONDS = 0.25
+PROBE_SECONDS = 1.0
+REFUSED_TIMES = 3
+SILENT_TIMES = 4
+SILENT_SECONDS = 6.0
+"""As long as no answer at all may take to come; beyond ``SILENT_TIMES`` questions."""
+AGAIN_SECONDS = 1.0
+"""How often it is tried to move what found no room."""
+MOST_ASKED_AT_ONCE = 16
+
+Answer = Literal["here", "refused", "silent"]
+
+
+class Suspicion:
+    """What the answers of one life of a node come to. Times in seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._refused = self._failed = 0
+        self._failing_since = 0.0
+
+    def heard(self, answer: Answer, now: float) -> bool:
+        """Take in one answer; whether the node is lost."""
+        if answer == "here":
+            self._refused = self._failed = 0
+            return False
+        if self._failed == 0:
+            self._failing_since = now
+        self._failed += 1
+        self._refused = self._refused + 1 if answer == "refused" else 0
+        silent = self._failed >= SILENT_TIMES and now - self._failing_since >= SILENT_SECONDS
+        return self._refused >= REFUSED_TIMES or silent
+
+
+def probe(url: str) -> Answer:
+    """Ask whoever listens at a node's signaling address for its health; at most PROBE_SECONDS for each step."""
+    try:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname or "", address.port or 80), PROBE_SECONDS) as line:
+            line.settimeout(PROBE_SECONDS)
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: media\r\nConnection: close\r\n\r\n")
+            return "here" if line.recv(64).startswith(b"HTTP/1.1 200") else "silent"
+    except ConnectionRefusedError:
+        return "refused"
+    except (OSError, ValueError):
+        return "silent"
+
+
+class NodeWatch:
+    """Watches all nodes; used by the thread that calls ``step``."""
+
+    def __init__(
+        self,
+        db: Database,
+        ask: Callable[[str], Answer] = probe,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._db = db
+        self._ask = ask
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(MOST_ASKED_AT_ONCE, thread_name_prefix="node-probe")
+        self._asked: dict[tuple[str, str], Future[Answer]] = {}
+        self._suspicions: dict[tuple[str, str], Suspicion] = {}
+        self._again_at: dict[tuple[str, str], float] = {}
+
+    def step(self) -> float:
+        """Take in what was answered and ask again; seconds until the next. Raises when the database is away."""
+        with self._db.reading() as tx:
+            nodes = failover.watched(tx)
+        keys = {(node.node_id, node.boot_id) for node in nodes}
+        for known in (self._asked, self._suspicions, self._again_at):
+            for key in known.keys() - keys:
+                del known[key]
+        for node in nodes:
+            self._look(node, others=any(other.takes_rooms for other in nodes if other is not node))
+        return ROUND_SECONDS
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self, node: Watched, *, others: bool) -> None:
+        key = (node.node_id, node.boot_id)
+        asked = self._asked.get(key)
+        if asked is not None and not asked.done():
+            return
+        self._asked[key] = self._pool.submit(self._ask, node.signaling_url)
+        if asked is None:
+            return
+        now = self._clock()
+        lost = self._suspicions.setdefault(key, Suspicion()).heard(asked.result(), now)
+        if not lost and node.lost and asked.result() == "here":
+            self._db.run(lambda tx: failover.node_found(tx, *key))
+        elif lost and not node.lost:
+            # Its rooms next time: by then it is known which others are lost as well.
+            self._db.run(lambda tx: failover.node_lost(tx, *key, utc_now()))
+        elif lost and node.rooms and others and now >= self._again_at.get(key, 0.0):
+            self._again_at[key] = now + AGAIN_SECONDS
+            self._db.run(lambda tx: failover.move_rooms(tx, *key, utc_now()))
