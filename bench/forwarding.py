@@ -32,6 +32,7 @@ from aiortc.rtcrtpsender import RTCRtpSender
 
 from media.aiortc_seam import Path, lengths, path_of, srtp, workspace
 from media.plane import Peer
+from media.port import Port
 
 LOOPBACK = "127.0.0.1"
 PARTICIPANTS = 10
@@ -63,12 +64,13 @@ def media_process(pipe: Connection) -> None:
 async def _serve(pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
     peers: dict[int, Peer] = {}
+    port = Port((LOOPBACK,))
     while True:
         method, who, text = await loop.run_in_executor(None, pipe.recv)
         answer: Any = None
         if method == "publish":
             peers[who] = Peer(
-                user_id=str(who), addresses=(LOOPBACK,), on_connected=lambda pc: None, on_lost=lambda pc: None
+                user_id=str(who), port=port, on_connected=lambda pc: None, on_lost=lambda pc: None
             )
             answer = await peers[who].accept_publish(text)
         elif method == "subscribe":
@@ -83,6 +85,7 @@ async def _serve(pipe: Connection) -> None:
             answer = time.process_time()
         else:
             await asyncio.gather(*(peer.close() for peer in peers.values()))
+            port.close()
             pipe.send(None)
             return
         pipe.send(answer)

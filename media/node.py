@@ -16,6 +16,7 @@ from media.call import TICK_MS
 from media.egress import MOST_READERS
 from media.exposition import NodeFigures
 from media.participants import Participant, Wire
+from media.port import Port
 from media.reports import Reporter
 from media.rooms import Refused, Room
 from models import egress_tickets, grants, ids, log
@@ -45,7 +46,7 @@ DONE = Reply(ok=True)
 class Node:
     """Everything that one media process holds. Call ``start`` inside its event loop."""
 
-    def __init__(self, settings: Settings, publish: Callable[[events.AnyEvent], None]) -> None:
+    def __init__(self, settings: Settings, publish: Callable[[events.AnyEvent], None], port: Port) -> None:
         self.boot_id = ids.new_id(ids.BOOT)
         self.node_id = settings.media_node_id
         self.rooms: dict[str, Room] = {}
@@ -54,6 +55,7 @@ class Node:
         self.metrics_token = settings.metrics_token
         self.reporter = Reporter(self.node_id, self.boot_id, self._said)
         self._settings = settings
+        self._port = port
         self._publish = publish
         self._grant_key = settings.key("grants")
         self._egress_key = settings.key(egress_tickets.KEY_PURPOSE)
@@ -254,7 +256,7 @@ class Node:
                 spec,
                 reporter=self.reporter,
                 spawn=self.spawn,
-                addresses=self._settings.media_addresses,
+                port=self._port,
                 ice_servers=self._settings.ice_servers,
                 on_closed=self._closed,
                 last_n=self._settings.media_last_n,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from media.plane import Pc, Peer, PublishedTrack, Slot
+from media.port import Port
 from models import log
 from models.messages import signaling as wire_messages
 from models.messages.commands import Reason
@@ -56,7 +57,7 @@ class Participant:
         publishes: bool,
         wire: Wire,
         now_ms: int,
-        addresses: tuple[str, ...],
+        port: Port,
         on_connected: Callable[[Participant, Pc], None],
     ) -> None:
         self.user_id = user_id
@@ -77,7 +78,7 @@ class Participant:
         self._revision = 0
         self._offer_due = self._offering = self._offer_open = False
         self.peer = Peer(
-            user_id=user_id, addresses=addresses, on_connected=self._connected, on_lost=self._lost
+            user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost
         )
 
     # --- presence -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Literal, cast
 from media import sdp_rules
 from media.aiortc_seam import Leg, Received, State
 from media.forwarding import Egress, Ingress, Source, Wire
+from media.port import Port
 from media.sdp_rules import BadSdp as BadSdp
 from media.stats import Sample, sample
 from media.tracks import Codec, Kind
@@ -46,20 +47,20 @@ class Peer:
         self,
         *,
         user_id: str,
-        addresses: tuple[str, ...] = (),
+        port: Port,
         on_connected: Callable[[Pc], None],
         on_lost: Callable[[Pc], None],
     ) -> None:
-        """``addresses``: local addresses to offer candidates on (empty: all of this host's; loopback only
-        if named). ``on_connected`` is called once ICE and DTLS of that connection are complete,
-        ``on_lost`` when it failed or the other side closed it; neither after ``stop_forwarding``."""
+        """``port``: what its connections are reached at. ``on_connected`` is called once ICE and DTLS of
+        that connection are complete, ``on_lost`` when it failed or the other side closed it; neither after
+        ``stop_forwarding``."""
         self.user_id = user_id
         self.published: dict[str, PublishedTrack] = {}
         """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
         self.last_heard_ms = monotonic_ms()
         """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
         SRTP, SRTCP); at first the moment of creation."""
-        self._addresses = addresses
+        self._port = port
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._stopped = False
@@ -88,8 +89,8 @@ class Peer:
             raise BadSdp("the peer is gone")
         text = sdp_rules.check(sdp, most_media=MOST_TRACKS)
         leg = self._publish
-        if leg is None or leg.remote_fragment != sdp_rules.fragment(text):
-            leg = Leg(self._addresses, lambda state: self._publish_state(leg, state), self._heard)
+        if leg is None or not leg.goes_on(text):
+            leg = Leg(self._port, lambda state: self._publish_state(leg, state), self._heard)
         try:
             answer, received, transport_cc = await leg.answer(text)
         except BaseException:
@@ -166,10 +167,11 @@ class Peer:
         track.close(monotonic_ms())
 
     def read_what_waits(self) -> bool:
-        """Handle, as ever, what the kernel holds of what this peer sent; whether nothing is left.
+        """Handle, as ever, what the kernel holds of what this peer sent, and of what everybody else on the port
+        did; whether nothing is left.
 
         Of a long queue only ``MOST_AT_ONCE``: call it again soon."""
-        return self._stopped or self._publish is None or self._publish.drain(MOST_AT_ONCE)
+        return self._stopped or self._publish is None or self._port.drain(MOST_AT_ONCE)
 
     def _publish_state(self, leg: Leg | None, state: State) -> None:
         if self._stopped or leg is None or leg is not self._publish:
@@ -279,7 +281,7 @@ class Peer:
 
     def _add_seat(self) -> None:
         if self._subscribe is None:
-            self._subscribe = Leg(self._addresses, self._subscribe_state, self._heard)
+            self._subscribe = Leg(self._port, self._subscribe_state, self._heard)
         seat = len(self._slots) // 2
         kinds: tuple[Kind, ...] = ("audio", "video")
         for kind in kinds:

@@ -17,6 +17,7 @@ from media.egress import Tap
 from media.outside import Outside
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
+from media.port import Port
 from media.recorded import Permission
 from media.reports import Reporter
 from models import log
@@ -48,7 +49,7 @@ class Room:
         *,
         reporter: Reporter,
         spawn: Spawn,
-        addresses: tuple[str, ...],
+        port: Port,
         ice_servers: tuple[IceServer, ...],
         on_closed: Callable[[Room], None],
         last_n: int = 0,
@@ -60,7 +61,7 @@ class Room:
         self.participants: dict[str, Participant] = {}
         self._reporter = reporter
         self._spawn = spawn
-        self._addresses = addresses
+        self._port = port
         self._ice_servers = ice_servers
         self._on_closed = on_closed
         self._closed = False
@@ -132,7 +133,7 @@ class Room:
             publishes=grant.publish and self._may_publish(grant.user_id),
             wire=wire,
             now_ms=monotonic_ms(),
-            addresses=self._addresses,
+            port=self._port,
             on_connected=self._connected,
         )
         self.participants[participant.user_id] = participant

@@ -109,7 +109,33 @@ def slim(sdp: str) -> str:
     return "\r\n".join(line for line in sdp.splitlines() if not line.startswith(dropped)) + "\r\n"
 
 
+def with_ice_lite(sdp: str) -> str:
+    """Our SDP, saying that we only answer checks (RFC 8445 section 2.5): the client is the controlling side."""
+    return re.sub(r"^(t=[^\r\n]*)\r?$", "\\1\r\na=ice-lite\r", sdp, count=1, flags=re.M)
+
+
+def is_same_connection(before: str, sdp: str) -> bool:
+    """Whether two offers are of one and the same connection of the client.
+
+    Either it keeps its ICE user fragment, or it restarts ICE: then the session id (RFC 8829 section 5.2.1) and
+    the fingerprints stay, and with them the DTLS association.
+    """
+    if fragment(before) == fragment(sdp):
+        return True
+    certificates = _fingerprints(before)
+    return bool(certificates) and certificates == _fingerprints(sdp) and _session(before) == _session(sdp)
+
+
+def _fingerprints(sdp: str) -> set[str]:
+    return {text.strip().lower() for text in re.findall(r"^a=fingerprint:(.*)$", sdp, re.M)}
+
+
+def _session(sdp: str) -> str | None:
+    match = re.search(r"^o=(\S+ \S+) ", sdp, re.M)
+    return match[1] if match else None
+
+
 def fragment(sdp: str) -> str | None:
-    """The first ICE user fragment: it names the client's connection."""
+    """The first ICE user fragment: it names the client's connection, until it restarts ICE."""
     match = re.search(r"^a=ice-ufrag:(\S+)", sdp, re.M)
     return match[1] if match else None

@@ -268,6 +268,7 @@ def _houses(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
                 "PUBLIC_URL": f"http://localhost:{port}",
                 "MEDIA_PORT": str(free_port()),
                 "MEDIA_ADDRESSES": "127.0.0.1",
+                "MEDIA_UDP_PORT": "0",
                 "SECRET_KEY": "a-key-for-tests-only-that-is-long-enough",
                 "MINUTE_SECONDS": str(minute_seconds),
                 "TESTING": "1",

@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from aioice.ice import CandidatePair
 from aiortc import RTCSessionDescription
 from aiortc.codecs import is_rtx
 from aiortc.rtcrtpsender import RTCRtpSender
@@ -18,8 +17,9 @@ from aiortc.sdp import SessionDescription
 
 from media import sdp_rules
 from media.aiortc_seam.connection import PeerConnection
-from media.aiortc_seam.ice import Agent
+from media.aiortc_seam.ice import Agent, Pair
 from media.aiortc_seam.transport import Path
+from media.port import Port
 from media.sdp_rules import BadSdp
 
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -54,17 +54,14 @@ class Leg:
     address) and, at most once, ``lost``. ``on_heard`` is called for every authenticated STUN request.
     """
 
-    def __init__(
-        self, addresses: tuple[str, ...], on_state: Callable[[State], None], on_heard: Callable[[], None]
-    ) -> None:
-        self._agent = Agent(addresses, self._moved)
+    def __init__(self, port: Port, on_state: Callable[[State], None], on_heard: Callable[[], None]) -> None:
+        self._agent = Agent(port, self._moved)
         self._agent.on_heard = on_heard
         self._pc = PeerConnection(self._agent)
         self._pc.on("connectionstatechange", self._state_changed)
         self._on_state: Callable[[State], None] | None = on_state
         self._lines: list[RTCRtpTransceiver] = []
-        self.remote_fragment: str | None = None
-        """The client's ICE user fragment: another one means another connection of the client."""
+        self._remote = ""
 
     # signaling
 
@@ -74,6 +71,9 @@ class Leg:
             remote = SessionDescription.parse(sdp)
             sdp_rules.check_parsed(remote)
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            if self._agent.remote_fragment not in (None, sdp_rules.fragment(sdp)):
+                self._agent.restart()
+            self._named(remote, sdp)
             assert self._pc.dtls is not None
             if self._pc.dtls._role == "auto":
                 # Passive, unless the client is: some stacks speak no ECDSA as DTLS servers.
@@ -85,8 +85,7 @@ class Leg:
             if transport_cc:
                 text = sdp_rules.with_transport_cc(text, transport_cc, TRANSPORT_CC_URI)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
-            self.remote_fragment = sdp_rules.fragment(sdp)
-            return sdp_rules.slim(self._pc.localDescription.sdp), self._received(remote), transport_cc
+            return self._described(), self._received(remote), transport_cc
         raise AssertionError("unreachable")
 
     def _received(self, remote: SessionDescription) -> list[Received]:
@@ -120,12 +119,15 @@ class Leg:
         self._lines.append(transceiver)
         return transceiver.sender._ssrc
 
-    async def offer(self) -> tuple[str, list[str]]:
-        """Offer all reserved lines: our SDP with every candidate, and the mids by index."""
+    async def offer(self, *, restart: bool = False) -> tuple[str, list[str]]:
+        """Offer all reserved lines: our SDP with every candidate, and the mids by index. ``restart``: with new
+        ICE credentials, while media goes on over the old ones."""
+        if restart:
+            self._agent.restart()
         with _only_bad_sdp():
             text = sdp_rules.without_extensions((await self._pc.createOffer()).sdp)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "offer"))
-            return sdp_rules.slim(self._pc.localDescription.sdp), [line.mid or "" for line in self._lines]
+            return self._described(), [line.mid or "" for line in self._lines]
         raise AssertionError("unreachable")
 
     async def accept_answer(self, sdp: str) -> list[Line]:
@@ -134,7 +136,7 @@ class Leg:
             remote = SessionDescription.parse(sdp)
             sdp_rules.check_parsed(remote)
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-            self.remote_fragment = sdp_rules.fragment(sdp)
+            self._named(remote, sdp)
             return [self._line(transceiver) for transceiver in self._lines]
         raise AssertionError("unreachable")
 
@@ -149,20 +151,30 @@ class Leg:
 
     # transport
 
+    def goes_on(self, sdp: str) -> bool:
+        """Whether an offer is of the client's connection that this one talks to, maybe with new ICE credentials
+        (RFC 8842 section 5: the DTLS association stays while the fingerprints do)."""
+        return self._on_state is not None and sdp_rules.is_same_connection(self._remote, sdp)
+
+    def _named(self, remote: SessionDescription, sdp: str) -> None:
+        ice = remote.media[0].ice
+        assert ice is not None
+        self._agent.set_remote(ice.usernameFragment or "", ice.password or "")
+        self._remote = sdp
+
+    def _described(self) -> str:
+        return sdp_rules.with_ice_lite(sdp_rules.slim(self._pc.localDescription.sdp))
+
     def on_media(self, handler: Callable[[bytes], None] | None) -> None:
         """Who gets the datagrams that may be SRTP or SRTCP."""
         self._agent.on_media = handler
 
     def path(self) -> Path | None:
         """The transport, once connected. The caller closes it."""
-        pair, dtls = self._agent._pair, self._pc.dtls
+        pair, dtls = self._agent.pair, self._pc.dtls
         if pair is None or dtls is None or dtls.state != "connected" or self._agent.silent:
             return None
-        return Path(dtls, pair)
-
-    def drain(self, most: int) -> bool:
-        """Handle what waits in the kernel now, ``most`` datagrams of it; whether nothing is left."""
-        return self._agent.drain(most)
+        return Path(dtls, pair.gate.socket, pair.address, owned=False)
 
     def silence(self) -> None:
         """Synchronous: from here on nothing is received and nothing is sent."""
@@ -170,7 +182,7 @@ class Leg:
         self._agent.on_media = self._agent.on_heard = self._on_state = None
 
     async def close(self) -> None:
-        """Free sockets, tasks and SRTP contexts."""
+        """Free the place at the port, tasks and SRTP contexts."""
         self._on_state = None
         await self._pc.close()
         await self._agent.close()
@@ -179,7 +191,7 @@ class Leg:
             dtls._tx_srtp = dtls._rx_srtp = None
         self._agent.on_media = self._agent.on_heard = None
 
-    def _moved(self, pair: CandidatePair) -> None:
+    def _moved(self, pair: Pair) -> None:
         if self._on_state is not None and self._pc.dtls is not None and self._pc.dtls.state == "connected":
             self._on_state("connected")
 

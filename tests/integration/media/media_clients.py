@@ -19,6 +19,7 @@ from aiortc import (
 )
 
 from media.plane import Peer
+from media.port import Port
 
 LOOPBACK = ("127.0.0.1",)
 WAIT_SECONDS = 60
@@ -62,11 +63,23 @@ class Tone(MediaStreamTrack):
         return frame
 
 
+_ports: list[Port] = []
+
+
+def the_port() -> Port:
+    """The port of the innermost ``loopback_gathering``."""
+    return _ports[-1]
+
+
 @asynccontextmanager
 async def loopback_gathering() -> AsyncIterator[None]:
-    """The client's ICE agent skips 127.0.0.1 by itself."""
-    with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
-        yield
+    """A port of a node, on loopback. The client's ICE agent skips 127.0.0.1 by itself."""
+    _ports.append(Port(LOOPBACK))
+    try:
+        with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
+            yield
+    finally:
+        _ports.pop().close()
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -84,7 +97,7 @@ class Client:
         self.connected: list[str] = []
         self.lost: list[str] = []
         self.peer = Peer(
-            user_id=user_id, addresses=LOOPBACK, on_connected=self.connected.append, on_lost=self.lost.append
+            user_id=user_id, port=the_port(), on_connected=self.connected.append, on_lost=self.lost.append
         )
         self.publishing: RTCPeerConnection | None = None
         self.subscribing: RTCPeerConnection | None = None

@@ -17,7 +17,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
-from media_clients import Picture, Tone, loopback_gathering, until
+from media_clients import Picture, Tone, loopback_gathering, the_port, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -97,7 +97,7 @@ class Stage:
 
     def __init__(self, **environment: str) -> None:
         self.said: list[events.AnyEvent] = []
-        self.node = Node(media_settings(**environment), self.said.append)
+        self.node = Node(media_settings(**environment), self.said.append, the_port())
         self.desk = CommandDesk(self.node.carry_out)
         self.server = SignalingServer(self.node)
         self.port = 0

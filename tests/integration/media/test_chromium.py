@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, async_playwright
 
 from media.plane import Peer
+from media.port import Port
 from tests.integration.media.media_clients import LOOPBACK
 
 FLAGS = [
@@ -69,8 +70,9 @@ async def reaches(page: Page, least: float, kind: str, key: str, /, **match: Any
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_chromium_sends_and_receives_with_room_for_720p(codec: str) -> None:
     async def scenario() -> None:
+        port = Port(LOOPBACK)
         creator, fan = (
-            Peer(user_id=name, addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+            Peer(user_id=name, port=port, on_connected=lambda pc: None, on_lost=lambda pc: None)
             for name in ("usr_creator", "usr_fan")
         )
         async with async_playwright() as playwright:
@@ -97,5 +99,7 @@ def test_chromium_sends_and_receives_with_room_for_720p(codec: str) -> None:
             await browser.close()
         await creator.close()
         await fan.close()
+        assert port.tables() == (0, 0, 0)
+        port.close()
 
     asyncio.run(scenario())
