@@ -27,6 +27,7 @@ from models.grants import Grant
 from models.messages import commands, events
 from models.messages.commands import Reply, RoomSpec
 from models.messages.figures import KEY_PURPOSE as FIGURES
+from models.messages.signaling import Kind
 
 # A tick this late means that we stood still; nobody else's silence is measured by it.
 ASLEEP_MS = 1_000
@@ -61,6 +62,8 @@ class Node:
         self._egress_key = settings.key(egress_tickets.KEY_PURPOSE)
         self._booted_at = utc_now().timestamp()
         self._used_grants: dict[str, float] = {}
+        self._revoked_keys: dict[str, float] = {}
+        """Until every grant that was given on them has run out."""
         self._ended: OrderedDict[str, events.CallEnded] = OrderedDict()
         self._released: OrderedDict[str, int] = OrderedDict()
         """Rooms that were taken from us, each with the epoch from which on it may come back."""
@@ -163,12 +166,16 @@ class Node:
             raise Refused("The media service restarted; ask for a new grant.", code="UNAVAILABLE")
         return grant
 
-    def join(self, grant: Grant, wire: Wire) -> tuple[Room, Participant]:
-        """Seat the grant's user; the grant is used up. Raises Refused."""
+    def join(
+        self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None
+    ) -> tuple[Room, Participant]:
+        """Seat the grant's user; the grant is used up. ``answers`` as in ``Room.join``. Raises Refused."""
         room = self.rooms.get(grant.room_id)
         if room is None:
             raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
-        participant = room.join(grant, wire)
+        if grant.key_id and grant.key_id in self._revoked_keys:
+            raise Refused("The stream key was revoked.", code="FORBIDDEN")
+        participant = room.join(grant, wire, answers)
         self._used_grants[grant.jti] = grant.expires_at
         return room, participant
 
@@ -207,6 +214,7 @@ class Node:
             return
         self._forget_grants_at = now + 10
         self._used_grants = {jti: expires for jti, expires in self._used_grants.items() if expires > now}
+        self._revoked_keys = {key: expires for key, expires in self._revoked_keys.items() if expires > now}
 
     # --- commands -----------------------------------------------------------------------------------
 
@@ -233,6 +241,11 @@ class Node:
                 if (room := self._room_of(command)) is None:
                     return NOT_HERE
                 room.stop_recording()
+                return DONE
+            case commands.RevokeKey():
+                self._revoked_keys[command.key_id] = utc_now().timestamp() + 2 * grants.LIFETIME_SECONDS
+                for room in tuple(self.rooms.values()):
+                    room.revoke(command.key_id)
                 return DONE
 
     def _open(self, spec: RoomSpec) -> Reply:

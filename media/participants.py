@@ -59,7 +59,10 @@ class Participant:
         now_ms: int,
         port: Port,
         on_connected: Callable[[Participant, Pc], None],
+        answers: tuple[Kind, ...] | None = None,
+        key_id: str = "",
     ) -> None:
+        """``answers``: of one who comes over HTTP and is told nothing (``Peer``). ``key_id``: its stream key."""
         self.user_id = user_id
         self.display_name = display_name
         self.publishes = publishes
@@ -76,9 +79,13 @@ class Participant:
         self._last_message_ms = now_ms
         self._on_connected = on_connected
         self._revision = 0
+        self.key_id = key_id
+        self.resource = self.etag = ""
+        """Of one who came over HTTP: the name of its resource, and of its ICE session."""
+        self._told_nothing = answers is not None
         self._offer_due = self._offering = self._offer_open = False
         self.peer = Peer(
-            user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost
+            user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost, answers=answers
         )
 
     # --- presence -----------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ class Participant:
 
     async def offer(self) -> None:
         """Offer what changed, if anything: one unanswered offer at a time, whatever the client does."""
-        if self._offering or self._offer_open:
+        if self._offering or self._offer_open or self._told_nothing:
             return
         self._offering = True
         try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Literal, cast
 
 from media import sdp_rules
-from media.aiortc_seam import Leg, Received, State
+from media.aiortc_seam import Leg, Line, Received, State
 from media.forwarding import Egress, Ingress, Source, Wire
 from media.port import Port
 from media.sdp_rules import BadSdp as BadSdp
@@ -50,10 +50,12 @@ class Peer:
         port: Port,
         on_connected: Callable[[Pc], None],
         on_lost: Callable[[Pc], None],
+        answers: tuple[Kind, ...] | None = None,
     ) -> None:
         """``port``: what its connections are reached at. ``on_connected`` is called once ICE and DTLS of
         that connection are complete, ``on_lost`` when it failed or the other side closed it; neither after
-        ``stop_forwarding``."""
+        ``stop_forwarding``. ``answers``: the client offers to receive, and these are its m-lines in their
+        order (WHEP; none for one who receives nothing). Nothing else carries anything then."""
         self.user_id = user_id
         self.published: dict[str, PublishedTrack] = {}
         """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
@@ -80,6 +82,9 @@ class Peer:
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._fixed = answers is not None
+        for kind in answers or ():
+            self._add_slot(kind, 0)
 
     # --- publish
 
@@ -232,7 +237,7 @@ class Peer:
     @property
     def needs_offer(self) -> bool:
         """Some subscribed track has no negotiated m-line yet: send ``offer_subscribe()``."""
-        return any(slot.track is not None for slot in self._slots[self._negotiated :])
+        return not self._fixed and any(slot.track is not None for slot in self._slots[self._negotiated :])
 
     async def offer_subscribe(self) -> str:
         """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
@@ -258,8 +263,24 @@ class Peer:
         text = sdp_rules.check(sdp, most_media=len(self._slots))
         lines = await self._subscribe.accept_answer(text)
         self._open_offer = False
+        self._negotiate(lines)
+
+    async def answer_subscribe(self, sdp: str) -> str:
+        """Answer the client's offer to receive, once: for a peer that was made with ``answers``. What is
+        subscribed, before or later, flows in these slots without another word. Raises BadSdp."""
+        if self._stopped or not self._fixed or self._subscribe is None or self._negotiated:
+            raise BadSdp("nothing is to be answered")
+        text = sdp_rules.check(sdp, most_media=len(self._slots))
+        answer, lines = await self._subscribe.answer_sending(text)
+        if self._stopped:
+            raise BadSdp("the peer is gone")
+        self._negotiate(lines)
+        return answer
+
+    def _negotiate(self, lines: list[Line]) -> None:
         self._negotiated = len(lines)
         for slot, line in zip(self._slots, lines, strict=False):
+            slot.mid = line.mid
             slot.payload_types = cast("dict[Codec, int]", line.payload_types)
         self._rewire()
 
@@ -274,21 +295,25 @@ class Peer:
         for slot in free:
             if slot.seat not in taken:
                 return slot
+        if self._fixed:
+            return None
         before = len(self._slots)
         for _ in range(min(SEAT_BLOCK if before else 1, MOST_SEATS - before // 2)):
             self._add_seat()
         return next((slot for slot in self._slots[before:] if slot.kind == track.kind), None)
 
     def _add_seat(self) -> None:
+        seat = len(self._slots) // 2
+        self._add_slot("audio", seat)
+        self._add_slot("video", seat)
+
+    def _add_slot(self, kind: Kind, seat: int) -> None:
         if self._subscribe is None:
             self._subscribe = Leg(self._port, self._subscribe_state, self._heard)
-        seat = len(self._slots) // 2
-        kinds: tuple[Kind, ...] = ("audio", "video")
-        for kind in kinds:
-            ssrc = self._subscribe.add_line(kind, f"seat{seat}")
-            slot = Slot(kind=kind, ssrc=ssrc, seat=seat)
-            self._slots.append(slot)
-            self._by_ssrc[ssrc] = slot
+        ssrc = self._subscribe.add_line(kind, f"seat{seat}")
+        slot = Slot(kind=kind, ssrc=ssrc, seat=seat)
+        self._slots.append(slot)
+        self._by_ssrc[ssrc] = slot
 
     def _subscribe_state(self, state: State) -> None:
         if self._stopped or self._subscribe is None:
@@ -333,6 +358,20 @@ class Peer:
 
     # --- both
 
+    @property
+    def remote_fragment(self) -> str | None:
+        """Of a client that has one connection: what its ICE calls itself now."""
+        leg = self._publish or self._subscribe
+        return leg.remote_fragment if leg is not None else None
+
+    def restart(self, fragment: str, password: str) -> tuple[str, str]:
+        """ICE begins again on a client's one connection: its new names in, ours out. Media goes on meanwhile."""
+        leg = self._publish or self._subscribe
+        if leg is None or self._stopped:
+            raise BadSdp("there is no connection")
+        sdp_rules.check_names(fragment, password)
+        return leg.restart(fragment, password)
+
     def add_candidate(self, pc: Pc, candidate: dict[str, str | int | None] | None) -> None:
         """Accepted and ignored: we answer addresses that checked in, and never send to one that was named."""
 
@@ -349,6 +388,10 @@ class Peer:
             self._unpublish(mid)
         self._drop_ingress()
         self._drop_egress()
+        if self._fixed:
+            for leg in (self._publish, self._subscribe):
+                if leg is not None:
+                    leg.goodbye()
 
     async def close(self) -> None:
         """``stop_forwarding``, then free sockets, SRTP contexts, tasks; harmless to repeat."""

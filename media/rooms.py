@@ -120,8 +120,11 @@ class Room:
         if len(others) + reserved >= CAPACITY:
             raise Refused("Every seat in this room is taken.", code="ROOM_FULL")
 
-    def join(self, grant: Grant, wire: Wire) -> Participant:
-        """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused."""
+    def join(self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None) -> Participant:
+        """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused.
+
+        ``answers``: of one who comes over HTTP (``media.whip``).
+        """
         self.admit(grant)
         earlier = self.participants.get(grant.user_id)
         if earlier is not None:
@@ -135,6 +138,8 @@ class Room:
             now_ms=monotonic_ms(),
             port=self._port,
             on_connected=self._connected,
+            answers=answers,
+            key_id=grant.key_id,
         )
         self.participants[participant.user_id] = participant
         self._welcome(participant)
@@ -147,6 +152,7 @@ class Room:
             room_id=self.room_id,
             user_id=participant.user_id,
             viewers=self._viewers,
+            encoder=bool(participant.key_id),
         )
         if self.call is not None:
             self.call.seated(participant.user_id)
@@ -164,6 +170,12 @@ class Room:
             participant.wire = None
         if self.call is not None:
             self.call.left(participant.user_id)
+
+    def revoke(self, key_id: str) -> None:
+        """Whoever publishes with this stream key leaves; forwarding has stopped on return."""
+        for participant in tuple(self.participants.values()):
+            if participant.key_id == key_id:
+                self.leave(participant)
 
     def lost(self, participant: Participant, wire: Wire) -> None:
         """A wire broke. The seat stays as long as the peer is heard."""
@@ -223,11 +235,16 @@ class Room:
         """Take a client's offer of its own tracks. Raises BadSdp, and Refused for one who only watches."""
         if not participant.publishes:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
+        answer = await self.take_offer(participant, sdp)
+        if not participant.stopped:
+            participant.send(say.PublishAnswer(sdp=answer))
+
+    async def take_offer(self, participant: Participant, sdp: str) -> str:
+        """The answer to an offer of own tracks, which everybody else is sent from now on. Raises BadSdp."""
         answer = await participant.peer.accept_publish(sdp)
-        if participant.stopped:
-            return
-        self._sync_tracks(participant)
-        participant.send(say.PublishAnswer(sdp=answer))
+        if not participant.stopped:
+            self._sync_tracks(participant)
+        return answer
 
     def _sync_tracks(self, publisher: Participant) -> None:
         """After any offer: hooks on what is new, and everybody else is sent it; what went is taken back."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiortc.sdp import SessionDescription
 
+    from media.tracks import Kind
+
 MAX_BYTES = 64 * 1024
 MAX_MEDIA = 64
 # Chromium's longest m-line has some 130. Reading thousands holds up everybody's packets.
@@ -52,6 +54,15 @@ def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
     return "\r\n".join(line for line in lines if not line.startswith(dropped)) + "\r\n"
 
 
+def kinds_to_play(sdp: str) -> tuple[Kind, ...]:
+    """What a client offers to receive, at most one sound and one picture, in its order. Raises BadSdp."""
+    lines = [line for line in check(sdp).splitlines() if line.startswith("m=")]
+    kinds: tuple[Kind, ...] = tuple("audio" if line.startswith("m=audio ") else "video" for line in lines)
+    if len(set(kinds)) != len(kinds):
+        raise BadSdp("one sound and one picture at most")
+    return kinds
+
+
 def check_parsed(description: SessionDescription) -> None:
     """What would otherwise go wrong later, in a task of aiortc's where nobody could answer for it."""
     mids = [media.rtp.muxId for media in description.media]
@@ -65,6 +76,12 @@ def check_parsed(description: SessionDescription) -> None:
             raise BadSdp("ice-pwd missing or malformed")
         if media.dtls is None or not any(f.algorithm.lower() in _DIGESTS for f in media.dtls.fingerprints):
             raise BadSdp("fingerprint or setup missing")
+
+
+def check_names(fragment: str, password: str) -> None:
+    """What a client's ICE calls itself, outside any description. Raises BadSdp."""
+    if not _FRAGMENT.fullmatch(fragment) or not _PASSWORD.fullmatch(password):
+        raise BadSdp("ice-ufrag or ice-pwd missing or malformed")
 
 
 def extension_id(sdp: str, uri: str) -> int:

@@ -23,11 +23,13 @@ from media.operators import answer as operators_answer
 from media.participants import Participant
 from media.plane import BadSdp
 from media.rooms import Refused, Room
+from media.whip import Desk
 from models import log
 from models.clock import monotonic_ms
 from models.errors import DomainError, Forbidden
 from models.grants import Grant
 from models.messages import egress as egress_messages
+from models.messages import resources
 from models.messages import signaling as say
 from models.messages.signaling import JOIN_TIMEOUT_SECONDS, MAX_FRAME_BYTES, ServerMessage
 
@@ -250,9 +252,13 @@ def bearer(request: Request | None) -> str:
     return token if scheme.lower() == "bearer" else ""
 
 
+def _path(request: Request | None) -> str:
+    return request.path.partition("?")[0] if request is not None else ""
+
+
 def egress_room(request: Request | None) -> str | None:
     """Which room's media the request wants to read."""
-    path = request.path.partition("?")[0] if request is not None else ""
+    path = _path(request)
     return path.removeprefix(egress_messages.PATH) if path.startswith(egress_messages.PATH) else None
 
 
@@ -261,6 +267,7 @@ class SignalingServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._desk = Desk(node)
         self._server: Server | None = None
         self._open = 0
 
@@ -294,7 +301,9 @@ class SignalingServer:
         self._open += 1
         room_id = egress_room(socket.request)
         try:
-            if room_id is None:
+            if _path(socket.request) == resources.PATH:
+                await self._desk.serve(socket)
+            elif room_id is None:
                 await Connection(socket, self._node).run()
             else:
                 await Reader(socket, self._node.readable_room(room_id).tap()).run()
@@ -317,7 +326,7 @@ class SignalingServer:
             return response
         if (room_id := egress_room(request)) is not None:
             return self._route_egress(socket, request, room_id)
-        if path != "/signaling":
+        if path not in ("/signaling", resources.PATH):
             return socket.respond(HTTPStatus.NOT_FOUND, "not here\n")
         if self._open >= MOST_CONNECTIONS:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "full\n")

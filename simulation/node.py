@@ -359,8 +359,13 @@ class Node:
                 return self._grant(command)
             case commands.CloseRoom():
                 return self._close(command.room_id)
-            case commands.TerminateCall() | commands.PermitRecording() | commands.StopRecording():
-                # Nobody is cut out of these rooms, and nobody here consents to being recorded.
+            case (
+                commands.TerminateCall()
+                | commands.PermitRecording()
+                | commands.StopRecording()
+                | commands.RevokeKey()
+            ):
+                # Nobody is cut out of these rooms, nobody here consents to being recorded, or has an encoder.
                 return NOT_HERE
             case commands.ReleaseRoom():
                 # There is no other node.

@@ -159,6 +159,11 @@ class Agent:
         if self.pair is not None and not self.silent:
             self._to(self.pair, data)
 
+    def send_now(self, data: bytes) -> None:
+        """Send a last DTLS datagram, even when nothing else is sent any more."""
+        if self.pair is not None and not self._closing:
+            self._to(self.pair, data)
+
     async def close(self) -> None:
         """Forget everything, at the port too."""
         self._closing = True

@@ -14,6 +14,7 @@ from aiortc.codecs import is_rtx
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from aiortc.sdp import SessionDescription
+from OpenSSL import SSL
 
 from media import sdp_rules
 from media.aiortc_seam.connection import PeerConnection
@@ -74,10 +75,7 @@ class Leg:
             if self._agent.remote_fragment not in (None, sdp_rules.fragment(sdp)):
                 self._agent.restart()
             self._named(remote, sdp)
-            assert self._pc.dtls is not None
-            if self._pc.dtls._role == "auto":
-                # Passive, unless the client is: some stacks speak no ECDSA as DTLS servers.
-                self._pc.dtls._set_role("client" if "a=setup:passive" in sdp else "server")
+            self._be_server(sdp)
             for transceiver in self._pc.getTransceivers():
                 _one_codec(transceiver)
             transport_cc = sdp_rules.extension_id(sdp, TRANSPORT_CC_URI)
@@ -130,6 +128,25 @@ class Leg:
             return self._described(), [line.mid or "" for line in self._lines]
         raise AssertionError("unreachable")
 
+    async def answer_sending(self, sdp: str) -> tuple[str, list[Line]]:
+        """Answer an offer to receive what we send on the reserved lines: our SDP, and the lines by index."""
+        with _only_bad_sdp():
+            remote = SessionDescription.parse(sdp)
+            sdp_rules.check_parsed(remote)
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            self._named(remote, sdp)
+            self._be_server(sdp)
+            text = sdp_rules.without_extensions((await self._pc.createAnswer()).sdp)
+            await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
+            return self._described(), [self._line(transceiver) for transceiver in self._lines]
+        raise AssertionError("unreachable")
+
+    def _be_server(self, offer: str) -> None:
+        """DTLS: passive, unless the client is. Some stacks speak no ECDSA as DTLS servers."""
+        assert self._pc.dtls is not None
+        if self._pc.dtls._role == "auto":
+            self._pc.dtls._set_role("client" if "a=setup:passive" in offer else "server")
+
     async def accept_answer(self, sdp: str) -> list[Line]:
         """Apply the client's answer; the lines by index."""
         with _only_bad_sdp():
@@ -150,6 +167,28 @@ class Leg:
         return Line(transceiver.mid or "", accepted)
 
     # transport
+
+    @property
+    def remote_fragment(self) -> str | None:
+        """What the client's ICE calls itself now."""
+        return self._agent.remote_fragment
+
+    def restart(self, fragment: str, password: str) -> tuple[str, str]:
+        """An ICE restart outside any description (RFC 9725 section 4.3.1): the client's new names in, ours out.
+        Media goes on over the old ones until the new ones have nominated a pair."""
+        self._agent.restart()
+        self._agent.set_remote(fragment, password)
+        return self._agent.local_username, self._agent.local_password
+
+    def goodbye(self) -> None:
+        """DTLS's close_notify, at once and once: for a client that cannot be told by signaling."""
+        dtls: Any = self._pc.dtls
+        if dtls is None or self._agent.pair is None or dtls.state != "connected":
+            return
+        with contextlib.suppress(SSL.Error):
+            dtls._ssl.shutdown()
+        with contextlib.suppress(SSL.Error):
+            self._agent.send_now(dtls._ssl.bio_read(1500))
 
     def goes_on(self, sdp: str) -> bool:
         """Whether an offer is of the client's connection that this one talks to, maybe with new ICE credentials
