@@ -171,14 +171,15 @@ async def test_each_way_out_of_a_room_ends_those_who_came_over_http(stage: Stage
 async def test_a_seat_whose_media_never_comes_up_is_given_back(stage: Stage) -> None:
     room_id = stage.open(live_spec())
     async with seat() as encoder, seat() as player:
+        offer = await encoder.publish()
         # Given offers that nobody follows up: one seat for all of them
         for _ in range(3):
-            reply = await ask(stage, Publish(sdp=await encoder.publish(), **about(room_id)))
+            reply = await ask(stage, Publish(sdp=offer, **about(room_id)))
             assert isinstance(reply, Answered)
             assert len(stage.node.rooms[room_id].participants) == 1
         # When the time to connect in is over, then the seats are free
         stage.server._desk._connect_seconds = 0.05
-        assert isinstance(await ask(stage, Publish(sdp=await encoder.publish(), **about(room_id))), Answered)
+        assert isinstance(await ask(stage, Publish(sdp=offer, **about(room_id))), Answered)
         assert isinstance(await ask(stage, Play(sdp=await player.play(), **about(room_id, FAN))), Answered)
         await until(lambda: nobody(stage, room_id), "both seats are given back")
 
