@@ -14,9 +14,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Literal, cast
 
-from media import sdp_rules
+from media import sdp_media, sdp_rules
 from media.aiortc_seam import Leg, Line, Received, State
-from media.forwarding import Egress, Ingress, Source, Wire
+from media.forwarding import Bindings, Egress, Extensions, Ingress, Source, Wire
+from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.port import Port
 from media.sdp_rules import BadSdp as BadSdp
 from media.stats import Sample, sample
@@ -27,6 +28,7 @@ from models.clock import monotonic_ms
 from models.ids import new_id
 
 Pc = Literal["publish", "subscribe"]
+Quality = Literal["high", "medium", "low"]
 
 MOST_TRACKS = 4
 """Tracks that one participant may publish: camera, microphone, and a screen with sound."""
@@ -38,6 +40,7 @@ MOST_AT_ONCE = 1_000
 """Waiting datagrams that are read in one go: some ten milliseconds."""
 TICK_SECONDS = 0.1
 TICKS_A_REPORT = 10
+_LAYERS: dict[Quality, int] = {"high": HIGH, "medium": MEDIUM, "low": LOW}
 
 
 class Peer:
@@ -70,7 +73,7 @@ class Peer:
         self._publish: Leg | None = None
         self._ingress: Ingress | None = None
         self._by_mid: dict[str, PublishedTrack] = {}
-        self._bindings: tuple[dict[int, Source], dict[int, list[Source]], int] = ({}, {}, 0)
+        self._bindings = Bindings({}, {}, Extensions())
         self._subscribe: Leg | None = None
         self._egress: Egress | None = None
         self._slots: list[Slot] = []
@@ -107,7 +110,7 @@ class Peer:
             raise BadSdp("the peer is gone")
         if leg is not self._publish:
             self._replace_publish(leg)
-        self._take(received, transport_cc)
+        self._take(received, _extensions(text, transport_cc))
         level_id = sdp_rules.extension_id(text, sdp_rules.AUDIO_LEVEL_URI)
         for track in self.published.values():
             track.level_id = level_id if track.kind == "audio" else 0
@@ -123,7 +126,7 @@ class Peer:
                 self._unpublish(mid)
             self._later(old.close())
 
-    def _take(self, received: list[Received], transport_cc: int) -> None:
+    def _take(self, received: list[Received], extensions: Extensions) -> None:
         """Bring ``published`` and the packet bindings up to the latest offer."""
         announced: dict[int, Source] = {}
         by_type: dict[int, list[Source]] = {}
@@ -131,23 +134,26 @@ class Peer:
             self._unpublish(mid)
         for line in received:
             track = self._by_mid.get(line.mid)
-            if track is not None and track.codec != line.codec:
+            if track is not None and not _is_of(track, line):
                 self._unpublish(line.mid)
                 track = None
             if track is None:
                 track = self._new_track(line)
-            sources = [(line.payload_type, Source(track, retransmission=False))]
-            if line.retransmission_type is not None:
-                sources.append((line.retransmission_type, Source(track, retransmission=True)))
-            for payload_type, source in sources:
-                by_type.setdefault(payload_type, []).append(source)
-            for ssrc, (_, source) in zip(line.ssrcs, sources, strict=False):
-                announced[ssrc] = source
-            if line.ssrcs:
-                track.ssrc = line.ssrcs[0]
-        self._bindings = (announced, by_type, transport_cc)
+            for layer, encoding in zip(track.layers, line.layers, strict=True):
+                source = Source(track, layer, line.mid, retransmission=False)
+                by_type.setdefault(line.payload_type, []).append(source)
+                if encoding.ssrc is not None:
+                    announced[encoding.ssrc] = source
+                    layer.ssrc = encoding.ssrc
+                if line.retransmission_type is None:
+                    continue
+                source = Source(track, layer, line.mid, retransmission=True)
+                by_type.setdefault(line.retransmission_type, []).append(source)
+                if encoding.repair_ssrc is not None:
+                    announced[encoding.repair_ssrc] = source
+        self._bindings = Bindings(announced, by_type, extensions)
         if self._ingress is not None:
-            self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+            self._ingress.bind(list(self._by_mid.values()), self._bindings)
 
     def _new_track(self, line: Received) -> PublishedTrack:
         track = PublishedTrack(
@@ -156,15 +162,16 @@ class Peer:
             kind=cast(Kind, line.kind),
             codec=cast(Codec, line.codec),
             clock_rate=line.clock_rate,
-            ask_keyframe=lambda: self._ask_keyframe(track),
+            rids=[encoding.rid for encoding in line.layers],
+            ask_keyframe=self._ask_keyframe,
         )
         self._by_mid[line.mid] = track
         self.published[track.track_id] = track
         return track
 
-    def _ask_keyframe(self, track: PublishedTrack) -> None:
+    def _ask_keyframe(self, layer: Layer) -> None:
         if self._ingress is not None:
-            self._ingress.ask_keyframe(track)
+            self._ingress.ask_keyframe(layer)
 
     def _unpublish(self, mid: str) -> None:
         track = self._by_mid.pop(mid)
@@ -193,7 +200,7 @@ class Peer:
             self._ingress.wire = Wire(path)
             return
         self._ingress = Ingress(Wire(path), self._now_heard)
-        self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+        self._ingress.bind(list(self._by_mid.values()), self._bindings)
         leg.on_media(self._ingress.receive)
         self._tick()
         self._on_connected("publish")
@@ -234,6 +241,12 @@ class Peer:
         if slot.track is not None:
             slot.track.remove(slot, monotonic_ms())
 
+    def prefer(self, slot: Slot, quality: Quality) -> None:
+        """Which of several layers the subscriber wants, at most; taken at that layer's next key frame."""
+        if slot.track is not None:
+            slot.wanted_layer = _LAYERS[quality]
+            slot.track.choose(monotonic_ms())
+
     @property
     def needs_offer(self) -> bool:
         """Some subscribed track has no negotiated m-line yet: send ``offer_subscribe()``."""
@@ -253,8 +266,13 @@ class Peer:
         return self._offered
 
     def mids(self) -> dict[str, PublishedTrack]:
-        """Which track each used m-line of the last offer carries now (OFFER's ``tracks``)."""
-        return {slot.mid: slot.track for slot in self._slots if slot.mid is not None and slot.track is not None}
+        """Which track each used m-line of the last offer carries now (OFFER's ``tracks``). Not a track whose
+        codec the client refused in its answer: there is nothing to show."""
+        return {
+            slot.mid: slot.track for slot in self._slots
+            if slot.mid is not None and slot.track is not None
+            and (slot.payload_types is None or slot.payload_type() is not None)
+        }  # fmt: skip
 
     async def accept_subscribe_answer(self, sdp: str) -> None:
         """The client's answer; ignored if no offer is open. Raises BadSdp."""
@@ -282,6 +300,7 @@ class Peer:
         for slot, line in zip(self._slots, lines, strict=False):
             slot.mid = line.mid
             slot.payload_types = cast("dict[Codec, int]", line.payload_types)
+            slot.repair_types = cast("dict[Codec, int]", line.repair_types)
         self._rewire()
 
     def _free_slot(self, track: PublishedTrack) -> Slot | None:
@@ -310,8 +329,8 @@ class Peer:
     def _add_slot(self, kind: Kind, seat: int) -> None:
         if self._subscribe is None:
             self._subscribe = Leg(self._port, self._subscribe_state, self._heard)
-        ssrc = self._subscribe.add_line(kind, f"seat{seat}")
-        slot = Slot(kind=kind, ssrc=ssrc, seat=seat)
+        ssrc, repair_ssrc = self._subscribe.add_line(kind, f"seat{seat}")
+        slot = Slot(kind=kind, ssrc=ssrc, seat=seat, repair_ssrc=repair_ssrc)
         self._slots.append(slot)
         self._by_ssrc[ssrc] = slot
 
@@ -345,7 +364,7 @@ class Peer:
             if slot.track is not None:
                 slot.track.refresh()
                 if fresh:
-                    slot.track.request_keyframe(now_ms)
+                    slot.track.choose(now_ms)
 
     def _drop_egress(self) -> None:
         """Take this peer out of every fan-out, then close the wire: in this order, as fan-out holds contexts."""
@@ -408,14 +427,14 @@ class Peer:
     def stats(self) -> dict[str, int]:
         """Counters since the connections stand: packets and bytes in, losses, NACKs, key-frame requests."""
         ingress, egress = self._ingress, self._egress
-        tracks = self.published.values()
+        layers = [layer for track in self.published.values() for layer in track.layers]
         return {
             "packets_in": ingress.packets_in if ingress else 0,
             "bytes_in": ingress.bytes_in if ingress else 0,
             "refused": ingress.refused if ingress else 0,
-            "packets_lost": sum(track.reception.lost for track in tracks),
-            "packets_repaired": sum(track.repaired for track in tracks),
-            "keyframes_asked": sum(track.throttle.sent for track in tracks),
+            "packets_lost": sum(layer.reception.lost for layer in layers),
+            "packets_repaired": sum(layer.repaired for layer in layers),
+            "keyframes_asked": sum(layer.throttle.sent for layer in layers),
             "keyframes_wanted": egress.keyframe_requests if egress else 0,
             "nacks": egress.nacks if egress else 0,
             "retransmitted": egress.retransmitted if egress else 0,
@@ -437,3 +456,14 @@ class Peer:
         task = self._loop.create_task(closing)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+
+def _extensions(sdp: str, transport_cc: int) -> Extensions:
+    """Which header extensions this offer has under which ids."""
+    uris = (sdp_media.MID_URI, sdp_media.RID_URI, sdp_media.REPAIRED_RID_URI)
+    return Extensions(transport_cc, *(sdp_rules.extension_id(sdp, uri) for uri in uris))
+
+
+def _is_of(track: PublishedTrack, line: Received) -> bool:
+    """Whether an m-line goes on with the track that it had."""
+    return track.codec == line.codec and [layer.rid for layer in track.layers] == [e.rid for e in line.layers]

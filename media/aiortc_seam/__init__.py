@@ -11,6 +11,7 @@ that is used here.
 from __future__ import annotations
 
 from media.aiortc_seam.connection import SRTP_PROFILES as SRTP_PROFILES
+from media.aiortc_seam.leg import Encoding as Encoding
 from media.aiortc_seam.leg import Leg as Leg
 from media.aiortc_seam.leg import Line as Line
 from media.aiortc_seam.leg import Received as Received

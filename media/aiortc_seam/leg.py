@@ -11,20 +11,36 @@ from typing import Any, Literal, NamedTuple
 
 from aiortc import RTCSessionDescription
 from aiortc.codecs import is_rtx
+from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpCodecParameters
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
-from aiortc.sdp import SessionDescription
+from aiortc.sdp import MediaDescription, SessionDescription
 from OpenSSL import SSL
 
-from media import sdp_rules
+from media import codecs, sdp_media, sdp_rules
 from media.aiortc_seam.connection import PeerConnection
 from media.aiortc_seam.ice import Agent, Pair
 from media.aiortc_seam.transport import Path
+from media.layers import MOST_LAYERS
 from media.port import Port
 from media.sdp_rules import BadSdp
 
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 State = Literal["connected", "lost"]
+_KNOWN_TO_AIORTC = ("VP8", "H264")
+_CONSTRAINED_BASELINE = "42e01f"
+_PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))
+"""The dynamic ones, and those that browsers use when they run out of them (RFC 5761 section 4)."""
+_FEEDBACK = (("nack", None), ("nack", "pli"))
+
+
+class Encoding(NamedTuple):
+    """A layer that the client sends, or the only one."""
+
+    rid: str = ""
+    ssrc: int | None = None
+    repair_ssrc: int | None = None
+    """Announced, or None: the packets say whose they are."""
 
 
 class Received(NamedTuple):
@@ -36,8 +52,7 @@ class Received(NamedTuple):
     clock_rate: int
     payload_type: int
     retransmission_type: int | None
-    ssrcs: tuple[int, ...]
-    """Announced: the media's, then its retransmission's. May be empty."""
+    layers: tuple[Encoding, ...]
 
 
 class Line(NamedTuple):
@@ -46,6 +61,8 @@ class Line(NamedTuple):
     mid: str
     payload_types: dict[str, int]
     """By codec name; what the client accepted."""
+    repair_types: dict[str, int]
+    """The same for what is sent again (RFC 4588)."""
 
 
 class Leg:
@@ -71,51 +88,58 @@ class Leg:
         with _only_bad_sdp():
             remote = SessionDescription.parse(sdp)
             sdp_rules.check_parsed(remote)
-            await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp_media.masked(sdp), "offer"))
             if self._agent.remote_fragment not in (None, sdp_rules.fragment(sdp)):
                 self._agent.restart()
             self._named(remote, sdp)
             self._be_server(sdp)
-            for transceiver in self._pc.getTransceivers():
-                _one_codec(transceiver)
+            for media in remote.media:
+                _one_codec(self._transceiver(media), media)
             transport_cc = sdp_rules.extension_id(sdp, TRANSPORT_CC_URI)
             text = (await self._pc.createAnswer()).sdp
+            layers = sdp_media.simulcast(sdp)
             if transport_cc:
                 text = sdp_rules.with_transport_cc(text, transport_cc, TRANSPORT_CC_URI)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
-            return self._described(), self._received(remote), transport_cc
+            answer = sdp_media.with_simulcast(
+                self._described(),
+                layers,
+                {uri: sdp_rules.extension_id(sdp, uri) for uri in sdp_media.LAYER_URIS},
+            )
+            return answer, self._received(remote, layers), transport_cc
         raise AssertionError("unreachable")
 
-    def _received(self, remote: SessionDescription) -> list[Received]:
+    def _transceiver(self, media: MediaDescription) -> RTCRtpTransceiver:
+        return next(line for line in self._pc.getTransceivers() if line.mid == media.rtp.muxId)
+
+    def _received(self, remote: SessionDescription, layers: dict[str, tuple[str, ...]]) -> list[Received]:
         received = []
         for media in remote.media:
-            transceiver = next(t for t in self._pc.getTransceivers() if t.mid == media.rtp.muxId)
+            transceiver = self._transceiver(media)
             if transceiver.currentDirection != "recvonly":
                 continue
             codec, *rest = transceiver._codecs
-            ssrcs = [media.ssrc[0].ssrc] if media.ssrc else []
-            for group in media.ssrc_group:
-                if group.semantic == "FID" and len(group.items) == 2:
-                    ssrcs = [int(item) for item in group.items]
-                    break
+            rids = layers.get(media.rtp.muxId)
             received.append(
                 Received(
                     media.rtp.muxId, media.kind, codec.name, codec.clockRate, codec.payloadType or 0,
-                    rest[0].payloadType if rest else None, tuple(ssrcs),
+                    rest[0].payloadType if rest else None,
+                    tuple(Encoding(rid) for rid in rids) if rids else _announced(media),
                 )
             )  # fmt: skip
         return received
 
-    def add_line(self, kind: str, stream: str) -> int:
-        """Reserve one more m-line to send on; its SSRC. Offered with the next ``offer``."""
+    def add_line(self, kind: str, stream: str) -> tuple[int, int]:
+        """Reserve one more m-line to send on; its SSRC, and the one for what is sent again. Offered with the
+        next ``offer``."""
         transceiver = self._pc.addTransceiver(kind, direction="sendonly")
-        capabilities = RTCRtpSender.getCapabilities(kind).codecs
-        names = ("opus",) if kind == "audio" else ("VP8", "H264")
-        transceiver.setCodecPreferences([codec for codec in capabilities if codec.name in names])
+        transceiver.setCodecPreferences(
+            [codec for codec in RTCRtpSender.getCapabilities(kind).codecs if _is_offered(codec)]
+        )
         transceiver.sender._stream_id = stream
         transceiver.sender._track_id = f"{kind}-{stream}"
         self._lines.append(transceiver)
-        return transceiver.sender._ssrc
+        return transceiver.sender._ssrc, transceiver.sender._rtx_ssrc
 
     async def offer(self, *, restart: bool = False) -> tuple[str, list[str]]:
         """Offer all reserved lines: our SDP with every candidate, and the mids by index. ``restart``: with new
@@ -124,6 +148,7 @@ class Leg:
             self._agent.restart()
         with _only_bad_sdp():
             text = sdp_rules.without_extensions((await self._pc.createOffer()).sdp)
+            text = sdp_media.with_more_codecs(text)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "offer"))
             return self._described(), [line.mid or "" for line in self._lines]
         raise AssertionError("unreachable")
@@ -138,7 +163,9 @@ class Leg:
             self._be_server(sdp)
             text = sdp_rules.without_extensions((await self._pc.createAnswer()).sdp)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
-            return self._described(), [self._line(transceiver) for transceiver in self._lines]
+            by_mid = {media.rtp.muxId: media for media in SessionDescription.parse(text).media}
+            lines = [self._line(transceiver, by_mid[transceiver.mid or ""]) for transceiver in self._lines]
+            return self._described(), lines
         raise AssertionError("unreachable")
 
     def _be_server(self, offer: str) -> None:
@@ -154,17 +181,27 @@ class Leg:
             sdp_rules.check_parsed(remote)
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
             self._named(remote, sdp)
-            return [self._line(transceiver) for transceiver in self._lines]
+            by_mid = {media.rtp.muxId: media for media in remote.media}
+            return [self._line(transceiver, by_mid[transceiver.mid or ""]) for transceiver in self._lines]
         raise AssertionError("unreachable")
 
     @staticmethod
-    def _line(transceiver: RTCRtpTransceiver) -> Line:
+    def _line(transceiver: RTCRtpTransceiver, media: MediaDescription) -> Line:
+        """What the client took; its answer's own words, as aiortc does not know every codec."""
+        if transceiver.currentDirection != "sendonly":
+            return Line(media.rtp.muxId, {}, {})
         accepted: dict[str, int] = {}
-        if transceiver.currentDirection == "sendonly":
-            for codec in transceiver._codecs:
-                # Of several H.264 profiles the last one offered is constrained baseline: prefer it.
-                accepted[codec.name] = codec.payloadType or 0
-        return Line(transceiver.mid or "", accepted)
+        again: dict[Any, int] = {}
+        for codec in media.rtp.codecs:
+            number = codec.payloadType or 0
+            if number not in _PAYLOAD_TYPES:
+                continue  # it would not fit the header of a packet
+            if is_rtx(codec):
+                again[codec.parameters.get("apt")] = number
+            elif codec.name in (*codecs.VIDEO, "opus"):
+                accepted.setdefault(codec.name, number)
+        repair = {name: again[number] for name, number in accepted.items() if number in again}
+        return Line(media.rtp.muxId, accepted, repair)
 
     # transport
 
@@ -245,14 +282,53 @@ class Leg:
             tell("lost")
 
 
-def _one_codec(transceiver: RTCRtpTransceiver) -> None:
+def _is_offered(codec: Any) -> bool:
+    """Of what aiortc can: H.264 in one profile, which every decoder of another takes too."""
+    if codec.name == "H264":
+        return bool(codec.parameters["profile-level-id"] == _CONSTRAINED_BASELINE)
+    return codec.name in ("VP8", "opus") or is_rtx(codec)
+
+
+def _announced(media: MediaDescription) -> tuple[Encoding, ...]:
+    """The layers that an m-line announces by SSRC: one, or a group of them, the smallest first."""
+    repairs = {
+        group.items[0]: int(group.items[1]) for group in media.ssrc_group
+        if group.semantic == "FID" and len(group.items) == 2
+    }  # fmt: skip
+    for group in media.ssrc_group:
+        if group.semantic == "SIM" and 1 < len(group.items) <= MOST_LAYERS:
+            return tuple(Encoding(ssrc=int(item), repair_ssrc=repairs.get(item)) for item in group.items)
+    first = next(iter(repairs), media.ssrc[0].ssrc if media.ssrc else None)
+    return (Encoding(ssrc=None if first is None else int(first), repair_ssrc=repairs.get(first or 0)),)
+
+
+def _one_codec(transceiver: RTCRtpTransceiver, media: MediaDescription) -> None:
     """Keep the first codec of the client's order that we forward, and its retransmission type."""
-    for codec in transceiver._codecs:
-        if codec.name in ("VP8", "H264", "opus"):
-            again = [c for c in transceiver._codecs if is_rtx(c) and c.parameters.get("apt") == codec.payloadType]
-            transceiver._codecs = [codec, *again[:1]]
-            return
-    raise BadSdp("no codec that is forwarded: VP8, H264 (packetization-mode 1), opus")
+    usable = {codec.payloadType: codec for codec in transceiver._codecs}
+    for offered in media.rtp.codecs:
+        codec = usable.get(offered.payloadType)
+        if codec is None or is_rtx(offered):
+            continue
+        if offered.name in ("VP9", "AV1"):
+            if str(offered.parameters.get("profile-id", offered.parameters.get("profile", "0"))) != "0":
+                continue
+            codec = _beyond_aiortc(offered)
+        elif offered.name == "opus":
+            codec.parameters = dict(sdp_media.OPUS)
+        elif offered.name not in _KNOWN_TO_AIORTC:
+            continue
+        again = [c for c in transceiver._codecs if is_rtx(c) and c.parameters.get("apt") == codec.payloadType]
+        transceiver._codecs = [codec, *again[:1]]
+        return
+    raise BadSdp("no codec that is forwarded: VP8, H264 (packetization-mode 1), VP9, AV1 (profile 0), opus")
+
+
+def _beyond_aiortc(offered: RTCRtpCodecParameters) -> RTCRtpCodecParameters:
+    return RTCRtpCodecParameters(
+        mimeType=offered.mimeType, clockRate=offered.clockRate, payloadType=offered.payloadType,
+        parameters=offered.parameters,
+        rtcpFeedback=[RTCRtcpFeedback(type=kind, parameter=what) for kind, what in _FEEDBACK],
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ async def test_a_sender_s_reports_place_its_tracks_in_time(stage: Stage) -> None
     for track in tracks:
         info, _ = track.report
         assert abs(ntp_us(info.ntp) / 1e6 - utc_now().timestamp()) < 60, "one machine, one clock"
-        assert abs(signed(track.timestamp - info.timestamp)) < 60 * track.clock_rate
+        assert abs(signed(track.feed.timestamp - info.timestamp)) < 60 * track.clock_rate
     await reader.reads("audio", 5)
     clocks = {tapped.clock for tapped in stage.node.rooms[room_id].egress._sources.values()}  # type: ignore[union-attr]
     assert len(clocks) == 1, "sound and picture of one participant"

@@ -7,7 +7,7 @@ from aiortc.rtp import RtcpPacket, RtcpPsfbPacket, RtcpRrPacket, RtcpRtpfbPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media import rtp
+from media import codecs, rtp
 from tests.unit.media.transport_feedback import read_transport_feedback
 
 bits16 = st.integers(0, 0xFFFF)
@@ -55,8 +55,8 @@ def test_no_bytes_make_a_parser_raise(data: bytes) -> None:
     if bounds is not None:
         assert 12 <= bounds[0] <= bounds[1] <= len(data)
         rtp.extension(data, 3)
-    rtp.vp8_keyframe(data)
-    rtp.h264_keyframe(data)
+    codecs.vp8_keyframe(data)
+    codecs.h264_keyframe(data)
     for packet in rtp.compound(data):
         rtp.sender_info(packet.body)
         rtp.media_ssrc(packet.body)
@@ -87,7 +87,7 @@ def test_extensions_are_found_in_both_forms() -> None:
     ],
 )
 def test_vp8_key_frames(payload: bytes, expected: bool) -> None:
-    assert rtp.vp8_keyframe(payload) is expected
+    assert codecs.vp8_keyframe(payload) is expected
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_vp8_key_frames(payload: bytes, expected: bool) -> None:
     ],
 )
 def test_h264_key_frames(payload: bytes, expected: bool) -> None:
-    assert rtp.h264_keyframe(payload) is expected
+    assert codecs.h264_keyframe(payload) is expected
 
 
 # --- what we write is read back by another implementation ---------------------------------------------

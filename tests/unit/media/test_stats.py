@@ -92,7 +92,7 @@ def test_a_track_and_its_slot_are_read_as_they_count() -> None:
         sequence = number + (number > 1)
         kept = track.accept(sequence, timestamp, 0, payload, 33 * number)
         assert kept is not None
-        track.reception.packet(kept.sequence, timestamp, 33 * number)
+        track.layers[0].reception.packet(kept.sequence, timestamp, 33 * number)
     slot.far_end.reported(ReportBlock(7, 0, 0, 2, 90, 0, 0), 200)
     slot.far_end.reported(ReportBlock(7, 0, 1, 4, 900, 0, 0), 1_200)
     # when it is sampled
@@ -114,7 +114,7 @@ def test_a_gate_that_was_closed_is_no_loss() -> None:
     for number in range(200):
         kept = track.accept(number, 3_000 * number, 0, KEY, number)
         if kept is not None:
-            track.reception.packet(kept.sequence, kept.timestamp, number)
+            track.layers[0].reception.packet(kept.sequence, kept.timestamp, number)
     # then what came meanwhile is counted as that, and as nothing else
     found = sample(None, None, [track], [])
     assert found.counts["trk"] == TrackCounts(gated=90, frames=0, keyframes=0)
