@@ -1,7 +1,7 @@
-"""A node's figures for Prometheus: counters by kind of room, and how the rooms that are open do.
+"""A node's figures for Prometheus: counters by kind of room, and how open rooms do.
 
 Every label set is bounded: nodes, kinds, causes and grades are few words; a room has series only while it is open,
-and at most ``MOST_ROOMS`` have. No user is named. Read at scrape time from what rooms have sampled; knows no packet.
+and at most ``MOST_ROOMS`` have. No user is named. Read at scrape time from what rooms sampled; knows no packet.
 """
 
 from __future__ import annotations
