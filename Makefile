@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger bench-node-death bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ simulate: install-test ## The whole money path on one virtual clock, with crashe
 bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
 	@$(PYTHON) -m simulation --bugs
 
-bench: bench-forwarding bench-cut bench-ledger bench-spectators ## Every benchmark
+bench: bench-forwarding bench-cut bench-ledger bench-node-death bench-spectators ## Every benchmark
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
@@ -54,6 +54,9 @@ bench-cut: install-run ## From terminate-stream, and from budget end, to the las
 
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
+
+bench-node-death: install-test ## From the kill of a call's media node until both Chromiums see each other again on another (ROUNDS=)
+	@$(PYTHON) -m bench.node_death
 
 bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, ROOMS=, LOW_LATENCY=1)
 	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) --rooms $(or $(ROOMS),0) $(if $(LOW_LATENCY),--low-latency)

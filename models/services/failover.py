@@ -21,7 +21,7 @@ from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.machine import move
 from models.messages.commands import OpenRoom, ReleaseRoom, RoomSpec
-from models.recordings import WORKED_ON, RecordingRow
+from models.recordings import STANDING, RecordingRow
 from models.services import battle_clock, placement, rooms
 from models.services.announcements import session_changed
 from models.services.broadcasts import OPEN
@@ -200,7 +200,7 @@ def _nobody_is_there(tx: Session, room: RoomRow, now: datetime) -> None:
 
 def _free_leases(tx: Session, room_id: str, now: datetime) -> None:
     """Whoever reads the room's media reads it from the old node: a new lease names the new one."""
-    for table, statuses in ((BroadcastRow, OPEN), (RecordingRow, WORKED_ON)):
+    for table, statuses in ((BroadcastRow, OPEN), (RecordingRow, STANDING)):
         tx.execute(
             update(table)
             .where(table.room_id == room_id, table.status.in_(statuses), table.worker_id.is_not(None))
