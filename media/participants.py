@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from media.plane import Pc, Peer, PublishedTrack, Slot
+from media.plane import Pc, Peer, PublishedTrack, Quality, Slot
 from media.port import Port
 from models import log
 from models.messages import signaling as wire_messages
@@ -73,6 +73,8 @@ class Participant:
         self.watches: dict[str, Watch] = {}
         self.slots: dict[str, Slot] = {}
         self.switched_off: set[str] = set()
+        self.qualities: dict[str, Quality] = {}
+        """What it asked for, by track id; who asked for nothing gets the best."""
         self.left_out: set[str] = set()
         """Pictures that it would be sent, had not others spoken since (last-N)."""
         self._ever_up = False
@@ -124,7 +126,15 @@ class Participant:
         if track.track_id in self.switched_off or track.track_id in self.left_out:
             return
         self.slots[track.track_id] = self.peer.subscribe(track)
+        if track.track_id in self.qualities:
+            self.peer.prefer(self.slots[track.track_id], self.qualities[track.track_id])
         self._offer_due = True
+
+    def prefer(self, track_id: str, quality: Quality) -> None:
+        """Be sent that track in this quality, now and whenever it is sent again."""
+        self.qualities[track_id] = quality
+        if track_id in self.slots:
+            self.peer.prefer(self.slots[track_id], quality)
 
     def drop(self, track_id: str) -> None:
         """Be sent that track no more."""

@@ -271,6 +271,7 @@ class Room:
             self.egress.withdrawn(track_id)
         for other in self._others(publisher):
             other.switched_off.discard(track_id)
+            other.qualities.pop(track_id, None)
             other.drop(track_id)
 
     def _read_what_waits(self) -> bool:
@@ -282,7 +283,8 @@ class Room:
             self._spawn(other.offer())
 
     def select(self, participant: Participant, track_id: str, layer: Layer) -> None:
-        """``off`` stops a picture, anything else brings it back. It never touches a clock."""
+        """``off`` stops a picture, anything else brings it back, in that quality if its publisher sends several.
+        It never touches a clock."""
         for other in self._others(participant):
             track = other.peer.published.get(track_id)
             if track is None:
@@ -292,6 +294,7 @@ class Room:
                 participant.drop(track_id)
             else:
                 participant.switched_off.discard(track_id)
+                participant.prefer(track_id, layer)
                 participant.receive(track)
         self._spawn(participant.offer())
 

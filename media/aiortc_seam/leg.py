@@ -14,7 +14,7 @@ from aiortc.codecs import is_rtx
 from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpCodecParameters
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
-from aiortc.sdp import MediaDescription, SessionDescription
+from aiortc.sdp import H264Profile, MediaDescription, SessionDescription, parse_h264_profile_level_id
 from OpenSSL import SSL
 
 from media import codecs, sdp_media, sdp_rules
@@ -27,11 +27,13 @@ from media.sdp_rules import BadSdp
 
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 State = Literal["connected", "lost"]
-_KNOWN_TO_AIORTC = ("VP8", "H264")
 _CONSTRAINED_BASELINE = "42e01f"
 _PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))
 """The dynamic ones, and those that browsers use when they run out of them (RFC 5761 section 4)."""
-_FEEDBACK = (("nack", None), ("nack", "pli"))
+_BASELINE = (H264Profile.PROFILE_CONSTRAINED_BASELINE, H264Profile.PROFILE_BASELINE)
+_FEEDBACK = (
+    RTCRtcpFeedback(type="nack"), RTCRtcpFeedback(type="nack", parameter="pli"), RTCRtcpFeedback(type="goog-remb"),
+)  # fmt: skip
 
 
 class Encoding(NamedTuple):
@@ -304,30 +306,35 @@ def _announced(media: MediaDescription) -> tuple[Encoding, ...]:
 
 def _one_codec(transceiver: RTCRtpTransceiver, media: MediaDescription) -> None:
     """Keep the first codec of the client's order that we forward, and its retransmission type."""
-    usable = {codec.payloadType: codec for codec in transceiver._codecs}
     for offered in media.rtp.codecs:
-        codec = usable.get(offered.payloadType)
-        if codec is None or is_rtx(offered):
+        if not _is_forwarded(offered):
             continue
-        if offered.name in ("VP9", "AV1"):
-            if str(offered.parameters.get("profile-id", offered.parameters.get("profile", "0"))) != "0":
-                continue
-            codec = _beyond_aiortc(offered)
-        elif offered.name == "opus":
-            codec.parameters = dict(sdp_media.OPUS)
-        elif offered.name not in _KNOWN_TO_AIORTC:
-            continue
-        again = [c for c in transceiver._codecs if is_rtx(c) and c.parameters.get("apt") == codec.payloadType]
-        transceiver._codecs = [codec, *again[:1]]
+        again = [c for c in media.rtp.codecs if is_rtx(c) and c.parameters.get("apt") == offered.payloadType]
+        transceiver._codecs = [_answered(offered), *(_answered(repair) for repair in again[:1])]
         return
     raise BadSdp("no codec that is forwarded: VP8, H264 (packetization-mode 1), VP9, AV1 (profile 0), opus")
 
 
-def _beyond_aiortc(offered: RTCRtpCodecParameters) -> RTCRtpCodecParameters:
+def _is_forwarded(offered: RTCRtpCodecParameters) -> bool:
+    if offered.name == "H264":
+        if str(offered.parameters.get("packetization-mode", "0")) != "1":
+            return False
+        level_id = str(offered.parameters.get("profile-level-id", _CONSTRAINED_BASELINE))
+        with contextlib.suppress(ValueError):  # a profile that aiortc has never heard of
+            return parse_h264_profile_level_id(level_id)[0] in _BASELINE
+        return False
+    if offered.name in ("VP9", "AV1"):
+        return str(offered.parameters.get("profile-id", offered.parameters.get("profile", "0"))) == "0"
+    return offered.name in ("VP8", "opus")
+
+
+def _answered(offered: RTCRtpCodecParameters) -> RTCRtpCodecParameters:
+    """An offered codec as our answer has it."""
     return RTCRtpCodecParameters(
-        mimeType=offered.mimeType, clockRate=offered.clockRate, payloadType=offered.payloadType,
-        parameters=offered.parameters,
-        rtcpFeedback=[RTCRtcpFeedback(type=kind, parameter=what) for kind, what in _FEEDBACK],
+        mimeType=offered.mimeType, clockRate=offered.clockRate, channels=offered.channels,
+        payloadType=offered.payloadType,
+        parameters=dict(sdp_media.OPUS) if offered.name == "opus" else offered.parameters,
+        rtcpFeedback=[known for known in _FEEDBACK if known in offered.rtcpFeedback],
     )  # fmt: skip
 
 

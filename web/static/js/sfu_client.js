@@ -27,6 +27,8 @@ const JOIN_WITHIN_MS = 10_000;
  * @property {(roomId: string, role: string) => Promise<import("./grants.js").GrantAnswer>} [fetchGrant]
  * @property {string} [signalingUrl]
  * @property {RTCIceServer[]} [iceServers] used beside the server's
+ * @property {boolean} [simulcast] send the camera in three sizes; by itself: in every room but a private call's,
+ *   whose only viewer gets the best anyway
  * @property {number} [longestRetryMs] the longest wait between two attempts to come back, 30,000
  */
 
@@ -309,7 +311,8 @@ export class SFUClient {
   #startPublishing(iceServers) {
     const tracks = [this.camera?.audioTrack, this.camera?.videoTrack].filter(Boolean);
     if (!this.#publish || tracks.length === 0) return;
-    this.#publisher = new Publisher(iceServers, (message) => this.#send(message));
+    const simulcast = this.options.simulcast ?? !this.joined.session;
+    this.#publisher = new Publisher(iceServers, (message) => this.#send(message), { simulcast });
     this.#publisher.onFailed = () => this.#lost(0);
     this.#run(this.#publisher.publish(tracks));
     for (const kind of ["audio", "video"]) {

@@ -1,0 +1,141 @@
+"""Real Chromium sends three sizes of one camera, and takes each; repairs go under an SSRC of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from media.plane import Peer, PublishedTrack, Slot
+from media.port import Port
+from tests.integration.media.media_clients import LOOPBACK
+from tests.integration.media.test_chromium import FLAGS, SUBSCRIBE, blank, reaches, value
+
+PUBLISH = """async ([codec, width, height, encodings]) => {
+  const stream = await navigator.mediaDevices.getUserMedia({video: {width, height, frameRate: 10}});
+  const pc = window.pc = new RTCPeerConnection();
+  const transceiver = pc.addTransceiver(stream.getTracks()[0], {direction: 'sendonly', sendEncodings: encodings});
+  transceiver.setCodecPreferences(RTCRtpReceiver.getCapabilities('video').codecs
+    .filter((c) => c.mimeType === 'video/' + codec || c.mimeType === 'video/rtx'));
+  await pc.setLocalDescription();
+  await pc.setRemoteDescription({type: 'answer', sdp: await acceptPublish(pc.localDescription.sdp)});
+}"""
+LAYERS = [
+    {"rid": "l", "scaleResolutionDownBy": 4, "maxBitrate": 150_000},
+    {"rid": "m", "scaleResolutionDownBy": 2, "maxBitrate": 500_000},
+    {"rid": "h", "maxBitrate": 1_500_000},
+]
+
+
+class Show:
+    """One publisher, one viewer, each a page of one browser."""
+
+    def __init__(self, creator: Peer, fan: Peer, publisher: Page, viewer: Page) -> None:
+        self.creator, self.fan, self.publisher, self.viewer = creator, fan, publisher, viewer
+
+    async def begin(self, codec: str, width: int, height: int, encodings: list[dict[str, Any]]) -> Slot:
+        """Publish, and be sent it."""
+        await self.publisher.evaluate(PUBLISH, [codec, width, height, encodings])
+        (track,) = self.creator.published.values()
+        slot = self.fan.subscribe(track)
+        await self.viewer.evaluate(SUBSCRIBE)
+        return slot
+
+    async def shows(self, height: int) -> None:
+        """Wait until pictures of this height are decoded, and go on being decoded."""
+        async with asyncio.timeout(120):
+            while await value(self.viewer, "inbound-rtp", "frameHeight", kind="video") != height:  # noqa: ASYNC110
+                await asyncio.sleep(0.25)
+        decoded = await value(self.viewer, "inbound-rtp", "framesDecoded", kind="video")
+        await reaches(self.viewer, decoded + 5, "inbound-rtp", "framesDecoded", kind="video")
+
+
+@asynccontextmanager
+async def show() -> AsyncIterator[Show]:
+    port = Port(LOOPBACK)
+    async with async_playwright() as playwright:
+        creator, fan = (
+            Peer(user_id=name, port=port, on_connected=lambda pc: None, on_lost=lambda pc: None)
+            for name in ("usr_creator", "usr_fan")
+        )
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        pages = [await browser.new_page() for _ in range(2)]
+        for page in pages:
+            await page.route("**/*", blank)
+            await page.goto("http://localhost:9/")
+        await pages[0].expose_function("acceptPublish", creator.accept_publish)
+        await pages[1].expose_function("offerSubscribe", fan.offer_subscribe)
+        await pages[1].expose_function("acceptAnswer", fan.accept_subscribe_answer)
+        try:
+            yield Show(creator, fan, *pages)
+        finally:
+            await browser.close()
+            await creator.close()
+            await fan.close()
+            port.close()
+
+
+def lose(slot: Slot, track: PublishedTrack, every: int) -> list[int]:
+    """Drop one media packet in so many on the way to the slot's subscriber; how many were dropped."""
+    assert slot.wire is not None
+    send, count, dropped = slot.wire.sendto, 0, [0]
+    ssrc = slot.ssrc.to_bytes(4, "big")
+
+    def lossy(data: memoryview, address: Any) -> int:
+        nonlocal count
+        if data[8:12] == ssrc:
+            count += 1
+            if count % every == 0:
+                dropped[0] += 1
+                return len(data)
+        return send(data, address)
+
+    slot.wire.sendto = lossy
+    track.refresh()
+    return dropped
+
+
+def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> None:
+    async def scenario() -> None:
+        async with show() as stage:
+            # given a camera in three sizes
+            slot = await stage.begin("VP8", 960, 540, LAYERS)
+            track = slot.track
+            assert track is not None
+            assert [layer.rid for layer in track.layers] == ["l", "m", "h"]
+            # when nothing is asked for, then the best that flows is shown
+            await stage.shows(540)
+            assert track.feed.rid == "h"
+            # when a layer is selected, then it is shown, and the sound of nobody stutters: numbers go on
+            for quality, height in (("low", 135), ("medium", 270), ("high", 540)):
+                stage.fan.prefer(slot, quality)  # type: ignore[arg-type]
+                await stage.shows(height)
+            assert slot.switches >= 3
+            assert await value(stage.viewer, "inbound-rtp", "packetsLost", kind="video") == 0
+            assert {layer.rid: layer.size for layer in track.layers} == {"l": 135, "m": 510, "h": 2040}
+            # when packets are lost, then they are sent again, under another SSRC
+            dropped = lose(slot, track, 20)
+            await reaches(stage.viewer, 5, "inbound-rtp", "retransmittedPacketsReceived", kind="video")
+            assert dropped[0] >= 5
+            assert await value(stage.viewer, "inbound-rtp", "rtxSsrc", kind="video") == slot.repair_ssrc
+            await stage.shows(540)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("codec", ["VP9", "AV1"])
+def test_other_codecs_pass(codec: str) -> None:
+    async def scenario() -> None:
+        async with show() as stage:
+            slot = await stage.begin(codec, 320, 180, [{"maxBitrate": 300_000}])
+            assert slot.track is not None
+            assert slot.track.codec == codec
+            await stage.shows(180)
+            # A late joiner's key frame is recognised: without one nothing would have gone live.
+            assert slot.live
+
+    asyncio.run(scenario())
