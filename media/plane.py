@@ -383,8 +383,9 @@ class Peer:
         leg = self._publish or self._subscribe
         return leg.remote_fragment if leg is not None else None
 
-    def restart(self, fragment: str, password: str) -> tuple[str, str]:
-        """ICE begins again on a client's one connection: its new names in, ours out. Media goes on meanwhile."""
+    def restart(self, fragment: str, password: str) -> str:
+        """ICE begins again on a client's one connection: its new names in, ours out, as an SDP fragment (RFC 8840
+        section 4.4). Media goes on meanwhile. Raises BadSdp."""
         leg = self._publish or self._subscribe
         if leg is None or self._stopped:
             raise BadSdp("there is no connection")

@@ -84,6 +84,18 @@ def check_names(fragment: str, password: str) -> None:
         raise BadSdp("ice-ufrag or ice-pwd missing or malformed")
 
 
+def ice_fragment(ours: str, fragment: str, password: str) -> str:
+    """New names of ours with the candidates of a description of ours (RFC 8840 section 9)."""
+    lines = ours.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("m="))
+    kept = [line for line in lines[first:] if line.startswith(("a=mid:", "a=candidate:"))]
+    # The candidates stand in the first m-line alone; all others are bundled with it.
+    mid, *others = kept
+    candidates = [line for line in others if line.startswith("a=candidate:")]
+    news = [f"a=ice-ufrag:{fragment}", f"a=ice-pwd:{password}", "a=ice-lite", lines[first], mid]
+    return "\r\n".join([*news, *dict.fromkeys(candidates), "a=end-of-candidates"]) + "\r\n"
+
+
 def extension_id(sdp: str, uri: str) -> int:
     """The id that ``sdp`` gives a header extension, the same in every m-line; 0 if there is none."""
     found = {int(match[1]) for match in re.finditer(rf"^a=extmap:(\d+)(?:/\w+)? {re.escape(uri)}\s*$", sdp, re.M)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -99,27 +100,26 @@ class Desk:
         if not grant.publish:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
         room, participant = self._node.join(grant, NoWire(), answers=())
-        try:
-            answer = await room.take_offer(participant, request.sdp)
-        except BaseException:
-            room.leave(participant)
-            raise
-        return self._seated(room, participant, answer)
+        return await self._seated(room, participant, room.take_offer(participant, request.sdp))
 
     async def _play(self, request: resources.Play) -> AnyReply:
         kinds = sdp_rules.kinds_to_play(request.sdp)
         grant = self._node.check_grant(request.grant, request.room_id, request.user_id)
         room, participant = self._node.join(grant, NoWire(), answers=kinds)
-        try:
-            answer = await participant.peer.answer_subscribe(request.sdp)
-        except BaseException:
-            room.leave(participant)
-            raise
-        return self._seated(room, participant, answer)
+        return await self._seated(room, participant, participant.peer.answer_subscribe(request.sdp))
 
-    def _seated(self, room: Room, participant: Participant, answer: str) -> AnyReply:
+    async def _seated(self, room: Room, participant: Participant, answering: Awaitable[str]) -> AnyReply:
+        """The seat's answer. What cannot be answered gives the seat back."""
+        try:
+            answer = await answering
+        except BaseException as error:
+            stopped = participant.stopped
+            room.leave(participant)
+            if stopped and isinstance(error, BadSdp):
+                raise _replaced() from error
+            raise
         if participant.stopped:
-            raise Refused("Somebody took this seat meanwhile, or the room has ended.", code="REPLACED")
+            raise _replaced()
         participant.resource, participant.etag = secrets.token_urlsafe(32), secrets.token_urlsafe(12)
         wire = participant.wire
         if wire is not None:
@@ -148,6 +148,10 @@ class Desk:
             raise Refused("Another ICE session has begun since.", code="WRONG_ETAG")
         if request.fragment == participant.peer.remote_fragment:
             return resources.Done()
-        fragment, password = participant.peer.restart(request.fragment, request.password)
+        news = participant.peer.restart(request.fragment, request.password)
         participant.etag = secrets.token_urlsafe(12)
-        return resources.Restarted(fragment=fragment, password=password, etag=participant.etag)
+        return resources.Restarted(sdp=news, etag=participant.etag)
+
+
+def _replaced() -> Refused:
+    return Refused("The same person took this seat meanwhile, or the room has ended.", code="REPLACED")

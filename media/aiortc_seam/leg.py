@@ -212,12 +212,12 @@ class Leg:
         """What the client's ICE calls itself now."""
         return self._agent.remote_fragment
 
-    def restart(self, fragment: str, password: str) -> tuple[str, str]:
-        """An ICE restart outside any description (RFC 9725 section 4.3.1): the client's new names in, ours out.
-        Media goes on over the old ones until the new ones have nominated a pair."""
+    def restart(self, fragment: str, password: str) -> str:
+        """An ICE restart outside any description (RFC 9725 section 4.3.1): the client's new names in, ours out, as
+        an SDP fragment. Media goes on over the old ones until the new ones have nominated a pair."""
         self._agent.restart()
         self._agent.set_remote(fragment, password)
-        return self._agent.local_username, self._agent.local_password
+        return sdp_rules.ice_fragment(self._described(), self._agent.local_username, self._agent.local_password)
 
     def goodbye(self) -> None:
         """DTLS's close_notify, at once and once: for a client that cannot be told by signaling."""

@@ -80,10 +80,9 @@ class Answered(Reply, frozen=True, kw_only=True, tag="ANSWERED"):
 
 
 class Restarted(Reply, frozen=True, kw_only=True, tag="RESTARTED"):
-    """ICE begins again under these names of ours; the candidates are the same as ever."""
+    """ICE begins again: an SDP fragment with our new names, and our candidates, which are the same as ever."""
 
-    fragment: str
-    password: str
+    sdp: str
     etag: str
 
 

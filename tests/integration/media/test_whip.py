@@ -272,7 +272,9 @@ async def test_candidates_are_taken_note_of_and_a_stale_name_of_the_session_is_n
         restarted = await patch("*", "Fresh123")
         assert isinstance(restarted, Restarted)
         assert restarted.etag != reply.etag
-        assert restarted.fragment not in reply.sdp
+        assert restarted.sdp.startswith("a=ice-ufrag:")
+        assert restarted.sdp.split("\r\n")[0] not in reply.sdp
+        assert "\r\na=mid:0\r\na=candidate:" in restarted.sdp
         old = await patch(reply.etag, "Fresh123")
         assert isinstance(old, Refusal)
         assert await patch(restarted.etag, "Fresh123") == Done()
