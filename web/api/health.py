@@ -92,7 +92,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """What the process depends on answers; 503 when something does not.
 
-    ``media``: whether a media node has ever reported. Pages are served without one, so it is told and no more.
+    ``media``: whether a media node is there. Pages are served without one, so it is told and no more.
     """
     probes: Probes = current_app.extensions["probes"]
     results = probes.results()
