@@ -435,6 +435,65 @@ class TestSFUClient:
         )
         assert code == "UNAVAILABLE"
 
+    def test_the_quality_of_both_ways_is_handed_on_and_goes_no_further_than_is_known(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        # given a page that notes what it shows and what it says
+        page = open_page()
+        page.evaluate(JOIN, ["private-s1", "fan", False])
+        page.evaluate(
+            """async () => {
+              const { CallQuality } = await import("/js/quality.js");
+              window.quality = new CallQuality();
+              window.shown = [];
+              window.news = [];
+              quality.onChange = (side, grade) => shown.push(side + " " + grade);
+              quality.onNews = (side, grade) => news.push(side + " " + grade);
+              const side = (userId) => (userId === "fan" ? "own" : "theirs");
+              client.onConnectionQuality = (userId, grade) => quality.told(side(userId), grade, 0);
+            }"""
+        )
+        # when the node grades both sides
+        for user_id, grade in (("fan", "good"), ("creator", "good")):
+            node.tell("fan", type="CONNECTION_QUALITY", userId=user_id, quality=grade)
+        page.wait_for_function("shown.length === 2")
+        # then that is shown, and good is no news
+        assert page.evaluate("[shown, news]") == [["own good", "theirs good"], []]
+        # when one gets worse and better and worse within seconds
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              quality.told("theirs", "poor", 1000);
+              quality.told("theirs", "fair", 2000);
+              quality.told("theirs", "poor", 3000);
+              return [shown, news];
+            }"""
+        )
+        # then each is shown, and one is said
+        assert seen == [["theirs poor", "theirs fair", "theirs poor"], ["theirs poor"]]
+        # when a picture comes and is not decoded for four seconds, then that is our own side, until it moves
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              const looks = [[1, 100], [1, 200], [1, 300], [9, 400]];
+              const look = (frames, packets, at) => quality.looked({ id: "v", frames, packets }, at);
+              looks.forEach(([frames, packets], at) => look(frames, packets, 20000 + 2000 * at));
+              return shown;
+            }"""
+        )
+        assert seen == ["own poor", "own good"]
+        # when signaling is away, then the way is unknown while the picture comes, and lost when it does not
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              quality.reached(false, 30000);
+              quality.looked({ id: "v", frames: 9, packets: 400 }, 32000);
+              quality.reached(true, 40000);
+              return shown;
+            }"""
+        )
+        assert seen == ["own null", "theirs null", "own lost", "own null"]
+
     def test_the_clock_is_handed_on(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         page = open_page()
         page.evaluate(JOIN, ["private-s1", "fan", False])

@@ -28,8 +28,9 @@ Page = Callable[[FlaskClient], dict[str, str]]
 WHY = "Somebody asked for it"
 PAGES = (
     "/admin", "/admin/queues", "/admin/dead-letters", "/admin/dead-letters/msg_1", "/admin/rooms",
-    "/admin/rooms/room_1", "/admin/sessions", "/admin/ledger", "/admin/trace", "/admin/payments", "/admin/payments/pur_1",
-    "/admin/complaints", "/admin/people", "/admin/people/usr_1", "/admin/integrators", "/admin/acts",
+    "/admin/rooms/room_1", "/admin/sessions", "/admin/ledger", "/admin/trace", "/admin/payments",
+    "/admin/payments/pur_1", "/admin/complaints", "/admin/people", "/admin/people/usr_1",
+    "/admin/integrators", "/admin/acts",
 )  # fmt: skip
 ENDPOINTS = [
     (endpoint.method, re.sub(r"<[a-z_]+>", "some_id", endpoint.path)) for endpoint, _ in admin_api.api.endpoints
