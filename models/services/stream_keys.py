@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 from sqlalchemy import func, select
@@ -169,10 +170,13 @@ def take_the_air(tx: Session, key: str, now: datetime) -> tuple[Holder, Admissio
     return holder, seat
 
 
-def encoder_on_air(tx: Session, creator_id: str) -> bool:
-    """Whether the creator's public picture comes from an encoder."""
-    mine = select(StreamRow.encoder_since).where(StreamRow.creator_id == creator_id, StreamRow.status == "live")
-    return tx.scalar(mine) is not None
+def encoder_of(tx: Session, creator_id: str) -> Literal["", "on_air", "away"]:
+    """Where the encoder is that the creator's public picture comes from; empty: it comes from a browser."""
+    mine = select(StreamRow.encoder_since, StreamRow.creator_gone_at)
+    found = tx.execute(mine.where(StreamRow.creator_id == creator_id, StreamRow.status == "live")).one_or_none()
+    if found is None or found.encoder_since is None:
+        return ""
+    return "on_air" if found.creator_gone_at is None else "away"
 
 
 def _last_title(tx: Session, creator_id: str) -> str | None:

@@ -199,7 +199,7 @@ async def test_an_encoder_goes_live_is_watched_and_stops(house: House) -> None:
 
     def known_as_an_encoder() -> bool:
         with house.database.reading() as tx:
-            return stream_keys.encoder_on_air(tx, house.creator.user_id)
+            return stream_keys.encoder_of(tx, house.creator.user_id) == "on_air"
 
     await until(known_as_an_encoder, "the studio knows")
     # When the player stops, its seat is free, and it cannot stop twice

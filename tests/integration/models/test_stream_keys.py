@@ -79,7 +79,7 @@ def test_an_encoder_goes_live_once_and_comes_back_to_the_same_stream(stage: Stag
     assert first.publish
     assert first.room_id.startswith("live-")
     with stage.database.reading() as tx:
-        assert stream_keys.encoder_on_air(tx, creator.user_id)
+        assert stream_keys.encoder_of(tx, creator.user_id) == "away", "it has a seat, and is not in it yet"
         (seen,) = stream_keys.keys_of(tx, creator.user_id)
         assert seen.last_used_at == stage.now + timedelta(seconds=5)
 
@@ -158,15 +158,15 @@ def test_no_encoder_while_its_creator_is_private_and_none_before_they_are_back(s
 def test_the_node_says_whether_the_picture_is_an_encoders(stage: Stage, creator: Person) -> None:
     live = stage.go_live(creator)
 
-    def says(seconds: int, *, encoder: bool) -> bool:
+    def says(seconds: int, *, encoder: bool) -> str:
         at = (stage.now + timedelta(seconds=seconds)).isoformat()
         stage.event(
             events.ParticipantJoined, room_id=live.room_id, user_id=creator.user_id, viewers=0, encoder=encoder,
             at=at,
         )  # fmt: skip
         with stage.database.reading() as tx:
-            return stream_keys.encoder_on_air(tx, creator.user_id)
+            return stream_keys.encoder_of(tx, creator.user_id)
 
-    assert says(2, encoder=True)
-    assert says(1, encoder=False), "an older word that comes late"
-    assert not says(3, encoder=False)
+    assert says(2, encoder=True) == "on_air"
+    assert says(1, encoder=False) == "on_air", "an older word that comes late"
+    assert says(3, encoder=False) == ""
