@@ -19,9 +19,9 @@ from media.participants import Participant, Wire
 from media.port import Port
 from media.reports import Reporter
 from media.rooms import Refused, Room
-from models import egress_tickets, grants, ids, log
+from models import egress_tickets, grants, ids, log, turn
 from models.clock import monotonic_ms, utc_now
-from models.config import Settings
+from models.config import IceServer, Settings
 from models.errors import Forbidden
 from models.grants import Grant
 from models.messages import commands, events
@@ -107,6 +107,9 @@ class Node:
     def load(self) -> int:
         """How many participants all rooms have."""
         return sum(len(room.participants) for room in self.rooms.values())
+
+    def _ice_servers(self, user_id: str) -> tuple[IceServer, ...]:
+        return turn.ice_servers(self._settings, user_id, utc_now().timestamp())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` beside everything else; its failure is logged, never lost."""
@@ -270,7 +273,7 @@ class Node:
                 reporter=self.reporter,
                 spawn=self.spawn,
                 port=self._port,
-                ice_servers=self._settings.ice_servers,
+                ice_servers=self._ice_servers,
                 on_closed=self._closed,
                 last_n=self._settings.media_last_n,
             )

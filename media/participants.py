@@ -167,6 +167,12 @@ class Participant:
         finally:
             self._offering = False
 
+    async def restart_ice(self) -> None:
+        """Offer anew with other ICE credentials; an offer that is open is answered first."""
+        self.peer.restart_subscribe()
+        self._offer_due = True
+        await self.offer()
+
     async def answered(self, sdp: str, revision: int) -> None:
         """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
         if revision != self._revision:

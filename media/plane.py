@@ -80,7 +80,7 @@ class Peer:
         self._by_ssrc: dict[int, Slot] = {}
         self._waiting: list[PublishedTrack] = []
         self._offered = ""
-        self._open_offer = False
+        self._open_offer = self._restart = False
         self._negotiated = 0
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -249,8 +249,14 @@ class Peer:
 
     @property
     def needs_offer(self) -> bool:
-        """Some subscribed track has no negotiated m-line yet: send ``offer_subscribe()``."""
-        return not self._fixed and any(slot.track is not None for slot in self._slots[self._negotiated :])
+        """Some subscribed track has no negotiated m-line yet, or ICE is to restart: send ``offer_subscribe()``."""
+        missing = any(slot.track is not None for slot in self._slots[self._negotiated :])
+        return self._restart or (missing and not self._fixed)
+
+    def restart_subscribe(self) -> None:
+        """The next new offer brings other ICE credentials; until the client has nominated a pair with them,
+        media goes on over the old ones. Nothing happens before there was an answer."""
+        self._restart = self._negotiated > 0 and not self._fixed
 
     async def offer_subscribe(self) -> str:
         """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
@@ -258,9 +264,10 @@ class Peer:
         ``needs_offer`` was true (an unanswered offer is simply sent again)."""
         if self._subscribe is None:
             raise BadSdp("nothing is subscribed")
-        if not self._open_offer and self._negotiated < len(self._slots):
+        if not self._open_offer and (self._restart or self._negotiated < len(self._slots)):
             self._open_offer = True
-            self._offered, mids = await self._subscribe.offer()
+            restart, self._restart = self._restart, False
+            self._offered, mids = await self._subscribe.offer(restart=restart)
             for slot, mid in zip(self._slots, mids, strict=False):
                 slot.mid = mid
         return self._offered

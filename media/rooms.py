@@ -50,7 +50,7 @@ class Room:
         reporter: Reporter,
         spawn: Spawn,
         port: Port,
-        ice_servers: tuple[IceServer, ...],
+        ice_servers: Callable[[str], tuple[IceServer, ...]],
         on_closed: Callable[[Room], None],
         last_n: int = 0,
     ) -> None:
@@ -194,7 +194,7 @@ class Room:
             say.Joined(
                 room_id=self.room_id,
                 user_id=newcomer.user_id,
-                ice_servers=self._ice_servers,
+                ice_servers=self._ice_servers(newcomer.user_id),
                 participants=tuple(other.info() for other in others),
                 session=self.call.info() if self.call is not None else None,
             )

@@ -157,7 +157,7 @@ class Connection:
         try:
             self._messages.take(now_ms)
             message = self._decode(frame)
-            if isinstance(message, say.PublishOffer | say.SubscribeAnswer):
+            if isinstance(message, say.PublishOffer | say.SubscribeAnswer | say.RestartIce):
                 self._descriptions.take(now_ms)
             await self._answer(message)
             self._malformed = 0
@@ -233,6 +233,8 @@ class Connection:
                 await participant.answered(message.sdp, message.revision)
             case say.IceCandidate():
                 participant.peer.add_candidate(message.pc, message.candidate)
+            case say.RestartIce():
+                await participant.restart_ice()
             case say.SelectLayer():
                 room.select(participant, message.track_id, message.layer)
             case say.MuteTrack():

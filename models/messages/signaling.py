@@ -59,6 +59,13 @@ class IceCandidate(Message, frozen=True, kw_only=True, tag="ICE_CANDIDATE"):
     candidate: dict[str, str | int | None] | None
 
 
+class RestartIce(Message, frozen=True, kw_only=True, tag="RESTART_ICE"):
+    """The client's network changed: offer the subscribe connection again, with new ICE credentials (RFC 8445
+    section 9). For its publish connection it sends such an offer itself."""
+
+    pc: Literal["subscribe"]
+
+
 class SelectLayer(Message, frozen=True, kw_only=True, tag="SELECT_LAYER"):
     """Which simulcast layer to receive; ``off`` stops the picture and never the clock."""
 
@@ -90,6 +97,7 @@ ClientMessage = (
     | PublishOffer
     | SubscribeAnswer
     | IceCandidate
+    | RestartIce
     | SelectLayer
     | MuteTrack
     | LeaveRoom

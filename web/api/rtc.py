@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import msgspec
 from sqlalchemy.orm import Session
 
-from models import grants, log
+from models import grants, log, turn
 from models.clock import rfc3339, utc_now
 from models.config import IceServer
 from models.errors import DomainError, Forbidden, NotFound, Unconfirmed
@@ -112,7 +112,7 @@ def grant(call: Call[GrantBody]) -> GrantAnswer:
         user_id=admission.user_id,
         expires_at=_expiry(call),
         signaling_url="ws" + settings.origin.removeprefix("http") + SIGNALING_PATH,
-        ice_servers=settings.ice_servers,
+        ice_servers=turn.ice_servers(settings, admission.user_id, issued_at),
     )
 
 

@@ -93,11 +93,11 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 class Client:
     """One participant as a browser would be: a publish and a subscribe connection to its ``Peer``."""
 
-    def __init__(self, user_id: str = "usr_test") -> None:
+    def __init__(self, user_id: str = "usr_test", port: Port | None = None) -> None:
         self.connected: list[str] = []
         self.lost: list[str] = []
         self.peer = Peer(
-            user_id=user_id, port=the_port(), on_connected=self.connected.append, on_lost=self.lost.append
+            user_id=user_id, port=port or the_port(), on_connected=self.connected.append, on_lost=self.lost.append
         )
         self.publishing: RTCPeerConnection | None = None
         self.subscribing: RTCPeerConnection | None = None

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import re
 
 import msgspec
 import pytest
@@ -369,6 +370,25 @@ async def test_watchers_do_not_publish_and_layers_switch_off_and_on(stage: Stage
     assert viewer.of("TRACK_STATE")[-1] == {
         "type": "TRACK_STATE", "userId": CREATOR, "kind": "video", "state": "off"
     }  # fmt: skip
+
+
+@plays
+async def test_a_client_on_another_network_is_offered_new_credentials_and_goes_on(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    creator = await stage.join(room_id, CREATOR)
+    await creator.publish()
+    viewer = await stage.join(room_id, FAN, publish=False)
+    await viewer.send(type="RESTART_ICE", pc="subscribe")  # before there is anything to restart
+    await viewer.decodes()
+    before = viewer.of("OFFER")
+    await viewer.send(type="RESTART_ICE", pc="subscribe")
+    await until(lambda: len(viewer.of("OFFER")) > len(before), "an offer follows")
+    offer = viewer.of("OFFER")[-1]
+    fragments = [re.findall("a=ice-ufrag:(.*)\r", text["sdp"])[0] for text in (before[-1], offer)]
+    assert len(set(fragments)) == 2
+    assert offer["tracks"] == before[-1]["tracks"]
+    await viewer.decodes()
+    assert viewer.errors == []
 
 
 @plays

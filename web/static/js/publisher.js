@@ -29,6 +29,7 @@ export class Publisher {
   #simulcast;
   #queue = Promise.resolve();
   #answered = null;
+  #restarting = false;
   #early = [];
 
   /**
@@ -43,6 +44,18 @@ export class Publisher {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "publish", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
+      if (this.pc.connectionState === "disconnected") this.restart();
+    });
+  }
+
+  /** The way to the node changed or broke: looks for another one, while media goes on over the old. */
+  restart() {
+    if (!this.pc.remoteDescription || this.#restarting) return this.#queue;
+    this.#restarting = true;
+    return this.#inTurn(async () => {
+      this.#restarting = false;
+      this.pc.restartIce();
+      await this.#offer();
     });
   }
 

@@ -77,7 +77,16 @@ export class SFUClient {
   #failJoin = () => {};
   #firstGrant;
   #trackListener = (event) => this.#onTrackChange(event.detail);
-  #onlineListener = () => this.#wake();
+  #onlineListener = () => {
+    this.#wake();
+    this.restartIce();
+  };
+  #networkType = globalThis.navigator?.connection?.type;
+  #networkListener = () => {
+    const type = globalThis.navigator.connection.type;
+    if (type !== this.#networkType) this.restartIce();
+    this.#networkType = type;
+  };
 
   /**
    * @param {string} roomId
@@ -94,6 +103,7 @@ export class SFUClient {
     for (const kind of ["audio", "video"]) this.#muted[kind] = cameraService?.isEnabled(kind) === false;
     cameraService?.addEventListener("trackchange", this.#trackListener);
     globalThis.addEventListener("online", this.#onlineListener);
+    globalThis.navigator?.connection?.addEventListener?.("change", this.#networkListener);
   }
 
   /** Remote streams by user id. */
@@ -171,6 +181,12 @@ export class SFUClient {
     this.#send({ type: TYPES.STOP_RECORDING });
   }
 
+  /** Looks for another way to the node, as after a change from Wi-Fi to mobile; media goes on over the old one. */
+  restartIce() {
+    this.#publisher?.restart();
+    this.#subscriber?.restart();
+  }
+
   /** Leaves for good: the seat is free and, in a private room, the call is over. */
   leave() {
     this.#send({ type: TYPES.LEAVE_ROOM });
@@ -183,6 +199,7 @@ export class SFUClient {
     this.#over = true;
     this.camera?.removeEventListener("trackchange", this.#trackListener);
     globalThis.removeEventListener("online", this.#onlineListener);
+    globalThis.navigator?.connection?.removeEventListener?.("change", this.#networkListener);
     this.#wake();
     this.closePeerConnections();
     this.#socket?.close();
