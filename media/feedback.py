@@ -30,6 +30,10 @@ class KeyframeThrottle:
         self._wanted = True
         return self.due(now_ms)
 
+    def answered(self) -> None:
+        """A key frame came: what was asked or kept before it has been met."""
+        self._wanted = False
+
     def due(self, now_ms: int) -> bool:
         """Whether a kept request may go out now."""
         if not self._wanted or (self._last_ms is not None and now_ms - self._last_ms < KEYFRAME_INTERVAL_MS):

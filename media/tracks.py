@@ -340,6 +340,8 @@ class PublishedTrack:
         """
         layer = layer or self.layers[0]
         keyframe = self._is_keyframe is not None and self._is_keyframe(payload)
+        if keyframe:
+            layer.throttle.answered()
         # Before the gate: it may stay closed for longer than the number's sixteen bits reach.
         extended = layer.unwrap.extend(sequence)
         layer.last_ms = now_ms
@@ -453,6 +455,8 @@ class PublishedTrack:
                 news = True
         if news:
             self.choose(now_ms)
+            if keyframe:
+                layer.throttle.answered()
         feed = self.feed
         if not self._view.live or (
             layer is not feed
