@@ -38,6 +38,7 @@ RUN = (
 )
 TEST = (
     Need("PostgreSQL", "postgresql", ("/usr/lib/postgresql/*/bin/initdb",)),
+    Need("coturn", "coturn", ("/usr/bin/turnserver",)),
     Need("Chromium", "chromium", ("/usr/bin/chromium",)),
     # Playwright's driver is linked against it.
     Need("libatomic", "libatomic1", ("/usr/lib/*/libatomic.so.1",)),

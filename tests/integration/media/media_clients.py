@@ -104,9 +104,11 @@ class Client:
         self.frames: dict[str, int] = {"audio": 0, "video": 0}
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def publish(self, *, video: str | None = "VP8", audio: bool = True) -> None:
+    async def publish(
+        self, *, video: str | None = "VP8", audio: bool = True, connection: RTCPeerConnection | None = None
+    ) -> None:
         """Offer, be answered, and wait until media may flow."""
-        pc = self.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        pc = self.publishing = connection or RTCPeerConnection(RTCConfiguration(iceServers=[]))
         if audio:
             pc.addTransceiver(Tone(), direction="sendonly")
         if video:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -423,6 +426,23 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
             Port(("192.0.2.200",))
 
     run(scenario())
+
+
+def test_a_node_whose_port_is_taken_says_which_and_ends() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        number = str(other.getsockname()[1])
+        given = {"SECRET_KEY": "k" * 32, "MEDIA_ADDRESSES": "127.0.0.1", "MEDIA_UDP_PORT": number}
+        ended = subprocess.run(
+            [sys.executable, "-m", "media"],
+            env={**os.environ, **given}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "The media node cannot open its UDP port (MEDIA_UDP_PORT, MEDIA_ADDRESSES): "
+        f"UDP port {number} on 127.0.0.1: Address already in use"
+    )
 
 
 def test_announced_addresses_take_the_place_of_local_ones_of_their_family() -> None:
