@@ -202,8 +202,8 @@ def test_layers_meet_in_time_by_their_sender_reports_and_do_not_drift_apart() ->
     for sender in (low, high):
         sender.frame(0, key=True)
     # Reports come when they come; their clock is one.
-    low.report(20)
-    high.report(0)
+    low.report(0)
+    high.report(20)
     kept = high.frame(33)
     assert kept is not None
     _, begin, _ = outgoing(slot, kept)
