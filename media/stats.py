@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from models.messages.figures import Figures, Line
 
 if TYPE_CHECKING:
     from media.forwarding import Egress, Ingress
+    from media.layers import Layer
     from media.tracks import PublishedTrack, Slot
 
 SAMPLE_MS = 1_000
@@ -121,7 +122,7 @@ def sample(
         )
     for track in tracks:
         counts[track.track_id] = TrackCounts(track.gated, track.frames, track.keyframes)
-        for index, layer in enumerate(_layers(track)):
+        for index, layer in enumerate(track.layers):
             counts[f"{track.track_id}/{index}"] = _of_layer(layer)
     for slot in slots:
         if slot.packets or slot.live or slot.far_end.expected:
@@ -133,7 +134,7 @@ def sample(
         counts,
         rtt_ms=min((far.rtt_ms for far in used if far.rtt_ms is not None), default=None),
         jitter_in_ms=max(
-            (layer.reception.jitter_ms for track in tracks for layer in _layers(track) if layer.packets),
+            (layer.reception.jitter_ms for track in tracks for layer in track.layers if layer.packets),
             default=None,
         ),
         jitter_out_ms=max((far.jitter_ms for far in used if far.jitter_ms is not None), default=None),
@@ -141,11 +142,7 @@ def sample(
     )
 
 
-def _layers(track: PublishedTrack) -> Any:
-    return getattr(track, "layers", (track,))
-
-
-def _of_layer(layer: Any) -> LayerCounts:
+def _of_layer(layer: Layer) -> LayerCounts:
     reception = layer.reception
     return LayerCounts(
         reception.expected, min(reception.received, reception.expected), layer.repaired, layer.repeated,
@@ -154,8 +151,9 @@ def _of_layer(layer: Any) -> LayerCounts:
 
 
 def _line(track: PublishedTrack) -> Line:
-    layers = _layers(track)
-    flowing = tuple(layer.rid for layer in layers if layer.flowing) if len(layers) > 1 else ()
+    simulcast = len(track.layers) > 1
+    # Best first; their ids are the client's own, often one letter.
+    flowing = tuple(layer.rid for layer in reversed(track.layers) if layer.flowing) if simulcast else ()
     return Line(
         track_id=track.track_id, kind=track.kind, codec=track.codec, subscribers=len(track.slots), layers=flowing
     )
@@ -195,7 +193,7 @@ class Meter:
             kbit_out=grown["bytes_out"] * 8 / 1000 / seconds,
             packets_in=grown["packets_in"] / seconds,
             packets_out=grown["packets_out"] / seconds,
-            dropped=sum(grown[name] for name in DROPPED) / seconds,
+            dropped={name: grown[name] / seconds for name in DROPPED if grown[name]},
             loss_in=_percent(grown["expected_in"] - grown["received_in"], grown["expected_in"]),
             loss_out=_percent(grown["lost_out"], grown["expected_out"]),
             frames=grown["frames"] / seconds if video else None,

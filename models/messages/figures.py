@@ -29,14 +29,14 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The last seconds of one participant. Rates are per second, losses percent; None: not known (yet).
 
     ``rtt_ms``: from the node to the participant and back, as its reports on what it is sent tell; who is sent
-    nothing has none. ``frames``: video frames in; None without a camera.
+    nothing has none. ``frames``: video frames in; None without a camera. ``dropped``: by cause, what there was.
     """
 
     kbit_in: float
     kbit_out: float
     packets_in: float
     packets_out: float
-    dropped: float
+    dropped: dict[str, float]
     loss_in: float | None
     loss_out: float | None
     frames: float | None

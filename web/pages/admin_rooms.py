@@ -17,6 +17,10 @@ QUALITIES = {
     "good": ("good", "Good"), "fair": ("warn", "Fair"), "poor": ("bad", "Poor"), "lost": ("bad", "Lost"),
     None: ("", "Not measured yet"),
 }  # fmt: skip
+CAUSES = {
+    "unknown": "of no known source", "unopened": "not authentic", "refused": "socket full",
+    "gated": "not to pass now", "repeated": "came twice",
+}  # fmt: skip
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +31,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     worst_loss: float | None
     worst_rtt_ms: float | None
     dropped: float
+    """Without what came twice: browsers probe for bandwidth with repeats."""
 
 
 @blueprint.get("/admin/rooms/<room_id>")
@@ -54,6 +59,7 @@ def admin_room(room_id: str) -> str:
             sums=_sums(seats),
             handles=room_view.handles(tx, [seat.user_id for seat in seats]),
             qualities=QUALITIES,
+            causes=CAUSES,
         )
 
 
@@ -65,5 +71,5 @@ def _sums(seats: tuple[Seat, ...]) -> Sums:
         kbit_out=sum(each.kbit_out for each in figures),
         worst_loss=max(losses, default=None),
         worst_rtt_ms=max((each.rtt_ms for each in figures if each.rtt_ms is not None), default=None),
-        dropped=sum(each.dropped for each in figures),
+        dropped=sum(rate for each in figures for cause, rate in each.dropped.items() if cause != "repeated"),
     )

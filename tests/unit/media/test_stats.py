@@ -125,3 +125,28 @@ def test_an_unused_slot_is_not_counted() -> None:
     slot = Slot(kind="audio", ssrc=9, seat=0)
     assert isinstance(slot.far_end, FarEnd)
     assert sample(None, None, [], [slot]).counts == {}
+
+
+def test_layers_are_counted_apart_and_those_that_flow_are_named_best_first() -> None:
+    # given a track in three sizes of which two flow
+    track = PublishedTrack(
+        track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000, rids=("l", "m", "h")
+    )
+    for layer, packets in ((track.layers[0], 10), (track.layers[2], 30)):
+        layer.flowing = True
+        for number in range(packets):
+            layer.reception.packet(number, 3_000 * number, 33 * number)
+    # when it is sampled, then each layer has its own counts, and the line says which ones flow
+    found = sample(None, None, [track], [])
+    received = [cast(LayerCounts, found.counts[f"trk/{index}"]).received_in for index in range(3)]
+    assert received == [10, 0, 30]
+    assert found.lines == (Line(track_id="trk", kind="video", codec="VP8", subscribers=0, layers=("h", "l")),)
+
+
+def test_drops_are_shown_by_cause_and_only_what_there_was() -> None:
+    meter = Meter()
+    meter.take(Sample({"in1": InCounts(0, 0, unknown=0, unopened=0, refused=0)}), 0)
+    meter.take(Sample({"in1": InCounts(0, 0, unknown=0, unopened=6, refused=0)}), 2_000)
+    figures = meter.figures()
+    assert figures is not None
+    assert figures.dropped == {"unopened": 3}
