@@ -48,7 +48,7 @@ async def test_a_call_that_lives_elsewhere_stops_here_and_does_not_end(stage: St
     # then nothing may be forwarded, both are let go, and nothing is said of the call
     assert stage.node.rooms == {}
     await let_go(creator, fan)
-    call.look()
+    call.report()
     assert {type(event) for event in stage.said[said:]} <= {events.NodeReport}
 
 

@@ -101,6 +101,9 @@ def test_whoever_joins_is_led_to_the_new_node_once_it_has_the_room(stage: Stage)
     call = stage.running()
     another(stage)
     lose(stage)
+    # and neither the old node's word counts for that, nor one about an earlier stay
+    opened(stage, call, name=HERE, epoch=1)
+    opened(stage, call, epoch=0)
     with pytest.raises(DomainError) as refusal:
         url(stage, call.room_id)
     assert refusal.value.code == "ROOM_OPENING"

@@ -169,30 +169,6 @@ def test_a_node_that_is_down_is_unavailable(
         assert refusal(client) == ("UNAVAILABLE", 1013)
 
 
-def test_who_joins_while_a_node_dies_is_led_to_where_the_room_is_then(
-    live: LiveWeb,
-    settings: Settings,
-    room: str,
-    people: People,
-    fan: Someone,
-    node: FakeNode,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("web.signaling.OPENING_SECONDS", 120.0)
-    # given a room whose node is gone, which nobody has noticed yet
-    node.close()
-    other = FakeNode()
-    try:
-        with live.socket(PATH) as client:
-            client.send(join(room, fan.user_id, grant_for(settings, room, fan.user_id)))
-            # when the room is moved to another node
-            people.node(other.url)
-            # then the same wish ends up there
-            assert json.loads(other.hear())["type"] == "JOIN_ROOM"
-    finally:
-        other.close()
-
-
 def test_a_program_sends_its_grant_as_bearer_without_an_origin(
     live: LiveWeb, settings: Settings, room: str, fan: Someone, node: FakeNode
 ) -> None:
