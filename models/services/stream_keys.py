@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
@@ -30,6 +30,8 @@ PREFIX = "gsk_"
 """So that a key is known for one wherever it turns up, by people and by scanners for leaked secrets."""
 MOST_KEYS = 3
 LONGEST_NAME = 60
+KEEP_REVOKED = timedelta(days=1)
+"""So that revoking again is no error; making keys by the thousand leaves no more rows than that."""
 REVOKE_WITHIN_SECONDS = 86_400
 
 
@@ -66,6 +68,8 @@ def make(tx: Session, creator: Person, name: str, now: datetime) -> NewStreamKey
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise Invalid(f"A name has 1 to {LONGEST_NAME} characters.", field="name")
     lock_people(tx, creator.user_id)
+    long_gone = (StreamKeyRow.creator_id == creator.user_id, StreamKeyRow.revoked_at < now - KEEP_REVOKED)
+    tx.execute(delete(StreamKeyRow).where(*long_gone))
     mine = select(func.count()).where(
         StreamKeyRow.creator_id == creator.user_id, StreamKeyRow.revoked_at.is_(None)
     )

@@ -12,7 +12,7 @@ import msgspec
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from models import grants, log
+from models import grants, log, turn
 from models.clock import utc_now
 from models.config import IceServer
 from models.errors import Forbidden, Unauthenticated, Unavailable
@@ -246,4 +246,4 @@ def _end(call: Call[Nothing], user_id: str) -> Nothing:
 
 
 def _ice_servers(house: Greenroom, user_id: str) -> tuple[IceServer, ...]:
-    return house.settings.ice_servers
+    return turn.ice_servers(house.settings, user_id, utc_now().timestamp())

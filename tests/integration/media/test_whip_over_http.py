@@ -44,6 +44,8 @@ def app(sqlite_url: str) -> Iterator[Flask]:
                 "AMQP_URL": "amqp://guest:guest@127.0.0.1:9/",
                 "PUBLIC_URL": "http://localhost:8080",
                 "CORS_ORIGINS": "https://player.example",
+                "TURN_URLS": "turn:turn.example:3478",
+                "TURN_SECRET": "t" * 32,
                 "ICE_SERVERS": '[{"urls": ["stun:stun.example:3478"]}]',
             }
         )
@@ -191,7 +193,10 @@ async def test_an_encoder_goes_live_is_watched_and_stops(house: House) -> None:
     assert answer.content_type == SDP
     assert answer.headers["Location"].startswith(f"{WHIP}/{stream.room_id}/")
     assert answer.headers["ETag"].startswith('"')
-    assert answer.headers["Link"] == '<stun:stun.example:3478>; rel="ice-server"'
+    stun, turn = answer.headers.getlist("Link")
+    assert stun == '<stun:stun.example:3478>; rel="ice-server"'
+    assert turn.startswith('<turn:turn.example:3478>; rel="ice-server"; username="')
+    assert f':{house.creator.user_id}"; credential="' in turn
     assert house.key.key not in str(answer.headers)
     # And a player of a fan's sees it
     player, played = await house.playing(stream.room_id)

@@ -64,6 +64,15 @@ def test_a_creator_has_three_keys_at_most_and_others_none(stage: Stage, creator:
         made(stage, stage.fan())
 
 
+def test_revoked_keys_are_forgotten_after_a_while(stage: Stage, creator: Person) -> None:
+    for days in range(3):
+        stage.now += timedelta(days=days)
+        key = made(stage, creator, f"day {days}")
+        stage.run(lambda tx, key=key: stream_keys.revoke(tx, creator, key.key_id, stage.now))  # type: ignore[misc]
+    with stage.database.reading() as tx:
+        assert [row.name for row in tx.scalars(select(StreamKeyRow))] == ["day 2"]
+
+
 @pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\x07b"])
 def test_a_key_has_a_name_that_can_be_read(stage: Stage, creator: Person, name: str) -> None:
     with pytest.raises(Invalid):
