@@ -36,6 +36,8 @@ BURST = 100
 MOST_BEFORE_JOIN = 20
 NODE_OPEN_SECONDS = 3.0
 NODE_CLOSE_SECONDS = 2.0
+# One that stands still is taken for lost after some six seconds; whoever is in its rooms is to hear of it then.
+NODE_PING_SECONDS, NODE_PONG_SECONDS = 4.0, 6.0
 OPENING_SECONDS = 2.0
 OPENING_LOOK_SECONDS = 0.02
 GONE_LOOK_SECONDS = 0.1
@@ -188,8 +190,8 @@ def _connect(url: str) -> ClientConnection:
             url,
             open_timeout=NODE_OPEN_SECONDS,
             close_timeout=NODE_CLOSE_SECONDS,
-            ping_interval=10,
-            ping_timeout=20,
+            ping_interval=NODE_PING_SECONDS,
+            ping_timeout=NODE_PONG_SECONDS,
             max_size=MAX_NODE_FRAME_BYTES,
             compression=None,
             proxy=None,
