@@ -97,6 +97,8 @@ export class StudioLive {
     if (this.#client) this.#leaveAir();
     this.#show("live");
     this.#lobby.pause();
+    this.#camera.stopCamera();
+    this.#showSelf();
     one("connection").hidden = true;
     one("on-air").hidden = this.#encoder !== "on_air";
     if (this.#encoder === "on_air") this.#cover("Your encoder is on the air", "Viewers see its picture. Stop it before you use this camera, or it comes back by itself.", "Use this camera");
