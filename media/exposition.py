@@ -20,7 +20,8 @@ from models.clock import monotonic_ms
 from models.messages.figures import Figures, Seat
 
 KINDS = ("live", "private", "battle")
-MOST_ROOMS = 200
+MOST_ROOMS = 50
+"""A scrape holds the packets up for as long as it takes: some milliseconds for so many rooms."""
 Metric = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -57,10 +58,9 @@ class NodeFigures(Collector):
         """Called for each scrape."""
         rooms = sorted(self._rooms(), key=lambda room: room.room_id)
         now_ms = monotonic_ms()
-        seats = {room.room_id: room.outside.seats(now_ms) for room in rooms}
         yield from self._counters(rooms)
-        yield from self._people(seats)
-        yield from self._per_room(dict(list(seats.items())[:MOST_ROOMS]))
+        yield from self._people(rooms)
+        yield from self._per_room({room.room_id: room.outside.seats(now_ms) for room in rooms[:MOST_ROOMS]})
         untold = GaugeMetricFamily(
             "greenroom_media_rooms_untold", "Open rooms that have no series of their own", labels=["node"]
         )
@@ -86,7 +86,7 @@ class NodeFigures(Collector):
                 yield family
         yield dropped
 
-    def _people(self, seats: dict[str, tuple[Seat, ...]]) -> Iterable[Metric]:
+    def _people(self, open_rooms: Iterable[Room]) -> Iterable[Metric]:
         labels = ["node", "kind"]
         rooms = GaugeMetricFamily("greenroom_media_rooms", "Rooms that are open here", labels=labels)
         people = GaugeMetricFamily("greenroom_media_participants", "Seats that are taken", labels=labels)
@@ -95,10 +95,10 @@ class NodeFigures(Collector):
             labels=[*labels, "quality"],
         )  # fmt: skip
         for kind in (*KINDS, "other"):
-            mine = [taken for room_id, taken in seats.items() if kind_of(room_id) == kind]
-            graded = Counter(seat.quality for taken in mine for seat in taken)
+            mine = [room for room in open_rooms if kind_of(room.room_id) == kind]
+            graded = Counter(grade for room in mine for grade in room.outside.grades())
             rooms.add_metric([self._node_id, kind], len(mine))
-            people.add_metric([self._node_id, kind], sum(len(taken) for taken in mine))
+            people.add_metric([self._node_id, kind], sum(len(room.participants) for room in mine))
             for quality in ORDER:
                 grades.add_metric([self._node_id, kind, quality], graded[quality])
         return rooms, people, grades
