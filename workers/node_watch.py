@@ -83,6 +83,7 @@ class NodeWatch:
         self._pool = ThreadPoolExecutor(MOST_ASKED_AT_ONCE, thread_name_prefix="node-probe")
         self._asked: dict[tuple[str, str], Future[Answer]] = {}
         self._suspicions: dict[tuple[str, str], Suspicion] = {}
+        self._lost: dict[tuple[str, str], bool] = {}
         self._again_at: dict[tuple[str, str], float] = {}
 
     def step(self) -> float:
@@ -90,7 +91,7 @@ class NodeWatch:
         with self._db.reading() as tx:
             nodes = failover.watched(tx)
         keys = {(node.node_id, node.boot_id) for node in nodes}
-        for known in (self._asked, self._suspicions, self._again_at):
+        for known in (self._asked, self._suspicions, self._lost, self._again_at):
             for key in known.keys() - keys:
                 del known[key]
         for node in nodes:
@@ -102,20 +103,21 @@ class NodeWatch:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _look(self, node: Watched, *, others: bool) -> None:
-        key = (node.node_id, node.boot_id)
+        key, now = (node.node_id, node.boot_id), self._clock()
         asked = self._asked.get(key)
-        if asked is not None and not asked.done():
-            return
-        self._asked[key] = self._pool.submit(self._ask, node.signaling_url)
-        if asked is None:
-            return
-        now = self._clock()
-        lost = self._suspicions.setdefault(key, Suspicion()).heard(asked.result(), now)
-        if not lost and node.lost and asked.result() == "here":
-            self._db.run(lambda tx: failover.node_found(tx, *key))
-        elif lost and not node.lost:
-            # Its rooms next time: by then it is known which others are lost as well.
-            self._db.run(lambda tx: failover.node_lost(tx, *key, utc_now()))
-        elif lost and node.rooms and others and now >= self._again_at.get(key, 0.0):
+        if asked is None or asked.done():
+            self._asked[key] = self._pool.submit(self._ask, node.signaling_url)
+        if asked is not None and asked.done():
+            self._heard(node, asked.result(), now)
+        # Not in the round in which it was taken for lost: by now it is known which others are, too.
+        if node.lost and self._lost.get(key) and node.rooms and others and now >= self._again_at.get(key, 0.0):
             self._again_at[key] = now + AGAIN_SECONDS
             self._db.run(lambda tx: failover.move_rooms(tx, *key, utc_now()))
+
+    def _heard(self, node: Watched, answer: Answer, now: float) -> None:
+        key = (node.node_id, node.boot_id)
+        lost = self._lost[key] = self._suspicions.setdefault(key, Suspicion()).heard(answer, now)
+        if lost and not node.lost:
+            self._db.run(lambda tx: failover.node_lost(tx, *key, utc_now()))
+        elif node.lost and answer == "here":
+            self._db.run(lambda tx: failover.node_found(tx, *key))
