@@ -177,8 +177,12 @@ class Participant:
         """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
         if revision != self._revision:
             return
+        offered = self.peer.mids()
         await self.peer.accept_subscribe_answer(sdp)
         self._offer_open = False
+        if self.peer.mids() != offered:
+            # It took a line without the codec of the track there: it is told that there is no such picture.
+            self._offer_due = True
         await self.offer()
 
     def _mapping(self) -> dict[str, wire_messages.SlotInfo]:

@@ -14,6 +14,7 @@ from media_clients import until
 from seats import CREATOR, FAN, Marked, Seat, Stage, fields, live_spec, plays, private_spec, signed_grant
 
 from media import node, participants
+from media.layers import LOW, MEDIUM
 from media.signaling import MOST_QUEUED, Connection
 from models.messages import events
 from models.messages import signaling as say
@@ -363,8 +364,13 @@ async def test_watchers_do_not_publish_and_layers_switch_off_and_on(stage: Stage
     await viewer.hears("PONG")
     await nothing_more(viewer)
     for slot in tracks.values():
-        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="high")
+        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="low")
     await viewer.decodes()
+    slots = stage.node.rooms[room_id].participants[FAN].slots
+    assert {slot.wanted_layer for slot in slots.values()} == {LOW}
+    for slot in tracks.values():
+        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="medium")
+    await until(lambda: {slot.wanted_layer for slot in slots.values()} == {MEDIUM}, "the wish is known")
     await creator.send(type="MUTE_TRACK", kind="video", muted=True)
     await until(lambda: bool(viewer.of("TRACK_STATE")), "the mute is told")
     assert viewer.of("TRACK_STATE")[-1] == {
