@@ -116,6 +116,9 @@ class Participant:
 
     def _lost(self, pc: Pc) -> None:
         self.up.discard(pc)
+        if self._told_nothing and not self.up:
+            # Without a connection there is nobody to wait for: no wire says that they are still there.
+            self.wire = None
 
     # --- tracks -------------------------------------------------------------------------------------
 

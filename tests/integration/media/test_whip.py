@@ -199,6 +199,18 @@ async def test_who_is_connected_keeps_the_seat_when_the_time_to_connect_in_is_ov
 
 
 @plays
+async def test_who_hangs_up_without_a_word_frees_the_seat(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    async with seat() as encoder, seat() as player:
+        await on_air(stage, encoder, room_id)
+        await playing(stage, player, room_id)
+        await player.pc.close()
+        await until(lambda: set(stage.node.rooms[room_id].participants) == {CREATOR}, "the player's seat is free")
+        await encoder.pc.close()
+        await until(lambda: nobody(stage, room_id), "the encoder's seat is free")
+
+
+@plays
 async def test_offers_that_cannot_be_used_take_no_seat(stage: Stage) -> None:
     room_id = stage.open(live_spec())
     async with seat() as encoder, seat() as player, seat() as two:
