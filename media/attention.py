@@ -89,16 +89,16 @@ class Attention:
 
     def _left_out(self, viewer: Participant) -> dict[str, PublishedTrack]:
         """The pictures that this viewer is not sent, by track id."""
-        others = self._everybody.keys() - self._creators() - {viewer.user_id}
-        ranked = [user_id for user_id in self.speakers.recent if user_id in others]
-        # Who never spoke comes behind, in the order of coming.
-        ranked += [user_id for user_id in self._everybody if user_id in others and user_id not in ranked]
-        shown = 0
-        left_out = {}
-        for user_id in ranked:
-            pictures = [t for t in self._everybody[user_id].peer.published.values() if t.kind == "video"]
-            if pictures and shown < self._last_n:
-                shown += 1
-            else:
-                left_out.update({track.track_id: track for track in pictures})
-        return left_out
+        creators = self._creators()
+        pictures = {
+            user_id: [track for track in other.peer.published.values() if track.kind == "video"]
+            for user_id, other in self._everybody.items()
+            if user_id != viewer.user_id and user_id not in creators
+        }
+        shown = self.speakers.foremost((user_id for user_id in pictures if pictures[user_id]), self._last_n)
+        return {
+            track.track_id: track
+            for user_id, tracks in pictures.items()
+            if user_id not in shown
+            for track in tracks
+        }

@@ -11,7 +11,7 @@ news: the last speaker stays. Under DTX a silent microphone sends next to nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 QUIETEST = 127
 """dB below overload: what RFC 6464 calls digital silence."""
@@ -101,6 +101,12 @@ class Speakers:
             self._challenger = (loudest, now_ms)
             return False
         return self._challenger is not None and now_ms - self._challenger[1] >= OVERTAKES_MS
+
+    def foremost(self, user_ids: Iterable[str], most: int) -> list[str]:
+        """Of these, those who spoke last; who never spoke comes behind, in the order given."""
+        given = list(dict.fromkeys(user_ids))
+        spoke = [user_id for user_id in self.recent if user_id in given]
+        return [*spoke, *(user_id for user_id in given if user_id not in spoke)][:most]
 
     def gone(self, user_id: str) -> None:
         """That user left the room."""

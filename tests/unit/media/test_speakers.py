@@ -102,6 +102,25 @@ def test_changes_are_never_close_together_and_always_to_one_who_speaks(steps: li
     assert len(set(speakers.recent)) == len(speakers.recent)
 
 
+@given(STEPS, st.lists(st.sampled_from("abcdef"), unique=True), st.integers(0, 5))
+def test_the_last_who_spoke_come_first_and_change_only_with_the_speaker(
+    steps: list[dict[str, float]], here: list[str], most: int
+) -> None:
+    speakers = Speakers()
+    before = speakers.foremost(here, most)
+    assert before == here[:most]
+    for number, levels in enumerate(steps):
+        changed = speakers.look(levels, number * EVERY_MS)
+        now = speakers.foremost(here, most)
+        assert len(now) == min(most, len(here))
+        assert set(now) <= set(here)
+        # at most one comes in for one that goes out, and only because the speaker changed
+        assert len(set(now) - set(before)) <= (changed in here)
+        if changed in here and most:
+            assert now[0] == changed
+        before = now
+
+
 @given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2_000)), max_size=50))
 def test_a_level_never_leaves_its_range(packets: list[tuple[int, int]]) -> None:
     track, now_ms = Loudness(), 0
