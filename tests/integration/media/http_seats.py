@@ -8,6 +8,7 @@ from typing import Any
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from media_clients import Picture, Tone, until
+from OpenSSL import SSL
 
 
 class HttpSeat:
@@ -43,8 +44,10 @@ class HttpSeat:
         await until(lambda: all(self.frames[kind] >= target[kind] for kind in target), "frames are decoded")
 
     async def ended(self) -> None:
-        """Wait until the other side has hung up."""
+        """Wait until the other side has hung up: it says so, silence is not enough."""
         await until(lambda: self.pc.connectionState in ("closed", "failed"), "the node has hung up")
+        dtls = self.pc.getTransceivers()[0].receiver.transport
+        assert dtls._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN, "ICE noticed, nobody said anything"
 
     async def close(self) -> None:
         for task in self._tasks:

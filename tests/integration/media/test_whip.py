@@ -20,6 +20,7 @@ from models.messages.commands import CloseRoom, RevokeKey, TerminateCall
 from models.messages.resources import Answered, AnyReply, Done, Leave, Patch, Play, Publish, Refusal, Restarted
 
 KEY = "sky_test"
+SLOW_MACHINE_SECONDS = 120
 
 
 def encoder_grant(room_id: str, *, key_id: str = KEY, publish: bool = True) -> str:
@@ -53,6 +54,7 @@ async def seat() -> AsyncIterator[HttpSeat]:
 
 
 async def on_air(stage: Stage, encoder: HttpSeat, room_id: str, codec: str = "VP8") -> Answered:
+    stage.server._desk._connect_seconds = SLOW_MACHINE_SECONDS
     reply = await ask(stage, Publish(sdp=as_obs_sends_it(await encoder.publish(codec)), **about(room_id)))
     assert isinstance(reply, Answered), reply
     await encoder.answered(reply.sdp)
@@ -61,6 +63,7 @@ async def on_air(stage: Stage, encoder: HttpSeat, room_id: str, codec: str = "VP
 
 
 async def playing(stage: Stage, player: HttpSeat, room_id: str, *kinds: str) -> Answered:
+    stage.server._desk._connect_seconds = SLOW_MACHINE_SECONDS
     reply = await ask(stage, Play(sdp=await player.play(*kinds), **about(room_id, FAN)))
     assert isinstance(reply, Answered), reply
     await player.answered(reply.sdp)
