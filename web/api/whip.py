@@ -29,8 +29,10 @@ from web.auth import LONGEST_TOKEN, bearer_token
 from web.context import Greenroom
 
 api = Api("whip")
-ENCODER = Access("an encoder, with a stream key as bearer", anonymous=True)
-PLAYER = Access("anyone who may watch: a person's token or a grant as bearer", anonymous=True)
+ENCODER = Access("an encoder, with a stream key as bearer", anonymous=True, bearer=True)
+PLAYER = Access(
+    "anyone who may watch: a person's token or a grant as bearer", anonymous=True, bearer=True
+)
 WHIP, WHEP = "/api/rtc/whip", "/api/rtc/whep"
 
 _SDP_ERRORS = ("BAD_REQUEST", "NOT_ACCEPTABLE", "BODY_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "SDP_UNUSABLE")
@@ -85,7 +87,7 @@ def whip_url(house: Greenroom) -> str:
 
 
 @api.own("POST", WHIP, access=ENCODER, answer=Nothing, status=201, csrf=False, media=ingest.SDP,
-         limits=(limits.WHIP,),
+         takes=ingest.SDP, limits=(limits.WHIP,),
          errors=(*_SDP_ERRORS, "UNAUTHENTICATED", "FORBIDDEN", "BARRED", "CREATOR_BUSY", "STREAM_NOT_LIVE",
                  "IN_BATTLE", "SEAT_TAKEN", "NO_MEDIA_NODE", "ROOM_OPENING"))  # fmt: skip
 def whip_publish(call: Call[Nothing]) -> Response:
@@ -107,7 +109,7 @@ def whip_publish(call: Call[Nothing]) -> Response:
 
 
 @api.own("PATCH", WHIP + "/<room_id>/<resource_id>", access=ENCODER, answer=Nothing, status=204, csrf=False,
-         media=ingest.FRAGMENT, limits=(limits.WHIP,), errors=_PATCH_ERRORS)  # fmt: skip
+         media=ingest.FRAGMENT, takes=ingest.FRAGMENT, limits=(limits.WHIP,), errors=_PATCH_ERRORS)  # fmt: skip
 def whip_patch(call: Call[Nothing]) -> Response:
     """Candidates (taken and not needed: 204), or an ICE restart (200 with our new names, and another ETag).
     ``If-Match`` names the ICE session, or is ``*`` for a restart."""
@@ -130,7 +132,7 @@ def _holder(call: Call[Nothing]) -> Holder:
 
 
 @api.own("POST", WHEP + "/<room_id>", access=PLAYER, answer=Nothing, status=201, csrf=False, media=ingest.SDP,
-         limits=(limits.WHIP,),
+         takes=ingest.SDP, limits=(limits.WHIP,),
          errors=(*_SDP_ERRORS, "UNAUTHENTICATED", "FORBIDDEN", "BLOCKED", "BARRED", "OWN_STREAM",
                  "ROOM_NOT_FOUND", "NOT_FOUND", "SEAT_TAKEN", "ROOM_FULL", "ROOM_OPENING"))  # fmt: skip
 def whep_play(call: Call[Nothing]) -> Response:
@@ -157,7 +159,7 @@ def whep_play(call: Call[Nothing]) -> Response:
 
 
 @api.own("PATCH", WHEP + "/<room_id>/<resource_id>", access=PLAYER, answer=Nothing, status=204, csrf=False,
-         media=ingest.FRAGMENT, limits=(limits.WHIP,), errors=_PATCH_ERRORS)  # fmt: skip
+         media=ingest.FRAGMENT, takes=ingest.FRAGMENT, limits=(limits.WHIP,), errors=_PATCH_ERRORS)  # fmt: skip
 def whep_patch(call: Call[Nothing]) -> Response:
     """As WHIP's."""
     return _patch(call, _watcher(call))
