@@ -167,6 +167,10 @@ class Node:
         if grant.issued_at < self._booted_at:
             # Maybe used on an earlier boot, maybe only unlucky: a fresh one tells.
             raise Refused("The media service restarted; ask for a new grant.", code="UNAVAILABLE")
+        room = self.rooms.get(room_id)
+        if room is not None and room.spec.epoch > 0 and grant.issued_at < room.opened_at:
+            # Likewise: it may have been used on the node that the room was on before.
+            raise Refused("The room was moved; ask for a new grant.", code="UNAVAILABLE")
         return grant
 
     def join(

@@ -57,6 +57,8 @@ class Room:
         self.spec = spec
         self.room_id = spec.room_id
         self.barred = set(spec.barred)
+        self.opened_at = utc_now().timestamp()
+        """When it was opened here, in Unix seconds."""
         self._missed_cuts: dict[str, float] = {}
         self.participants: dict[str, Participant] = {}
         self._reporter = reporter

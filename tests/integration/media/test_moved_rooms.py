@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from seats import CREATOR, FAN, Seat, Stage, fields, live_spec, plays, plays_with, private_spec
+from seats import CREATOR, FAN, Seat, Stage, fields, live_spec, plays, plays_with, private_spec, signed_grant
 
 from models.messages import events
 from models.messages.commands import CloseRoom, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
@@ -62,6 +62,16 @@ async def test_wishes_from_before_do_not_bring_it_back(stage: Stage) -> None:
     assert opens(stage, under(live_spec(), 2)) == "done"
     assert stage.of_type(events.RoomOpened)[-1].epoch == 2
     assert opens(stage, under(live_spec(), 1)) == "MOVED"
+
+
+@plays
+async def test_a_grant_from_before_the_move_may_have_been_used_elsewhere(stage: Stage) -> None:
+    before = [signed_grant(live_spec(name).room_id, FAN, publish=False) for name in ("moved", "not_moved")]
+    moved, not_moved = stage.open(under(live_spec("moved"), 1)), stage.open(live_spec("not_moved"))
+    refused = await stage.join(moved, FAN, grant=before[0])
+    assert refused.errors == ["UNAVAILABLE"]
+    for seat in (await stage.join(moved, FAN, publish=False), await stage.join(not_moved, FAN, grant=before[1])):
+        assert seat.of("JOINED")
 
 
 @plays
