@@ -225,7 +225,8 @@ class Ingress:
         self.by_payload_type = bindings.by_payload_type
         learnt = {ssrc: source for ssrc, source in self._sources.items() if source.track in tracks}
         self._sources = learnt | bindings.announced
-        self._strangers.clear()
+        # Each of them was opened once: they count for as long as the connection lasts.
+        self._strangers = dict.fromkeys(self._strangers.keys() - self._sources.keys(), 0)
         self.extensions = bindings.extensions
         if self.extensions.transport_cc and self.arrivals is None:
             self.arrivals = Arrivals()

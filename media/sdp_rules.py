@@ -118,7 +118,7 @@ def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
             lines.append(f"a=rtcp-fb:{match[1]} transport-cc")
             if match[2] == "VP8":
                 lines.append(f"a=fmtp:{match[1]} {_START_BITRATE}")
-        elif line.startswith("a=fmtp:") and "packetization-mode" in line:
+        elif line.startswith("a=fmtp:") and ("packetization-mode" in line or "profile" in line):
             lines[-1] += f";{_START_BITRATE}"
     return "\r\n".join(lines) + "\r\n"
 

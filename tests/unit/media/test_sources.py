@@ -116,6 +116,10 @@ def test_no_more_sources_are_opened_than_are_allowed() -> None:
     for ssrc in range(3 * MOST_SOURCES):
         found.receive(packet(ssrc, 1, DELTA))
     assert found.packets_in == MOST_SOURCES
+    bind(found, v=track)
+    for ssrc in range(3 * MOST_SOURCES, 6 * MOST_SOURCES):
+        found.receive(packet(ssrc, 1, DELTA))
+    assert found.packets_in == MOST_SOURCES, "another offer makes no room for more"
 
 
 def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them() -> None:
