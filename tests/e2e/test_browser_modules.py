@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,6 +184,15 @@ def call_of_two(open_page: Callable[[], Page]) -> tuple[Page, Page]:
     fan.evaluate(JOIN, ["private-s1", "fan", True])
     fan.wait_for_function(f"{DECODED} > 10")
     return creator, fan
+
+
+def until(page: Page, holds: Callable[[], bool], what: str) -> None:
+    """Wait for what the node has heard."""
+    for _ in range(1_200):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(what)
 
 
 class TestCameraService:
@@ -382,6 +392,20 @@ class TestSFUClient:
         creator, fan = call_of_two(open_page)
         creator.wait_for_function(f"{DECODED} > 10")
         assert picture(fan) > 0
+
+    def test_on_another_network_both_ways_are_looked_for_again(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 10")
+        heard = node.seats["creator"].heard
+        # when the browser says that it is back on a network
+        creator.evaluate("dispatchEvent(new Event('online'))")
+        # then it offers its own tracks anew, under another name, and asks for the others' offer
+        until(creator, lambda: {"type": "RESTART_ICE", "pc": "subscribe"} in heard, "it asks")
+        until(creator, lambda: [each["type"] for each in heard].count("OFFER") == 2, "it offers")
+        names = {re.findall("a=ice-ufrag:(.*)", each["sdp"])[0] for each in heard if each["type"] == "OFFER"}
+        assert len(names) == 2
 
     def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         # given the third camera, on air
