@@ -388,10 +388,32 @@ def server_bill(
 
 
 class TestSFUClient:
-    def test_two_see_each_other(self, open_page: Callable[[], Page]) -> None:
+    def test_two_see_each_other(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         creator, fan = call_of_two(open_page)
         creator.wait_for_function(f"{DECODED} > 10")
         assert picture(fan) > 0
+        offers = [each["sdp"] for each in node.seats["creator"].heard if each["type"] == "OFFER"]
+        assert offers
+        assert not any("a=simulcast:" in sdp for sdp in offers), "one viewer needs one size"
+
+    def test_a_large_camera_goes_out_in_three_sizes(self, open_page: Callable[[], Page]) -> None:
+        offered = """async ([width, height, simulcast]) => {
+          const { Publisher } = await import("/js/publisher.js");
+          const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height } });
+          const offers = [];
+          const publisher = new Publisher([], (message) => offers.push(message), { simulcast });
+          publisher.publish(stream.getTracks());
+          const said = () => offers.some(({ type }) => type === "OFFER");
+          while (!said()) await new Promise((resolve) => setTimeout(resolve, 50));
+          const encodings = publisher.pc.getSenders()[0].getParameters().encodings;
+          publisher.close();
+          stream.getTracks().forEach((track) => track.stop());
+          return encodings.map(({ rid, scaleResolutionDownBy }) => [rid ?? "", scaleResolutionDownBy]);
+        }"""
+        page = open_page()
+        assert page.evaluate(offered, [1280, 720, True]) == [["l", 4], ["m", 2], ["h", 1]]
+        assert [rid for rid, _ in page.evaluate(offered, [640, 480, True])] == [""]
+        assert [rid for rid, _ in page.evaluate(offered, [1280, 720, False])] == [""]
 
     def test_on_another_network_both_ways_are_looked_for_again(
         self, open_page: Callable[[], Page], node: SmallNode
