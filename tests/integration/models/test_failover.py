@@ -8,11 +8,12 @@ import pytest
 from arena import Arena
 from sqlalchemy import select
 from stage import Call, Stage
+from together import together
 
 from models.battles import BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.db import Database
-from models.errors import DomainError
+from models.errors import Conflict, DomainError
 from models.messages import events
 from models.messages.commands import GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 from models.services import broadcasts, failover, nodes, rooms, sessions, streams
@@ -59,7 +60,8 @@ def says(
 
 
 def moved_spec(stage: Stage, room_id: str) -> RoomSpec:
-    return [command.room for command in stage.commands(OpenRoom) if command.room.room_id == room_id][-1]
+    opening: list[OpenRoom] = stage.commands(OpenRoom)
+    return [command.room for command in opening if command.room.room_id == room_id][-1]
 
 
 def room(stage: Stage, room_id: str) -> RoomRow:
@@ -253,10 +255,10 @@ def test_a_public_stream_goes_on_elsewhere(stage: Stage) -> None:
     assert moved_spec(stage, stream.room_id).epoch == 1
     # when the new node, whose clock is behind, opens it without the creator, who then comes
     about = {"node_id": THERE, "boot": "boot_media-2", "room_id": stream.room_id, "at": "2026-01-02T12:00:01.000Z"}
-    stage.event(events.RoomOpened, epoch=1, **about)  # type: ignore[arg-type]
+    stage.event(events.RoomOpened, epoch=1, **about)
     assert room(stage, stream.room_id).status == "open"
     assert gone_at(stage, stream) is not None
-    stage.event(events.ParticipantJoined, user_id=creator.user_id, viewers=0, **about)  # type: ignore[arg-type]
+    stage.event(events.ParticipantJoined, user_id=creator.user_id, viewers=0, **about)
     assert gone_at(stage, stream) is None
     # and the old one's word that the creator left is not heard
     stage.event(events.ParticipantLeft, room_id=stream.room_id, user_id=creator.user_id, viewers=0, reason="lost")
@@ -318,3 +320,62 @@ def test_battles_are_moved_with_everybody_away(stage: Stage) -> None:
     stage.later(seconds=100)
     arena.clock()
     assert arena.view.status == "running"
+
+
+# --- at the same moment -------------------------------------------------------------------------------
+
+
+def test_a_move_and_whatever_else_happens_in_the_same_instant(stage: Stage) -> None:
+    # given a call and a public stream on a node that is lost
+    call = stage.running(minutes=5)
+    creator, stream = stage.live()
+    another(stage)
+    stage.run(lambda tx: failover.node_lost(tx, HERE, "boot_1", stage.now))
+
+    def move() -> int:
+        return stage.run(lambda tx: failover.move_rooms(tx, HERE, "boot_1", stage.now))
+
+    def extend() -> None:
+        stage.run(
+            lambda tx: sessions.extend(
+                tx, call.session_id, fan_id=call.fan.user_id, minutes=1, key="k", now=stage.now
+            )
+        )
+
+    # when two clocks move its rooms while both are ended, more is paid for, and its last words come
+    results = together(
+        move,
+        move,
+        extend,
+        lambda: stage.delivered(call.session_id, 2, 60_000),
+        lambda: stage.end(call.session_id, call.fan),
+        lambda: stage.run(lambda tx: streams.end_stream(tx, stream.stream_id, creator, stage.now)),
+    )
+    assert all(isinstance(each, Conflict) for each in results if isinstance(each, Exception)), results
+
+    # then each room was moved once at most, and the call is settled once, for what was delivered
+    assert {room(stage, room_id).epoch for room_id in (call.room_id, stream.room_id)} <= {0, 1}
+    assert room(stage, stream.room_id).status == "closed"
+    stage.later(seconds=200)
+    stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
+    receipt = stage.receipt(call.session_id)
+    assert [transfer.kind for transfer in receipt.transfers].count("settle") == 1
+    # (Its final report never comes: our fault, delivered minutes rounded down, as far as they were heard of.)
+    assert receipt.end_reason == "MEDIA_FAILURE"
+    assert receipt.billed_minutes == stage.session(call.session_id).delivered_ms // MINUTE
+    stage.audit()
+
+
+def test_a_move_and_the_nodes_next_life_in_the_same_instant(stage: Stage) -> None:
+    call = stage.running()
+    another(stage)
+    stage.run(lambda tx: failover.node_lost(tx, HERE, "boot_1", stage.now))
+    results = together(
+        lambda: stage.run(lambda tx: failover.move_rooms(tx, HERE, "boot_1", stage.now)),
+        lambda: stage.node_ready("boot_2"),
+    )
+    assert not [each for each in results if isinstance(each, Exception)], results
+    # then the session is where its room is, once, and paused
+    row, where = stage.session(call.session_id), room(stage, call.room_id)
+    assert (row.node_id, row.room_epoch, row.status) == (where.node_id, where.epoch, "paused")
+    assert (where.node_id, where.epoch) in ((HERE, 0), (THERE, 1))
