@@ -13,6 +13,7 @@ import sys
 
 import uvloop
 
+from media import forwarding
 from media.control import CommandDesk, ControlLine
 from media.node import Node
 from media.port import Port, PortError
@@ -50,6 +51,7 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     line.start()
     log.event(
         "media_started",
+        fan_out="native" if forwarding.native is not None else "python",
         node_id=node.node_id,
         boot_id=node.boot_id,
         port=settings.media_port,

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, NamedTuple
 
-from media import rtp
+from media import fastpath, rtp
 from media.aiortc_seam import Path, lengths, srtp, workspace
 from media.codecs import vp8_shift
 from media.feedback import Arrivals
-from media.layers import Kept, Layer
+from media.layers import Kept, Lane, Layer
 from media.tracks import PublishedTrack, Slot
 
 LARGEST_PACKET = 1500
@@ -34,6 +34,8 @@ STRANGER_PACKETS = 100
 OWN_SSRC = 1
 """We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
 
+native = fastpath.load()
+"""Fan-out in C, if it was built; without it the same in Python."""
 _pack_header = rtp.RTP_HEADER.pack_into
 _pack_number = Struct("!H").pack_into
 _buffer, _view = workspace(2048)
@@ -43,7 +45,7 @@ _length = lengths()
 class Wire:
     """One connected transport: a socket, the address that checked in, and two SRTP contexts."""
 
-    __slots__ = ("_path", "address", "protect_context", "refused", "sendto", "unprotect_context")
+    __slots__ = ("_path", "_refused", "address", "destination", "protect_context", "sendto", "unprotect_context")
 
     def __init__(self, path: Path) -> None:
         self._path: Path | None = path
@@ -51,7 +53,15 @@ class Wire:
         self.unprotect_context: Any = path.unprotect_context
         self.sendto = path.sendto
         self.address = path.address
-        self.refused = 0
+        self.destination = 0
+        if native is not None:
+            self.destination = native.destination(path.protect_context, path.socket, path.address)
+        self._refused = 0
+
+    @property
+    def refused(self) -> int:
+        """Packets that the socket did not take."""
+        return self._refused + (native.refused(self.destination) if native is not None else 0)
 
     def open_rtp(self, data: bytes) -> bytes | None:
         """The RTP packet inside, or None if it does not authenticate or came before."""
@@ -122,24 +132,33 @@ class Wire:
         try:
             self.sendto(data, self.address)
         except OSError:
-            self.refused += 1
+            self._refused += 1
 
     def close(self) -> None:
         """Forget the contexts and close the socket; nothing is sent any more."""
         if self._path is not None:
+            if native is not None:
+                native.forget(self.destination)
             self._path.close()
             self._path = None
             self.protect_context = self.unprotect_context = None
 
 
 def fan_out(layer: Layer, kept: Kept) -> int:
-    """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused."""
+    """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused.
+
+    The native one sends at ``flush``, and counts what was refused with each wire."""
     sequence, timestamp, marker, packet = kept
+    if native is not None:
+        if layer.native is None:
+            layer.native = native.lanes(map(_copy, layer.lanes))
+        native.packet(layer.native, packet, sequence, timestamp, marker)
+        return 0
     size = len(packet)
     view, buffer, length = _view, _buffer, _length
     protect, pack = srtp.protect, _pack_header
     refused = 0
-    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift in layer.lanes:
+    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift, _ in layer.lanes:
         view[:size] = packet
         pack(
             view, 0, 0x80, marker | payload_type, (sequence + sequence_offset) & 0xFFFF,
@@ -156,6 +175,17 @@ def fan_out(layer: Layer, kept: Kept) -> int:
         except OSError:
             refused += 1
     return refused
+
+
+def flush() -> None:
+    """Send what fan-out has sealed: after every batch of datagrams."""
+    if native is not None:
+        native.flush()
+
+
+def _copy(lane: Lane) -> fastpath.Copy:
+    payload_type, sequence_offset, timestamp_offset, ssrc, _, _, _, shift, destination = lane
+    return fastpath.Copy(destination, payload_type, ssrc, sequence_offset, timestamp_offset, shift)
 
 
 def late(track: PublishedTrack, layer: Layer, kept: Kept) -> None:

@@ -8,7 +8,7 @@ what ``PublishedTrack.accept`` does with a layer's fields. Knows no socket, no S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from media import rtp
 from media.feedback import Gaps, KeyframeThrottle, Reception
@@ -41,18 +41,18 @@ class Kept(NamedTuple):
 
 Lane = tuple[
     int, int, int, int, object, "Callable[[memoryview, tuple[str, int]], int]", tuple[str, int],
-    tuple[int, int] | None,
+    tuple[int, int] | None, int,
 ]  # fmt: skip
 """What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address,
-and what to add to VP8's numbers (None: nothing)."""
+what to add to VP8's numbers (None: nothing), and the native fan-out's destination."""
 
 
 class Layer:
     """One encoding: what arrives under one SSRC."""
 
     __slots__ = (
-        "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "octets", "packets", "paused",
-        "rank", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc", "throttle",
+        "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "native", "octets", "packets",
+        "paused", "rank", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc", "throttle",
         "timestamp", "unwrap", "waiting",
     )  # fmt: skip
 
@@ -78,6 +78,8 @@ class Layer:
         self.octets = 0
         self.ring: list[Kept | None] = [None] * RING_SIZE
         self.lanes: list[Lane] = []
+        self.native: tuple[Any, int] | None = None
+        """The same for the native fan-out, made when it is first needed."""
         self.waiting: list[Slot] = []
         """Slots that go over to this layer with its next key frame (audio: packet)."""
         self.throttle = KeyframeThrottle()

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Literal, cast
 
-from media import sdp_media, sdp_rules
+from media import forwarding, sdp_media, sdp_rules
 from media.aiortc_seam import Leg, Line, Received, State
 from media.forwarding import Bindings, Egress, Extensions, Ingress, Source, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
@@ -66,6 +66,7 @@ class Peer:
         """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
         SRTP, SRTCP); at first the moment of creation."""
         self._port = port
+        port.after_batch = forwarding.flush
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._stopped = False

@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import ifaddr
@@ -73,6 +74,8 @@ class Port:
         """``addresses``: local ones (empty: all of this host's; loopback if there is nothing else).
         ``announced``: what clients are told instead, for the same family. Raises PortError."""
         self.malformed = 0
+        self.after_batch: Callable[[], None] | None = None
+        """Called when datagrams have been handled, many or one: what they led to may be sent together."""
         self._loop = asyncio.get_running_loop()
         self._clients: dict[str, Client] = {}
         self._asked: dict[bytes, Client] = {}
@@ -168,6 +171,8 @@ class Port:
             return 0
         finally:
             self._busy = False
+            if self.after_batch is not None:
+                self.after_batch()
 
     def _other(self, gate: Gate, data: bytes, address: Address) -> None:
         if not data:

@@ -93,7 +93,7 @@ class Slot:
             return None
         return (
             payload_type, self.sequence_offset, self.timestamp_offset, self.ssrc,
-            self.wire.protect_context, self.wire.sendto, self.wire.address, self.shift,
+            self.wire.protect_context, self.wire.sendto, self.wire.address, self.shift, self.wire.destination,
         )  # fmt: skip
 
     def payload_type(self) -> int | None:
@@ -305,6 +305,7 @@ class PublishedTrack:
             layer.lanes = [
                 lane for slot in self.slots if slot.layer is layer and (lane := slot.lane()) is not None
             ]
+            layer.native = None
             layer.waiting = [slot for slot in self.slots if slot.target is layer and slot.waits]
 
     def pause(self, now_ms: int) -> None:

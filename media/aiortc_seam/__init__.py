@@ -17,6 +17,8 @@ from media.aiortc_seam.leg import Line as Line
 from media.aiortc_seam.leg import Received as Received
 from media.aiortc_seam.leg import State as State
 from media.aiortc_seam.transport import Path as Path
+from media.aiortc_seam.transport import address_in_memory as address_in_memory
+from media.aiortc_seam.transport import context_in_memory as context_in_memory
 from media.aiortc_seam.transport import lengths as lengths
 from media.aiortc_seam.transport import path_of as path_of
 from media.aiortc_seam.transport import srtp as srtp

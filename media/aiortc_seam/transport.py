@@ -30,6 +30,16 @@ class _Srtp:
 srtp = _Srtp()
 
 
+def address_in_memory(function: str) -> int:
+    """Where libsrtp's function of this name (``srtp_protect``) is, for code that is not Python."""
+    return int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
+
+
+def context_in_memory(context: Any) -> int:
+    """The same of a context of :class:`Path`."""
+    return int(ffi.cast("uintptr_t", context))
+
+
 def workspace(size: int) -> tuple[Any, memoryview]:
     """A buffer for libsrtp and the same memory as a writable view."""
     buffer = ffi.new("char[]", size)
@@ -51,6 +61,7 @@ class Path:
         self.protect_context: Any = dtls._tx_srtp._srtp[0]
         self.unprotect_context: Any = dtls._rx_srtp._srtp[0]
         self.address = address
+        self.socket = handle
         self._owned = handle if owned else None
         self.sendto: Callable[[memoryview, Address], int] = handle.sendto
         self.receive_into: Callable[[memoryview], int] = handle.recv_into

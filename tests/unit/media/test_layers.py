@@ -25,6 +25,7 @@ class WireStub:
     protect_context: Any = None
     sendto: Any = None
     address = ("192.0.2.1", 9)
+    destination = 0
 
 
 def vp8(picture: int, *, key: bool = False, rid: str = "h", tail: bytes = b"") -> bytes:

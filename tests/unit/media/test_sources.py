@@ -6,8 +6,9 @@ import struct
 from typing import Any
 
 import pylibsrtp
+import pytest
 
-from media import rtp
+from media import forwarding, rtp
 from media.aiortc_seam import lengths, srtp, workspace
 from media.forwarding import MOST_SOURCES, STRANGER_PACKETS, Bindings, Egress, Extensions, Ingress, Source, Wire
 from media.tracks import PublishedTrack, Slot
@@ -15,6 +16,12 @@ from media.tracks import PublishedTrack, Slot
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
 MEDIA, REPAIR = 96, 97
 IDS = Extensions(mid=4, rid=10, repaired_rid=11)
+
+
+@pytest.fixture(autouse=True)
+def _in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sockets here: fan-out in C has its own tests against the one in Python."""
+    monkeypatch.setattr(forwarding, "native", None)
 
 
 class PlainWire:

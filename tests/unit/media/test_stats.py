@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_a_track_and_its_slot_are_read_as_they_count() -> None:
     # given a track of which one packet is missing, in a slot whose subscriber has reported
     track = PublishedTrack(track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000)
     track.on_frame = lambda *_: None
-    wire = cast(Any, type("Wire", (), {"protect_context": None, "sendto": None, "address": ("192.0.2.1", 9)}))
+    wire = cast(Any, SimpleNamespace(protect_context=None, sendto=None, address=("192.0.2.1", 9), destination=0))
     slot = Slot(kind="video", ssrc=7, seat=0, wire=wire, payload_types={"VP8": 97})
     track.add(slot, 0)
     for number, (payload, timestamp) in enumerate(((KEY, 0), (DELTA, 3_000), (DELTA, 6_000), (DELTA, 6_000))):

@@ -20,6 +20,7 @@ class WireStub:
     protect_context: Any = None
     sendto: Any = None
     address = ("192.0.2.1", 9)
+    destination = 0
 
 
 def video_track(**extra: Any) -> PublishedTrack:

@@ -1,0 +1,102 @@
+"""The native half of fan-out, from Python: ``fan.h`` says what it does. Without it, ``media.forwarding`` does.
+
+A shared library and no extension module: it needs a C compiler and no Python headers. libsrtp is the one that
+made the contexts, by the addresses of its functions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cffi import FFI
+
+from media.aiortc_seam import address_in_memory, context_in_memory
+
+HERE = Path(__file__).resolve().parent
+LIBRARY = HERE / "libfan.so"
+"""What :mod:`media.fastpath.build` makes."""
+
+
+class Copy(NamedTuple):
+    """How one subscriber knows a packet; offsets are added to the numbers that are given."""
+
+    destination: int
+    payload_type: int
+    ssrc: int
+    sequence_offset: int
+    timestamp_offset: int
+    shift: tuple[int, int] | None
+    """What is added to VP8's picture id and TL0PICIDX."""
+
+
+class Fan:
+    """Everybody's outgoing packets. What is given waits until ``flush``; see ``fan.h``."""
+
+    def __init__(self) -> None:
+        """Raises OSError if the library was not built, MemoryError."""
+        self._ffi: Any = FFI()
+        self._ffi.cdef((HERE / "fan.h").read_text())
+        self._library: Any = self._ffi.dlopen(str(LIBRARY))
+        protect = self._ffi.cast("int (*)(void *, void *, int *)", address_in_memory("srtp_protect"))
+        fan = self._library.fan_new(protect)
+        if not fan:
+            raise MemoryError("no room for packets")
+        self._fan = self._ffi.gc(fan, self._library.fan_free)
+        self._packet = self._library.fan_packet
+        self._flush = self._library.fan_flush
+
+    def destination(self, context: Any, handle: socket.socket, address: tuple[Any, ...]) -> int:
+        """Send to ``address`` by ``handle``, sealed with libsrtp's ``context``, until ``forget``; 0: there are too
+        many, and nothing will be sent."""
+        name = _sockaddr(address)
+        pointer = self._ffi.cast("void *", context_in_memory(context))
+        return int(self._library.fan_destination(self._fan, pointer, handle.fileno(), name, len(name)))
+
+    def forget(self, destination: int) -> None:
+        """Nothing is sent there any more, what waits included, and its context is not used again."""
+        self._library.fan_forget(self._fan, destination)
+
+    def refused(self, destination: int) -> int:
+        """Packets that the socket did not take."""
+        return int(self._library.fan_refused(self._fan, destination))
+
+    def lanes(self, copies: Iterable[Copy]) -> tuple[Any, int]:
+        """What ``packet`` takes: made once, used for every packet."""
+        made = [
+            (
+                copy.destination, copy.ssrc, copy.timestamp_offset & 0xFFFFFFFF, copy.sequence_offset & 0xFFFF,
+                *((copy.shift[0] & 0xFFFF, copy.shift[1] & 0xFF, 1) if copy.shift else (0, 0, 0)),
+                copy.payload_type, 0,
+            )
+            for copy in copies
+        ]  # fmt: skip
+        return self._ffi.new("fan_lane[]", made), len(made)
+
+    def packet(self, lanes: tuple[Any, int], packet: bytes, sequence: int, timestamp: int, marker: int) -> None:
+        """Seal a packet for each lane. Its first 12 bytes are overwritten; ``marker`` is 0x80 or 0."""
+        self._packet(self._fan, *lanes, packet, len(packet), sequence & 0xFFFF, timestamp & 0xFFFFFFFF, marker)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._flush(self._fan)
+
+
+def load() -> Fan | None:
+    """The native fan-out, if it was built here."""
+    return Fan() if LIBRARY.exists() else None
+
+
+def _sockaddr(address: tuple[Any, ...]) -> bytes:
+    """A ``sockaddr_in`` or ``sockaddr_in6`` of this machine (ip(7), ipv6(7))."""
+    host, port = str(address[0]).partition("%")[0], int(address[1])
+    ip = ipaddress.ip_address(host)
+    if ip.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, ip.packed)
+    scope = int(address[3]) if len(address) > 3 else 0
+    six = struct.pack("!HI16s", port, 0, ip.packed)
+    return struct.pack("=H", socket.AF_INET6) + six + struct.pack("=I", scope)
