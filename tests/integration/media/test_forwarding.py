@@ -339,24 +339,26 @@ def test_who_cannot_show_a_codec_is_told_that_there_is_no_such_track() -> None:
                 on_connected=lambda participant, pc: None,
             )  # fmt: skip
             pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-            # given tracks of which this client, an aiortc one, takes only one
-            for codec in ("VP9", "VP8"):
-                fan.receive(
-                    PublishedTrack(
-                        track_id=codec, user_id=f"usr_{codec}", kind="video", codec=codec, clock_rate=90_000
+            try:
+                # given tracks of which this client, an aiortc one, takes only one
+                for codec in ("VP9", "VP8"):
+                    fan.receive(
+                        PublishedTrack(
+                            track_id=codec, user_id=f"usr_{codec}", kind="video", codec=codec, clock_rate=90_000
+                        )
                     )
-                )
-            # when it has answered
-            await fan.offer()
-            await pc.setRemoteDescription(RTCSessionDescription(heard.offers[0].sdp, "offer"))
-            await pc.setLocalDescription(await pc.createAnswer())
-            await fan.answered(pc.localDescription.sdp, heard.offers[0].revision)
-            # then it is told so: the same offer, without that track
-            first, second = heard.offers
-            assert [track.track_id for track in first.tracks.values()] == ["VP9", "VP8"]
-            assert [track.track_id for track in second.tracks.values()] == ["VP8"]
-            assert second.sdp == first.sdp
-            await pc.close()
-            await fan.close()
+                # when it has answered
+                await fan.offer()
+                await pc.setRemoteDescription(RTCSessionDescription(heard.offers[0].sdp, "offer"))
+                await pc.setLocalDescription(await pc.createAnswer())
+                await fan.answered(pc.localDescription.sdp, heard.offers[0].revision)
+                # then it is told so: the same offer, without that track
+                first, second = heard.offers
+                assert [track.track_id for track in first.tracks.values()] == ["VP9", "VP8"]
+                assert [track.track_id for track in second.tracks.values()] == ["VP8"]
+                assert second.sdp == first.sdp
+            finally:
+                await pc.close()
+                await fan.close()
 
     run(scenario())
