@@ -266,7 +266,10 @@ _OF_NODES = (
     ("media_nodes", sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
-    ("private_stream_sessions", sa.Column("room_epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    (
+        "private_stream_sessions",
+        sa.Column("room_epoch", sa.Integer(), nullable=False, server_default=sa.text("0")),
+    ),
 )
 
 
