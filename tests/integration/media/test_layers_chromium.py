@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from media.plane import Peer, PublishedTrack, Slot
+from media import forwarding
+from media.layers import Kept, Layer
+from media.plane import Peer, Slot
 from media.port import Port
 from tests.integration.media.media_clients import LOOPBACK
 from tests.integration.media.test_chromium import FLAGS, SUBSCRIBE, blank, reaches, value
@@ -79,24 +82,22 @@ async def show() -> AsyncIterator[Show]:
             port.close()
 
 
-def lose(slot: Slot, track: PublishedTrack, every: int) -> list[int]:
-    """Drop one media packet in so many on the way to the slot's subscriber; how many were dropped."""
-    assert slot.wire is not None
-    send, count, dropped = slot.wire.sendto, 0, [0]
-    ssrc = slot.ssrc.to_bytes(4, "big")
+@contextmanager
+def losing(every: int) -> Iterator[list[int]]:
+    """One packet in so many is kept for whoever asks for it, but not sent; how many were not."""
+    count, lost = 0, [0]
+    send = forwarding.fan_out
 
-    def lossy(data: memoryview, address: Any) -> int:
+    def lossy(layer: Layer, kept: Kept) -> int:
         nonlocal count
-        if data[8:12] == ssrc:
-            count += 1
-            if count % every == 0:
-                dropped[0] += 1
-                return len(data)
-        return send(data, address)
+        count += 1
+        if count % every:
+            return send(layer, kept)
+        lost[0] += 1
+        return 0
 
-    slot.wire.sendto = lossy
-    track.refresh()
-    return dropped
+    with mock.patch.object(forwarding, "fan_out", lossy):
+        yield lost
 
 
 def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> None:
@@ -118,11 +119,11 @@ def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> Non
             assert await value(stage.viewer, "inbound-rtp", "packetsLost", kind="video") == 0
             assert {layer.rid: layer.size for layer in track.layers} == {"l": 135, "m": 510, "h": 2040}
             # when packets are lost, then they are sent again, under another SSRC
-            dropped = lose(slot, track, 20)
-            await reaches(stage.viewer, 5, "inbound-rtp", "retransmittedPacketsReceived", kind="video")
-            assert dropped[0] >= 5
-            assert await value(stage.viewer, "inbound-rtp", "rtxSsrc", kind="video") == slot.repair_ssrc
-            await stage.shows(540)
+            with losing(20) as lost:
+                await reaches(stage.viewer, 5, "inbound-rtp", "retransmittedPacketsReceived", kind="video")
+                assert lost[0] >= 5
+                assert await value(stage.viewer, "inbound-rtp", "rtxSsrc", kind="video") == slot.repair_ssrc
+                await stage.shows(540)
 
     asyncio.run(scenario())
 
