@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger bench-node-death bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-impaired bench-ledger bench-node-death bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: bench-forwarding bench-cut bench-ledger bench-node-death bench-spectators
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
+
+bench-impaired: install-test ## Chromium to Chromium over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root (SEED=, SECONDS=, ONLY=)
+	@$(PYTHON) -m bench.impaired
 
 bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives
 	@$(PYTHON) -m bench.cut
