@@ -20,8 +20,8 @@ import msgspec
 
 LONGEST_PACKET = 2048
 JITTER_SECONDS = 0.02
-"""For so long the extra delay stays as it is, where order is kept: queues elsewhere fill and empty, they do not dice
-for each packet."""
+"""For so long the extra delay stays as it is, where order is kept: queues elsewhere fill and empty, they do not
+dice for each packet."""
 UDP = 17
 
 
