@@ -425,9 +425,9 @@ class TestSFUClient:
         creator.evaluate("dispatchEvent(new Event('online'))")
         # then it offers its own tracks anew, under another name, and asks for the others' offer
         until(creator, lambda: {"type": "RESTART_ICE", "pc": "subscribe"} in heard, "it asks")
-        until(creator, lambda: [each["type"] for each in heard].count("OFFER") == 2, "it offers")
-        names = {re.findall("a=ice-ufrag:(.*)", each["sdp"])[0] for each in heard if each["type"] == "OFFER"}
-        assert len(names) == 2
+        until(creator, lambda: [each["type"] for each in heard].count("OFFER") >= 2, "it offers")
+        names = [re.findall("a=ice-ufrag:(.*)", each["sdp"])[0] for each in heard if each["type"] == "OFFER"]
+        assert names[0] != names[1]
 
     def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         # given the third camera, on air

@@ -33,6 +33,9 @@ def encoder_grant(room_id: str, *, key_id: str = KEY, publish: bool = True) -> s
 
 
 async def ask(stage: Stage, request: resources.AnyRequest | str) -> AnyReply:
+    desk = stage.server._desk
+    # Unless how long a seat waits for its media is the subject, it waits for this machine.
+    desk._connect_seconds = SLOW_MACHINE_SECONDS if desk._connect_seconds > 1 else desk._connect_seconds
     frame = request if isinstance(request, str) else resources.encode(request).decode()
     async with connect(f"ws://127.0.0.1:{stage.port}{resources.PATH}", compression=None) as socket:
         await socket.send(frame)
@@ -54,7 +57,6 @@ async def seat() -> AsyncIterator[HttpSeat]:
 
 
 async def on_air(stage: Stage, encoder: HttpSeat, room_id: str, codec: str = "VP8") -> Answered:
-    stage.server._desk._connect_seconds = SLOW_MACHINE_SECONDS
     reply = await ask(stage, Publish(sdp=as_obs_sends_it(await encoder.publish(codec)), **about(room_id)))
     assert isinstance(reply, Answered), reply
     await encoder.answered(reply.sdp)
@@ -63,7 +65,6 @@ async def on_air(stage: Stage, encoder: HttpSeat, room_id: str, codec: str = "VP
 
 
 async def playing(stage: Stage, player: HttpSeat, room_id: str, *kinds: str) -> Answered:
-    stage.server._desk._connect_seconds = SLOW_MACHINE_SECONDS
     reply = await ask(stage, Play(sdp=await player.play(*kinds), **about(room_id, FAN)))
     assert isinstance(reply, Answered), reply
     await player.answered(reply.sdp)

@@ -226,7 +226,7 @@ async def test_an_encoder_goes_live_is_watched_and_stops(house: House) -> None:
     assert house.seated(stream.room_id) == set()
     assert refusal(await house.call("DELETE", where, house.key.key)) == (404, "NOT_FOUND")
     await encoder.ended()
-    assert house.live() == msgspec.structs.replace(stream, viewers=0)
+    await until(lambda: house.live() == msgspec.structs.replace(stream, viewers=0), "nobody is counted any more")
     # And the next one comes to the same stream
     _, again = await house.on_air()
     assert again.headers["Location"].startswith(f"{WHIP}/{stream.room_id}/")
