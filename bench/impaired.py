@@ -13,6 +13,8 @@ import asyncio
 import itertools
 import math
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +30,7 @@ from bench.impaired_net import NODE_ADDRESS, Client, Net
 from bench.impaired_page import FLAGS, Reading, join, person, read, shown
 from demo.peer import Peer
 from demo.run import environment
-from ops.house import House
+from ops.house import Child, House
 from ops.ports import free_port
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
 
@@ -38,8 +40,11 @@ ONLY = os.environ.get("ONLY", "")
 WARM_SECONDS = 4.0
 """A sender's estimate of its bandwidth begins low; so long it may grow on the good line."""
 OUTAGE_SECONDS = 3.0
+MOVE_SECONDS = 18.0
+"""Longer than signaling takes to find out that it hears nothing any more."""
+PICTURES_A_SECOND = 20
 GAP_SECONDS = 0.4
-"""At twenty pictures a second, one that is so late is missed."""
+"""A picture that is so late is missed."""
 SIDES = ("publisher", "viewer")
 HANDLES = {"publisher": "bench_creator_0", "viewer": "bench_fan_0"}
 
@@ -52,6 +57,8 @@ class Scenario(msgspec.Struct, frozen=True):
     repair: bool = True
     outage: bool = False
     moves: bool = False
+    seconds: float = SECONDS
+    """For so long it is watched."""
 
 
 SCENARIOS = (
@@ -62,7 +69,7 @@ SCENARIOS = (
     Scenario("50 ms jitter, shuffled", Condition(jitter=0.05, shuffled=True)),
     Scenario("300 kbit/s", Condition(rate=300_000)),
     Scenario("3 s outage", Condition(down=True), outage=True),
-    Scenario("another address", moves=True),
+    Scenario("another address", moves=True, seconds=MOVE_SECONDS),
     Scenario("NAT forgets", Condition(rebound=0x0A50)),
 )
 
@@ -71,8 +78,12 @@ class Result(msgspec.Struct, frozen=True):
     """What was seen of one scenario."""
 
     fps: float
+    kbits: float
+    """Kilobits of picture a second, repeats included."""
     freezes: int
     frozen: float
+    longest: float
+    """Seconds of the longest gap between two pictures shown: getStats counts no freeze that lasts to the end."""
     concealed: float
     nacks: int
     repeats: int
@@ -88,6 +99,8 @@ def main() -> int:
     if os.geteuid():
         print("bench-impaired needs root: network namespaces and TUN devices")
         return 1
+    # SIGTERM unwinds too, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     net = Net()
     os.environ["no_proxy"] = "*"
     clients = {side: net.client(number, SEED + 10 * number) for number, side in enumerate(SIDES, 1)}
@@ -108,6 +121,8 @@ def main() -> int:
             broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
             say=lambda text: None,
         )
+        node = house.children["media"]
+        house.children["media"] = Child("media", "python -m bench.impaired_node", house.environment, node.log)
         try:
             house.start()
             threading.Thread(target=house.watch, daemon=True).start()
@@ -117,7 +132,8 @@ def main() -> int:
             for client in clients.values():
                 client.close()
             house.stop()
-    print(f"ratio: {ratio:.2f}")
+    if not ONLY:
+        print(f"ratio: {ratio:.2f}")
     return 0
 
 
@@ -129,8 +145,13 @@ async def measure(house: House, clients: dict[str, Client], var: Path) -> float:
     fps: dict[tuple[str, str], float] = {}
     async with Peer(url) as creator, async_playwright() as playwright:
         await creator.sign_in(f"{HANDLES['publisher']}@bench.test", cut.PASSWORD, feed=False)
-        browsers = {side: await browser(playwright, clients[side], var / side, url) for side in SIDES}
+        camera = await asyncio.to_thread(picture_file, var / "camera.y4m")
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+        flags.append(f"--unsafely-treat-insecure-origin-as-secure={url}")
+        browsers = {side: await browser(playwright, clients[side], var / side, flags) for side in SIDES}
         for repair in (True, False):
+            if not repair:
+                house.children["media"].signal(signal.SIGUSR1)
             wanted = [each for each in SCENARIOS if each.repair is repair and ONLY in each.name]
             pages = {
                 side: await person(browsers[side], url, f"{HANDLES[side]}@bench.test", cut.PASSWORD, repair=repair)
@@ -148,11 +169,19 @@ async def measure(house: House, clients: dict[str, Client], var: Path) -> float:
     return min(fps.get(("5 % loss", side), 0.0) / max(1.0, fps.get(("clean", side), 0.0)) for side in SIDES)
 
 
-async def browser(playwright: Playwright, client: Client, path: Path, url: str) -> Browser:
-    """A Chromium at the client's place, to which the house's address is as good as one with a certificate."""
-    program = client.program(path, "/usr/bin/chromium")
-    trust = f"--unsafely-treat-insecure-origin-as-secure={url}"
-    return await playwright.chromium.launch(executable_path=str(program), args=[*FLAGS, trust])
+def picture_file(path: Path) -> Path:
+    """What the camera shows: a moving test picture with noise, as real ones have; it is good for over 1 Mbit/s."""
+    source = f"testsrc2=size=640x360:rate={PICTURES_A_SECOND}"
+    command = f"ffmpeg -v error -f lavfi -i {source} -vf noise=alls=12:allf=t -t 5 -pix_fmt yuv420p -y {path}"
+    subprocess.run(command.split(), check=True, stdin=subprocess.DEVNULL, timeout=60)
+    return path
+
+
+async def browser(playwright: Playwright, client: Client, path: Path, flags: list[str]) -> Browser:
+    """A Chromium at the client's place."""
+    return await playwright.chromium.launch(
+        executable_path=str(client.program(path, "/usr/bin/chromium")), args=flags
+    )
 
 
 async def one(scenario: Scenario, client: Client, creator: Peer, pages: dict[str, Page]) -> Result:
@@ -175,19 +204,26 @@ async def one(scenario: Scenario, client: Client, creator: Peer, pages: dict[str
         await asyncio.sleep(OUTAGE_SECONDS)
         client.set(Condition())
         event = time.time()
-    await asyncio.sleep(SECONDS)
+    await asyncio.sleep(scenario.seconds)
     passed = client.set(Condition())
     end = time.time()
     after = [await read(page) for page in (viewer, publisher)]
-    lasting = scenario.outage or scenario.moves or bool(scenario.line.rebound)
-    back = back_after(await shown(viewer), event, end) if lasting else None
+    gap, until = longest_gap(await shown(viewer), event, end)
+    back = None
+    if scenario.outage or scenario.moves or scenario.line.rebound:
+        back = 0.0 if gap < GAP_SECONDS else math.nan if until == end else until - event
     await asyncio.to_thread(client.reset)
     await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
-    return result_of(before, after, passed, back, said(before, after))
+    return result_of(before, after, passed, gap, back, said(before, after))
 
 
 def result_of(
-    before: list[Reading], after: list[Reading], passed: tuple[Passed, Passed], back: float | None, note: str
+    before: list[Reading],
+    after: list[Reading],
+    passed: tuple[Passed, Passed],
+    gap: float,
+    back: float | None,
+    note: str,
 ) -> Result:
     """The figures of a scenario from what the viewer and the publisher had counted before and after."""
 
@@ -202,8 +238,10 @@ def result_of(
     made_up = viewer("audio_concealedSamples") - viewer("audio_silentConcealedSamples")
     return Result(
         fps=viewer("video_framesDecoded") / (after[0].at - before[0].at),
+        kbits=viewer("video_bytesReceived") * 8 / 1000 / (after[0].at - before[0].at),
         freezes=int(viewer("video_freezeCount")),
         frozen=viewer("video_totalFreezesDuration"),
+        longest=gap,
         concealed=made_up / max(1.0, heard),
         nacks=int(viewer("video_nackCount") + publisher("video_nackCount")),
         repeats=int(viewer("video_retransmittedPacketsReceived") + publisher("video_retransmittedPacketsSent")),
@@ -226,19 +264,16 @@ def said(before: list[Reading], after: list[Reading]) -> str:
     return ", ".join(words)
 
 
-def back_after(pictures: list[float], event: float, end: float) -> float:
-    """Seconds from ``event`` to the end of the longest gap since then; 0: there was none, nan: it lasts."""
-    before = max((at for at in pictures if at <= event), default=event)
-    later = [before, *(at for at in pictures if event < at < end), end]
-    gap, back = max((at - last, at) for last, at in itertools.pairwise(later))
-    if gap < GAP_SECONDS:
-        return 0.0
-    return math.nan if back == end else back - event
+def longest_gap(pictures: list[float], begin: float, end: float) -> tuple[float, float]:
+    """The longest time without a new picture that ended after ``begin``, and when it did: ``end`` if it lasts."""
+    before = max((at for at in pictures if at <= begin), default=begin)
+    later = [before, *(at for at in pictures if begin < at < end), end]
+    return max((at - last, at) for last, at in itertools.pairwise(later))
 
 
 HEADER = (
-    f"{'scenario':24}{'bad line':11}{'fps':>6}{'freezes':>9}{'frozen':>8}{'made up':>9}{'NACK':>6}{'RTX':>6}"
-    f"{'PLI':>5}{'lost':>7}{'back':>8}"
+    f"{'scenario':24}{'bad line':11}{'fps':>6}{'kbit/s':>8}{'freezes':>9}{'frozen':>8}{'longest':>9}{'made up':>9}"
+    f"{'NACK':>6}{'RTX':>6}{'PLI':>5}{'lost':>7}{'back':>8}"
 )
 
 
@@ -246,8 +281,8 @@ def row(name: str, side: str, is_: Result) -> str:
     """A line of the table."""
     back = "" if is_.back is None else "never" if math.isnan(is_.back) else f"{is_.back:.2f} s"
     return (
-        f"{name:24}{side:11}{is_.fps:6.1f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.concealed:9.1%}{is_.nacks:6}"
-        f"{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}{back:>8}  {is_.note}"
+        f"{name:24}{side:11}{is_.fps:6.1f}{is_.kbits:8.0f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.longest:7.1f} s"
+        f"{is_.concealed:9.1%}{is_.nacks:6}{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}{back:>8}  {is_.note}"
     ).rstrip()
 
 

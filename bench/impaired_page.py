@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page
 PATIENCE_SECONDS = 60.0
 FLAGS = [
     "--no-sandbox",
-    "--use-fake-device-for-media-stream=fps=20",
+    "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
     "--disable-background-networking",
@@ -34,7 +34,7 @@ if (open) navigator.mediaDevices.getUserMedia = (wish) => open({
   audio: wish.audio, video: wish.video && { width: 640, height: 360, frameRate: 20 } });
 const FIELDS = ["framesDecoded", "freezeCount", "totalFreezesDuration", "concealedSamples",
   "silentConcealedSamples", "totalSamplesReceived", "nackCount", "pliCount", "retransmittedPacketsReceived",
-  "retransmittedPacketsSent"];
+  "retransmittedPacketsSent", "bytesReceived"];
 // A connection that is closed tells nothing any more: what it said last goes on to count.
 window.readStats = async () => {
   const states = connections.map(({ pc }) => pc.connectionState).join(" ");
