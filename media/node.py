@@ -27,6 +27,7 @@ from models.grants import Grant
 from models.messages import commands, events
 from models.messages.commands import Reply, RoomSpec
 from models.messages.figures import KEY_PURPOSE as FIGURES
+from models.messages.health import Health
 from models.messages.signaling import Kind
 
 # A tick this late means that we stood still; nobody else's silence is measured by it.
@@ -102,6 +103,11 @@ class Node:
             capacity=self._settings.media_capacity,
             participants=self.load,
         )
+
+    @property
+    def health(self) -> Health:
+        """Who answers here: the clock asks, and takes nobody else for this node."""
+        return Health(node_id=self.node_id, boot_id=self.boot_id)
 
     @property
     def load(self) -> int:

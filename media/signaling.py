@@ -29,7 +29,7 @@ from models.clock import monotonic_ms
 from models.errors import DomainError, Forbidden
 from models.grants import Grant
 from models.messages import egress as egress_messages
-from models.messages import resources
+from models.messages import health, resources
 from models.messages import signaling as say
 from models.messages.signaling import JOIN_TIMEOUT_SECONDS, MAX_FRAME_BYTES, ServerMessage
 
@@ -318,8 +318,8 @@ class SignalingServer:
 
     def _route(self, socket: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return socket.respond(HTTPStatus.OK, "ok\n")
+        if path == health.PATH:
+            return socket.respond(HTTPStatus.OK, msgspec.json.encode(self._node.health).decode())
         peer = str((socket.remote_address or ("",))[0])
         if (told := operators_answer(self._node, path, request.headers, bearer(request), peer)) is not None:
             response = socket.respond(told.status, told.body)

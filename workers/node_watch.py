@@ -16,8 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 from urllib.parse import urlsplit
 
+import msgspec
+
 from models.clock import utc_now
 from models.db import Database
+from models.messages import health
+from models.messages.health import Health
 from models.services import failover
 from models.services.failover import Watched
 
@@ -30,6 +34,11 @@ SILENT_SECONDS = 6.0
 AGAIN_SECONDS = 1.0
 """How often it is tried to move what found no room."""
 MOST_ASKED_AT_ONCE = 16
+
+LONGEST_ANSWER = 4_096
+
+_QUESTION = f"GET {health.PATH} HTTP/1.1\r\nHost: media\r\nConnection: close\r\n\r\n".encode()
+_who = msgspec.json.Decoder(Health).decode
 
 Answer = Literal["here", "refused", "silent"]
 
@@ -54,18 +63,37 @@ class Suspicion:
         return self._refused >= REFUSED_TIMES or silent
 
 
-def probe(url: str) -> Answer:
-    """Ask whoever listens at a node's signaling address for its health; at most PROBE_SECONDS for each step."""
+def probe(url: str, node_id: str) -> Answer:
+    """Ask whoever listens at a node's signaling address who it is; at most PROBE_SECONDS for each of two steps.
+
+    Any life of the node counts as there: that it is a new one, it says itself (``NodeReady``). Another node under
+    its address means that its process is gone, as surely as a refusal does. What is no answer of ours is none.
+    """
     try:
         address = urlsplit(url)
         with socket.create_connection((address.hostname or "", address.port or 80), PROBE_SECONDS) as line:
             line.settimeout(PROBE_SECONDS)
-            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: media\r\nConnection: close\r\n\r\n")
-            return "here" if line.recv(64).startswith(b"HTTP/1.1 200") else "silent"
+            line.sendall(_QUESTION)
+            head, _, body = _read(line).partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            return "silent"
+        return "here" if _who(body).node_id == node_id else "refused"
     except ConnectionRefusedError:
         return "refused"
-    except (OSError, ValueError):
+    except (OSError, ValueError, msgspec.DecodeError):
         return "silent"
+
+
+def _read(line: socket.socket) -> bytes:
+    """All that is said before the connection ends; a longer or slower answer is none."""
+    until, said = time.monotonic() + PROBE_SECONDS, b""
+    while len(said) <= LONGEST_ANSWER:
+        line.settimeout(max(0.001, until - time.monotonic()))
+        more = line.recv(LONGEST_ANSWER)
+        if not more:
+            return said
+        said += more
+    raise ValueError("too long")
 
 
 class NodeWatch:
@@ -74,7 +102,7 @@ class NodeWatch:
     def __init__(
         self,
         db: Database,
-        ask: Callable[[str], Answer] = probe,
+        ask: Callable[[str, str], Answer] = probe,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
@@ -106,7 +134,7 @@ class NodeWatch:
         key, now = (node.node_id, node.boot_id), self._clock()
         asked = self._asked.get(key)
         if asked is None or asked.done():
-            self._asked[key] = self._pool.submit(self._ask, node.signaling_url)
+            self._asked[key] = self._pool.submit(self._ask, node.signaling_url, node.node_id)
         if asked is not None and asked.done():
             self._heard(node, asked.result(), now)
         # Not in the round in which it was taken for lost: by now it is known which others are, too.

@@ -176,7 +176,7 @@ def _room_for(tx: Session, room: RoomRow | None, now: datetime) -> str | None:
     """A living node for this room; None: there is none, or the room is closed."""
     if room is None or room.status == "closed":
         return None
-    return placement.choose(placement.loads(tx), placement.SEATS[msgspec.convert(room.kind, placement.Kind)])
+    return placement.living(tx, msgspec.convert(room.kind, placement.Kind), now)
 
 
 def _place(tx: Session, room: RoomRow, node_id: str, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -16,7 +16,6 @@ from models.services.locks import locked
 from models.streams import MediaNodeRow, RoomRow
 
 MOST = 200
-SILENT_AFTER = timedelta(seconds=30)
 
 State = Literal["ready", "draining", "silent", "lost"]
 
@@ -74,7 +73,7 @@ def _known(tx: Session, node_id: str) -> MediaNodeRow:
 
 
 def _view(row: MediaNodeRow, rooms: int, load: int, now: datetime) -> Node:
-    silent = row.seen_at <= now - SILENT_AFTER
+    silent = row.seen_at <= now - placement.HEARD_WITHIN
     draining = row.draining_at is not None
     state: State = "lost" if row.lost_at else "silent" if silent else "draining" if draining else "ready"
     return Node(

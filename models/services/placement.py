@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
@@ -25,6 +25,9 @@ SEATS: dict[Kind, int] = {"live": 2, "private": 2, "battle": 4}
 RESTARTS_WITHIN = timedelta(seconds=30)
 """A node that was lost less than this ago may be on its way back: where no other has room, it is waited for. No
 longer than a session waits for its room to open."""
+HEARD_WITHIN = timedelta(seconds=15)
+"""A node that lives reports every five seconds. One that has not for so long answers the clock, perhaps, but does
+not hear what it is told: it has lost its broker, or somebody else answers under its address."""
 
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +62,18 @@ def choose(nodes: Iterable[NodeLoad], seats: int) -> str | None:
 def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
     """Where a new room of this kind goes; raises Unavailable NO_MEDIA_NODE when no node takes it."""
     seats = SEATS[kind]
-    chosen = choose(loads(tx), seats) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
+    chosen = living(tx, kind, now) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
     if chosen is not None:
         return chosen
     full = tx.scalar(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_(None)).limit(1)) is not None
     words = "Every media node is full or takes no new rooms." if full else "No media node is ready."
     raise Unavailable(f"{words} Try again in a moment.", code="NO_MEDIA_NODE")
+
+
+def living(tx: Session, kind: Kind, now: datetime) -> str | None:
+    """The node that lives and takes a room of this kind best; those that are silent only where all of them are."""
+    heard = loads(tx, MediaNodeRow.seen_at > now - HEARD_WITHIN)
+    return choose(heard or loads(tx), SEATS[kind])
 
 
 def require_node(tx: Session, now: datetime) -> None:
@@ -74,10 +83,13 @@ def require_node(tx: Session, now: datetime) -> None:
         raise Unavailable("No media node is ready.", code="NO_MEDIA_NODE")
 
 
-def loads(tx: Session, *, lost_since: datetime | None = None) -> list[NodeLoad]:
-    """Every node that is not draining and lives; or, with ``lost_since``, that was lost after that."""
+def loads(
+    tx: Session, *which: ColumnElement[bool], lost_since: datetime | None = None
+) -> list[NodeLoad]:
+    """Every node that is not draining and lives, or, with ``lost_since``, that was lost after that; of these,
+    those that ``which`` selects."""
     alive = MediaNodeRow.lost_at.is_(None) if lost_since is None else MediaNodeRow.lost_at > lost_since
-    return counted(tx, and_(MediaNodeRow.draining_at.is_(None), alive))
+    return counted(tx, and_(MediaNodeRow.draining_at.is_(None), alive, *which))
 
 
 def counted(tx: Session, which: object = None) -> list[NodeLoad]:

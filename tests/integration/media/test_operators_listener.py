@@ -4,10 +4,12 @@ and nobody is told who may not be."""
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.error
 import urllib.request
 from email.message import Message
 
+import pytest
 from media_clients import until
 from prometheus_client.parser import text_string_to_metric_families
 from seats import CREATOR, FAN, Stage, fields, live_spec, plays, plays_with, private_spec
@@ -19,6 +21,7 @@ from models import egress_tickets
 from models.clock import utc_now
 from models.messages import figures
 from models.messages.commands import CloseRoom
+from workers import node_watch
 
 FEW_WORDS = {
     "node": {"media-1"},
@@ -160,3 +163,14 @@ async def test_metrics_from_elsewhere_need_the_token(stage: Stage) -> None:
     assert (await ask(stage, "/metrics", **wrong))[0] == 401
     right = {"X-Forwarded-For": "192.0.2.1", "Authorization": "Bearer scraper-word-of-24-letters"}
     assert (await ask(stage, "/metrics", **right))[0] == 200
+
+
+@plays
+async def test_the_clock_knows_the_node_by_its_name(stage: Stage) -> None:
+    url = f"ws://127.0.0.1:{stage.port}/signaling"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node_watch, "PROBE_SECONDS", 60.0)
+        assert await asyncio.to_thread(node_watch.probe, url, "media-1") == "here"
+        assert await asyncio.to_thread(node_watch.probe, url, "media-2") == "refused"
+    status, text, _ = await ask(stage, "/healthz")
+    assert (status, json.loads(text)) == (200, {"nodeId": "media-1", "bootId": stage.node.boot_id})

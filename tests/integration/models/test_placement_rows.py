@@ -128,3 +128,18 @@ def test_a_lost_node_is_given_nothing_while_another_lives_and_is_waited_for_when
     # and who is back is there
     ready(stage, "media-1", boot="boot_anew")
     assert go_live(stage) == "media-1"
+
+
+def test_a_node_that_nobody_hears_of_is_given_nothing_while_another_is_heard_of(stage: Stage) -> None:
+    """It answers the clock, or somebody else does under its address; it would never open a room."""
+    stage.later(seconds=20)
+    ready(stage, "media-3", capacity=3)
+    assert go_live(stage) == "media-3"
+    # not either when the other is full
+    assert "full" in refused(stage)
+
+
+def test_nodes_that_are_all_silent_are_tried(stage: Stage) -> None:
+    """Whoever carries what they say may be late for all of them."""
+    stage.later(hours=1)
+    assert {go_live(stage) for _ in range(4)} == {"media-1", "media-2"}

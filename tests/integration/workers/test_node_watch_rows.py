@@ -24,7 +24,7 @@ class Nodes:
         self.database = database
         self.answers: dict[str, Answer] = {HERE: "here", THERE: "here"}
         self.now = 0.0
-        self.watch = NodeWatch(database, lambda url: self.answers[url], lambda: self.now)
+        self.watch = NodeWatch(database, lambda url, node_id: self.answers[url], lambda: self.now)
 
     def rounds(self, count: int = 8) -> None:
         """So many answers are taken in."""

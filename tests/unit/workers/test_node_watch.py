@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
+from models.messages.health import Health
 from workers import node_watch
-from workers.node_watch import Answer, Suspicion, probe
+from workers.node_watch import LONGEST_ANSWER, Answer, Suspicion, probe
 
 
 def lost_after(*answers: tuple[Answer, float]) -> list[bool]:
@@ -62,18 +64,36 @@ def answering(words: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
-def test_a_node_that_answers_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def said(node_id: str, boot_id: str = "boot_1", status: str = "200 OK") -> bytes:
+    body = msgspec.json.encode(Health(node_id=node_id, boot_id=boot_id))
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (said("media-1"), "here"),
+        (said("media-1", boot_id="boot_2"), "here"),
+        # its process is gone: another node has its address
+        (said("media-2"), "refused"),
+        # and who says nothing of the kind is nobody
+        (said("media-1", status="503 Full"), "silent"),
+        (b"HTTP/1.1 200 OK\r\n\r\nok\n", "silent"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"status": "ok"}', "silent"),
+        (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe", "silent"),
+        (said("media-1") + b" " * LONGEST_ANSWER, "silent"),
+    ],
+)
+def test_only_the_node_itself_is_there(monkeypatch: pytest.MonkeyPatch, words: bytes, answer: Answer) -> None:
     monkeypatch.setattr(node_watch, "PROBE_SECONDS", 60.0)
-    with listener(answering(b"HTTP/1.1 200 OK\r\n\r\nok\n")) as url:
-        assert probe(url) == "here"
-    with listener(answering(b"HTTP/1.1 503 Full\r\n\r\n")) as url:
-        assert probe(url) == "silent"
+    with listener(answering(words)) as url:
+        assert probe(url, "media-1") == answer
 
 
 def test_a_port_that_nobody_listens_on_refuses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"ws://127.0.0.1:{server.getsockname()[1]}/signaling"
-    assert probe(url) == "refused"
+    assert probe(url, "media-1") == "refused"
 
 
 def test_one_that_takes_the_connection_and_says_nothing_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +106,9 @@ def test_one_that_takes_the_connection_and_says_nothing_is_silent(monkeypatch: p
             asked.wait(120)
 
     with listener(serve) as url:
-        assert probe(url) == "silent"
+        assert probe(url, "media-1") == "silent"
         asked.set()
 
 
 def test_an_address_without_sense_is_silent() -> None:
-    assert probe("ws:///signaling") in ("silent", "refused")
+    assert probe("ws:///signaling", "media-1") in ("silent", "refused")
