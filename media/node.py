@@ -342,9 +342,11 @@ class Node:
             # A former life's word was taken for the latest: what this one reports is not listened to.
             asyncio.get_running_loop().call_later(READY_AGAIN_SECONDS, self.ready)
             return Reply(ok=False, code="OTHER_BOOT")
+        for moved in command.elsewhere:
+            self._release(moved.room_id, moved.epoch)
         for room_id in command.release:
-            if (moved := self.rooms.get(room_id)) is not None:
-                self._release(room_id, moved.spec.epoch + 1)
+            if (room := self.rooms.get(room_id)) is not None:
+                room.release()
         for room_id in command.close:
             self._close(room_id, "MEDIA_FAILURE")
         for spec in command.open:

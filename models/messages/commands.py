@@ -116,14 +116,24 @@ class CloseRoom(Command, frozen=True, kw_only=True, tag="CloseRoom"):
     reason: Reason
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A room that lives on another node, and under which epoch."""
+
+    room_id: str
+    epoch: int
+
+
 class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
     """The desired state, in answer to a node's ``NodeReady``: open or update these, close or release those."""
 
     boot_id: str
     open: tuple[RoomSpec, ...]
     close: tuple[str, ...]
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """As so many ``ReleaseRoom``: what has come back under that epoch or a higher one meanwhile stays."""
     release: tuple[str, ...] = ()
-    """Rooms that live on another node now."""
+    """Rooms that live elsewhere, without their epochs: what a control plane said before ``elsewhere``. As it may
+    be late, such a room is let go and may come back under any epoch."""
 
 
 class ReleaseRoom(Command, frozen=True, kw_only=True, tag="ReleaseRoom"):

@@ -20,7 +20,7 @@ from models import ids, log, outbox
 from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.machine import move
-from models.messages.commands import OpenRoom, ReleaseRoom, RoomSpec
+from models.messages.commands import Elsewhere, OpenRoom, ReleaseRoom, RoomSpec
 from models.recordings import STANDING, RecordingRow
 from models.services import battle_clock, placement, rooms
 from models.services.announcements import session_changed
@@ -94,12 +94,13 @@ def node_found(tx: Session, node_id: str, boot_id: str) -> None:
     log.event("node_found", node_id=node_id, boot_id=boot_id)
 
 
-def moved_away(tx: Session, node_id: str, room_ids: Sequence[str]) -> tuple[str, ...]:
-    """Which of these rooms are open on another node."""
-    elsewhere = select(RoomRow.id).where(
+def moved_away(tx: Session, node_id: str, room_ids: Sequence[str]) -> tuple[Elsewhere, ...]:
+    """Which of these rooms are open on another node, and under which epoch."""
+    elsewhere = select(RoomRow.id, RoomRow.epoch).where(
         RoomRow.id.in_(room_ids), RoomRow.status != "closed", RoomRow.node_id != node_id
     )
-    return tuple(tx.scalars(elsewhere.order_by(RoomRow.id)))
+    found = tx.execute(elsewhere.order_by(RoomRow.id))
+    return tuple(Elsewhere(room_id=room_id, epoch=epoch) for room_id, epoch in found)
 
 
 # --- interrupted sessions ----------------------------------------------------------------------------

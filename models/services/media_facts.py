@@ -102,7 +102,7 @@ def _begin_anew(
 def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: datetime) -> None:
     keep = {spec.room_id for spec in wanted}
     others = [room_id for room_id in event.rooms if room_id not in keep]
-    release = failover.moved_away(tx, event.node_id, others)
+    elsewhere = failover.moved_away(tx, event.node_id, others)
     outbox.command(
         tx,
         event.node_id,
@@ -112,8 +112,8 @@ def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: dat
             deadline_at=(now + timedelta(seconds=SYNC_WITHIN_SECONDS)).timestamp(),
             boot_id=event.boot_id,
             open=tuple(wanted),
-            close=tuple(room_id for room_id in others if room_id not in release),
-            release=release,
+            close=tuple(sorted(set(others) - {moved.room_id for moved in elsewhere})),
+            elsewhere=elsewhere,
         ),
     )
 

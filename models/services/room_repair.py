@@ -45,7 +45,7 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
     extra = tuple(sorted(set(report.rooms) - wanted))
     if not missing and not extra:
         return False
-    release = failover.moved_away(tx, report.node_id, extra)
+    elsewhere = failover.moved_away(tx, report.node_id, extra)
     outbox.command(
         tx,
         report.node_id,
@@ -55,8 +55,8 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
             deadline_at=(now + timedelta(seconds=REPAIR_WITHIN_SECONDS)).timestamp(),
             boot_id=report.boot_id,
             open=tuple(missing),
-            close=tuple(room_id for room_id in extra if room_id not in release),
-            release=release,
+            close=tuple(sorted(set(extra) - {moved.room_id for moved in elsewhere})),
+            elsewhere=elsewhere,
         ),
         now=now,
     )

@@ -8,7 +8,7 @@ import msgspec
 from seats import CREATOR, FAN, Seat, Stage, fields, live_spec, plays, plays_with, private_spec, signed_grant
 
 from models.messages import events
-from models.messages.commands import CloseRoom, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
+from models.messages.commands import CloseRoom, Elsewhere, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 
 
 def under(spec: RoomSpec, epoch: int) -> RoomSpec:
@@ -110,11 +110,28 @@ async def test_the_desired_state_names_what_lives_elsewhere(stage: Stage) -> Non
     here, moved, over = (stage.open(live_spec(name)) for name in ("here", "moved", "over"))
     seats = [await stage.join(room_id, CREATOR) for room_id in (moved, over)]
     sync: dict[str, Any] = {"boot_id": stage.node.boot_id, "open": (live_spec("here"),)}
-    assert stage.order(SyncRooms(close=(over,), release=(moved,), **sync, **fields())).ok
+    gone = (Elsewhere(room_id=moved, epoch=1),)
+    assert stage.order(SyncRooms(close=(over,), elsewhere=gone, **sync, **fields())).ok
     assert list(stage.node.rooms) == [here]
     await let_go(seats[0])
     assert await seats[1].closed() == 4001
     assert seats[1].terminated == "MEDIA_FAILURE"
+    assert opens(stage, live_spec("moved")) == "MOVED"
+
+
+@plays
+async def test_a_late_word_of_where_rooms_are_takes_nothing_that_has_come_back(stage: Stage) -> None:
+    room_id = stage.open(under(live_spec(), 2))
+    sync: dict[str, Any] = {"boot_id": stage.node.boot_id, "open": (), "close": ()}
+    # given that it was elsewhere under epoch 1, and is here again under 2
+    gone = (Elsewhere(room_id=room_id, epoch=1),)
+    assert stage.order(SyncRooms(elsewhere=gone, **sync, **fields())).ok
+    assert list(stage.node.rooms) == [room_id]
+    # when a control plane of an earlier release, which names no epoch, says so late
+    assert stage.order(SyncRooms(release=(room_id,), **sync, **fields())).ok
+    # then it is gone, until it is wished again
+    assert stage.node.rooms == {}
+    assert opens(stage, under(live_spec(), 2)) == "done"
 
 
 @plays_with(MEDIA_CAPACITY="64")

@@ -15,7 +15,7 @@ from models.broadcasts import BroadcastRow
 from models.db import Database
 from models.errors import Conflict, DomainError
 from models.messages import events
-from models.messages.commands import GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
+from models.messages.commands import Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 from models.services import broadcasts, failover, nodes, rooms, sessions, streams
 from models.streams import RoomRow, StreamRow
 
@@ -174,7 +174,8 @@ def test_the_old_node_is_told_to_let_go_and_again_when_it_reports(stage: Stage) 
         stage.event(kind, rooms=(call.room_id, "live-ghost"), **more)
         sync = stage.commands(SyncRooms)[-1]
         # then it is not told to end the call, only to leave it
-        assert (sync.release, sync.close) == ((call.room_id,), ("live-ghost",))
+        assert sync.elsewhere == (Elsewhere(room_id=call.room_id, epoch=1),)
+        assert (sync.release, sync.close) == ((), ("live-ghost",))
 
 
 def test_a_call_that_is_not_open_yet_is_opened_elsewhere(stage: Stage) -> None:
