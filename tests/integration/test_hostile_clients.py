@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -175,7 +176,8 @@ def whip(url: str, key: str, sdp: str) -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/sdp"}
     offer = urllib.request.Request(url, data=sdp.encode(), headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(20):
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
         try:
             with opener.open(offer, timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, answer.read().decode()
@@ -183,6 +185,8 @@ def whip(url: str, key: str, sdp: str) -> tuple[int, str]:
             with refusal:
                 if refusal.code != 503:
                     return refusal.code, refusal.read().decode()
+        # As its Retry-After says.
+        time.sleep(1)
     raise AssertionError("the room never opened")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fractions
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from unittest import mock
 
 import av
@@ -22,6 +24,8 @@ from media.plane import Peer
 from media.port import Port
 
 LOOPBACK = ("127.0.0.1",)
+FAMILIES = [socket.AF_INET, socket.AF_INET6] if Path("/proc/net/if_inet6").exists() else [socket.AF_INET]
+"""What this machine's kernel speaks: some containers have no IPv6."""
 WAIT_SECONDS = 60
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_clients import FAMILIES
 from pylibsrtp import Policy, Session
 
 from media import codecs, forwarding
@@ -138,7 +139,7 @@ def test_both_ways_send_the_same(wishes: list[Any], given_packets: list[Any]) ->
         assert sum(map(len, came[True])) <= len(wishes) * len(given_packets)
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_trains_of_any_sizes_arrive_whole_and_in_order(family: socket.AddressFamily) -> None:
     with contextlib.closing(Street(family)) as street:
         subscriber, destination = street.subscriber()

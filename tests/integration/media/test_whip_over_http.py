@@ -107,6 +107,7 @@ class House:
                 answer = await self.call("POST", path, bearer, sdp, **({"content_type": SDP} | headers))
                 if answer.status_code != 503:
                     return answer
+                await asyncio.sleep(1)  # as its Retry-After says
 
     def seat(self) -> HttpSeat:
         self.seats.append(HttpSeat())

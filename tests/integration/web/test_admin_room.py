@@ -124,8 +124,8 @@ def test_who_is_in_the_room_shows_with_live_figures(people: People, node: Runnin
         seat.send(signaling.encode(join).decode())
         assert '"JOINED"' in str(seat.recv(PATIENCE))
         until = time.monotonic() + PATIENCE
-        while "0 kbit/s" not in (page := look(room_id)) and time.monotonic() < until:
-            pass  # until the node has sampled twice
+        while "0 kbit/s" not in (page := look(room_id)):
+            assert time.monotonic() < until, "the node never sampled twice"
     # Then it shows by name, with what is measured and what is not known
     assert f'<a class="link" href="/admin/people/{creator.user_id}">{creator.person.handle}</a>' in page
     assert f'data-seat="{creator.user_id}"' in page
