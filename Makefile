@@ -52,8 +52,15 @@ bench-forwarding: install-run ## Packets per CPU second and latency of the media
 bench-impaired: install-test ## Chromium to Chromium over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root (SEED=, SECONDS=, ONLY=)
 	@$(PYTHON) -m bench.impaired
 
-bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives
+bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room
 	@$(PYTHON) -m bench.cut
+	@$(PYTHON) -m bench.cut_load
+
+bench-first-frame: install-test ## A late joiner's Chromium: from its answer to the first picture; camera to glass (JOINS=)
+	@$(PYTHON) -m bench.first_frame --joins $(or $(JOINS),20)
+
+bench-joins: install-run ## What a node holds while a full room comes and goes; writes docs/joins.svg (SECONDS=)
+	@$(PYTHON) -m bench.joins --seconds $(or $(SECONDS),600)
 
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger

@@ -155,8 +155,8 @@ async def measure(seconds: float, seed: int) -> list[Sample]:
 async def emptied(node: NodeProcess) -> Figures:
     """What is left once the last seat was given up."""
     for _ in range(60):
-        figures = await node.figures()
-        if figures.participants == 0 and sum(figures.port) == 0:
+        figures = await node.living()
+        if figures.participants == 0 and sum(figures.port) == 0 and figures.objects["peers"] == 0:
             break
         await asyncio.sleep(1)
     return figures
