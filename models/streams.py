@@ -119,6 +119,8 @@ class MediaNodeRow(Base):
     """Since when it takes no new room, because an operator said so; what it has stays."""
     lost_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Since when this life of it does not answer; its rooms go to other nodes."""
+    found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When this life of it answered again after that."""
 
 
 class RoomRow(Machine):

@@ -138,14 +138,15 @@ class NodeWatch:
         if asked is not None and asked.done():
             self._heard(node, asked.result(), now)
         # Not in the round in which it was taken for lost: by now it is known which others are, too.
-        if node.lost and self._lost.get(key) and node.rooms and others and now >= self._again_at.get(key, 0.0):
+        if node.lost_at and self._lost.get(key) and node.rooms and others and now >= self._again_at.get(key, 0.0):
             self._again_at[key] = now + AGAIN_SECONDS
             self._db.run(lambda tx: failover.move_rooms(tx, *key, utc_now()))
 
     def _heard(self, node: Watched, answer: Answer, now: float) -> None:
         key = (node.node_id, node.boot_id)
         lost = self._lost[key] = self._suspicions.setdefault(key, Suspicion()).heard(answer, now)
-        if lost and not node.lost:
-            self._db.run(lambda tx: failover.node_lost(tx, *key, utc_now()))
-        elif node.lost and answer == "here":
-            self._db.run(lambda tx: failover.node_found(tx, *key))
+        if node.lost_at is None:
+            if lost:
+                self._db.run(lambda tx: failover.node_lost(tx, *key, utc_now()))
+        elif answer == "here" and failover.may_be_found(node.lost_at, utc_now()):
+            self._db.run(lambda tx: failover.node_found(tx, *key, utc_now()))

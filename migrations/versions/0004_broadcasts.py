@@ -264,6 +264,7 @@ _OF_NODES = (
     ("media_nodes", sa.Column("participants", sa.Integer(), nullable=False, server_default=sa.text("0"))),
     ("media_nodes", sa.Column("draining_at", sa.DateTime(timezone=True), nullable=True)),
     ("media_nodes", sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True)),
+    ("media_nodes", sa.Column("found_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
     (

@@ -30,6 +30,9 @@ from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomRow, StreamRow
 
+FOUND_AFTER = timedelta(seconds=5)
+"""No earlier after it was lost a node counts as found."""
+
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
     """One life of a node, for whoever asks whether it is there."""
@@ -37,7 +40,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
     boot_id: str
     signaling_url: str
-    lost: bool
+    lost_at: datetime | None
     takes_rooms: bool
     rooms: bool
     """Whether any room is on it."""
@@ -51,7 +54,7 @@ def watched(tx: Session) -> list[Watched]:
             node_id=node.id,
             boot_id=node.boot_id,
             signaling_url=node.signaling_url,
-            lost=node.lost_at is not None,
+            lost_at=node.lost_at,
             takes_rooms=node.lost_at is None and node.draining_at is None,
             rooms=has_rooms,
         )
@@ -84,12 +87,18 @@ def move_rooms(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
     return moved
 
 
-def node_found(tx: Session, node_id: str, boot_id: str) -> None:
-    """This life of a node answers again: it may get rooms again. What was moved stays where it is."""
+def may_be_found(lost_at: datetime, now: datetime) -> bool:
+    """Whether it has been lost for long enough to be found: two clocks that disagree about a node would otherwise
+    lose and find it several times a second."""
+    return now >= lost_at + FOUND_AFTER
+
+
+def node_found(tx: Session, node_id: str, boot_id: str, now: datetime) -> None:
+    """This life of a node answers again: it may get rooms again, in a while. What was moved stays where it is."""
     node = locked(tx, MediaNodeRow, node_id)
-    if node is None or node.boot_id != boot_id or node.lost_at is None:
+    if node is None or node.boot_id != boot_id or node.lost_at is None or not may_be_found(node.lost_at, now):
         return
-    node.lost_at = None
+    node.lost_at, node.found_at = None, now
     tx.flush()
     log.event("node_found", node_id=node_id, boot_id=boot_id)
 

@@ -67,7 +67,7 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
         "capacity": event.capacity or DEFAULT_CAPACITY,
         "participants": max(0, event.participants),
         # A new life is there; whether the same one answers again, who asked it says (``failover``).
-        **({"lost_at": None} if reborn else {}),
+        **({"lost_at": None, "found_at": None} if reborn else {}),
     }
     tx.execute(
         insert_into(tx, MediaNodeRow)

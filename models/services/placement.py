@@ -29,6 +29,10 @@ HEARD_WITHIN = timedelta(seconds=15)
 """A node that lives reports every five seconds. One that has not for so long answers the clock, perhaps, but does
 not hear what it is told: it has lost its broker, or somebody else answers under its address."""
 
+STEADY_AFTER = timedelta(seconds=30)
+"""A node that was taken for lost and found again may be again, by a clock that does not reach it: it is given no
+room for so long, while another can be."""
+
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
     """A node as placement sees it; participants throughout."""
@@ -71,9 +75,16 @@ def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
 
 
 def living(tx: Session, kind: Kind, now: datetime) -> str | None:
-    """The node that lives and takes a room of this kind best; those that are silent only where all of them are."""
-    heard = loads(tx, MediaNodeRow.seen_at > now - HEARD_WITHIN)
-    return choose(heard or loads(tx), SEATS[kind])
+    """The node that lives and takes a room of this kind best.
+
+    Those that are silent only where all of them are; nor those that were lost a moment ago, while another was not.
+    """
+    heard = MediaNodeRow.seen_at > now - HEARD_WITHIN
+    steady = or_(MediaNodeRow.found_at.is_(None), MediaNodeRow.found_at <= now - STEADY_AFTER)
+    for which in ((heard, steady), (heard,), ()):
+        if nodes := loads(tx, *which):
+            return choose(nodes, SEATS[kind])
+    return None
 
 
 def require_node(tx: Session, now: datetime) -> None:

@@ -16,8 +16,8 @@ from models.db import Database
 from models.errors import Conflict, DomainError
 from models.messages import events
 from models.messages.commands import Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
-from models.services import broadcasts, failover, nodes, rooms, sessions, streams
-from models.streams import RoomRow, StreamRow
+from models.services import broadcasts, failover, nodes, placement, rooms, sessions, streams
+from models.streams import MediaNodeRow, RoomRow, StreamRow
 
 HERE, THERE = "media-1", "media-2"
 MINUTE = 60_000
@@ -147,7 +147,8 @@ def test_a_room_that_comes_back_to_a_node_that_lives_is_another_than_it_had(stag
     lose(stage)
     opened(stage, call)
     says(stage, call, 1, 3 * MINUTE)
-    stage.run(lambda tx: failover.node_found(tx, HERE, "boot_1"))
+    stage.later(seconds=5)
+    stage.run(lambda tx: failover.node_found(tx, HERE, "boot_1", stage.now))
     assert lose(stage, THERE) == 1
     assert moved_spec(stage, call.room_id).epoch == 2
     # when the first node says something of the room as it once had it
@@ -380,3 +381,50 @@ def test_a_move_and_the_nodes_next_life_in_the_same_instant(stage: Stage) -> Non
     row, where = stage.session(call.session_id), room(stage, call.room_id)
     assert (row.node_id, row.room_epoch, row.status) == (where.node_id, where.epoch, "paused")
     assert (where.node_id, where.epoch) in ((HERE, 0), (THERE, 1))
+
+
+def test_clocks_that_disagree_about_a_node_do_not_lose_and_find_it_all_the_time(stage: Stage) -> None:
+    another(stage)
+
+    def lost() -> bool:
+        with stage.database.reading() as tx:
+            return tx.get_one(MediaNodeRow, HERE).lost_at is not None
+
+    def find() -> None:
+        stage.run(lambda tx: failover.node_found(tx, HERE, "boot_1", stage.now))
+
+    lose(stage)
+    for _ in range(4):
+        find()
+        assert lost()
+        stage.later(seconds=1)
+    stage.later(seconds=1)
+    find()
+    assert not lost()
+    # and rooms go to another for a while, unless there is none
+    reports(stage)
+    assert placed(stage) == THERE
+    stage.run(lambda tx: nodes.drain(tx, THERE, stage.now))
+    assert placed(stage) == HERE
+    stage.run(lambda tx: nodes.undrain(tx, THERE))
+    stage.later(seconds=30)
+    assert placed(stage) == HERE
+    # a new life of it has not been lost
+    lose(stage)
+    stage.later(seconds=5)
+    find()
+    reports(stage)
+    assert placed(stage) == THERE
+    stage.node_ready("boot_2")
+    another(stage, participants=100)
+    assert placed(stage) == HERE
+
+
+def reports(stage: Stage) -> None:
+    """Both nodes are heard of, and one of them has more to do."""
+    stage.event(events.NodeReport, rooms=(), participants=0)
+    stage.event(events.NodeReport, node_id=THERE, boot=f"boot_{THERE}", rooms=(), participants=100)
+
+
+def placed(stage: Stage) -> str:
+    return stage.run(lambda tx: placement.pick_node(tx, "live", stage.now))
