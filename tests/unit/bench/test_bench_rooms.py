@@ -19,8 +19,9 @@ from media.codecs import vp8_keyframe
 
 def sample(seconds: float, tasks: int) -> Sample:
     figures = Figures(
-        rss_kib=2048, descriptors=9, tasks=tasks, port=(1, 2, 3), participants=1, objects={"srtp": 4}, cpu_seconds=1.0
-    )
+        rss_kib=2048, descriptors=9, tasks=tasks, port=(1, 2, 3), participants=1, objects={"srtp": 4},
+        cpu_seconds=1.0,
+    )  # fmt: skip
     return Sample(seconds, 7, figures)
 
 
@@ -41,7 +42,8 @@ def test_a_plot_has_its_caption_and_a_point_for_each_value(tmp_path: Path) -> No
     # given
     path = tmp_path / "plot.svg"
     # when
-    write_svg(path, "a < b", [0.0, 5.0, 10.0], [Panel("RSS", [1.0, 2.0, 4.0]), Panel("none", [0.0, 0.0, 0.0])], 2.5)
+    panels = [Panel("RSS", [1.0, 2.0, 4.0]), Panel("none", [0.0, 0.0, 0.0])]
+    write_svg(path, "a < b", [0.0, 5.0, 10.0], panels, 2.5)
     # then
     plot = ElementTree.parse(path).getroot()
     names = {element.tag.rpartition("}")[2] for element in plot}
