@@ -85,6 +85,8 @@ class Result(msgspec.Struct, frozen=True):
     longest: float
     """Seconds of the longest gap between two pictures shown: getStats counts no freeze that lasts to the end."""
     concealed: float
+    corrected: int
+    """Packets of sound that brought a copy of an earlier one that was wanting (Opus' in-band FEC)."""
     nacks: int
     repeats: int
     plis: int
@@ -243,6 +245,7 @@ def result_of(
         frozen=viewer("video_totalFreezesDuration"),
         longest=gap,
         concealed=made_up / max(1.0, heard),
+        corrected=int(viewer("audio_fecPacketsReceived") - viewer("audio_fecPacketsDiscarded")),
         nacks=int(viewer("video_nackCount") + publisher("video_nackCount")),
         repeats=int(viewer("video_retransmittedPacketsReceived") + publisher("video_retransmittedPacketsSent")),
         plis=int(viewer("video_pliCount") + publisher("video_pliCount")),
@@ -273,7 +276,7 @@ def longest_gap(pictures: list[float], begin: float, end: float) -> tuple[float,
 
 HEADER = (
     f"{'scenario':24}{'bad line':11}{'fps':>6}{'kbit/s':>8}{'freezes':>9}{'frozen':>8}{'longest':>9}{'made up':>9}"
-    f"{'NACK':>6}{'RTX':>6}{'PLI':>5}{'lost':>7}{'back':>8}"
+    f"{'FEC':>5}{'NACK':>6}{'RTX':>6}{'PLI':>5}{'lost':>7}{'back':>8}"
 )
 
 
@@ -282,7 +285,8 @@ def row(name: str, side: str, is_: Result) -> str:
     back = "" if is_.back is None else "never" if math.isnan(is_.back) else f"{is_.back:.2f} s"
     return (
         f"{name:24}{side:11}{is_.fps:6.1f}{is_.kbits:8.0f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.longest:7.1f} s"
-        f"{is_.concealed:9.1%}{is_.nacks:6}{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}{back:>8}  {is_.note}"
+        f"{is_.concealed:9.1%}{is_.corrected:5}{is_.nacks:6}{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}"
+        f"{back:>8}  {is_.note}"
     ).rstrip()
 
 

@@ -34,7 +34,7 @@ if (open) navigator.mediaDevices.getUserMedia = (wish) => open({
   audio: wish.audio, video: wish.video && { width: 640, height: 360, frameRate: 20 } });
 const FIELDS = ["framesDecoded", "freezeCount", "totalFreezesDuration", "concealedSamples",
   "silentConcealedSamples", "totalSamplesReceived", "nackCount", "pliCount", "retransmittedPacketsReceived",
-  "retransmittedPacketsSent", "bytesReceived"];
+  "retransmittedPacketsSent", "bytesReceived", "fecPacketsReceived", "fecPacketsDiscarded"];
 // A connection that is closed tells nothing any more: what it said last goes on to count.
 window.readStats = async () => {
   const states = connections.map(({ pc }) => pc.connectionState).join(" ");
