@@ -7,6 +7,7 @@ made the contexts, by the addresses of its functions.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import struct
 from collections.abc import Iterable
@@ -16,10 +17,13 @@ from typing import Any, NamedTuple
 from cffi import FFI
 
 from media.aiortc_seam import address_in_memory, context_in_memory
+from models import log
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfan.so"
 """What :mod:`media.fastpath.build` makes."""
+ABI = 2
+"""What ``fan_abi`` says of a library that was built from the ``fan.h`` beside this."""
 
 
 class Copy(NamedTuple):
@@ -38,10 +42,16 @@ class Fan:
     """Everybody's outgoing packets. What is given waits until ``flush``; see ``fan.h``."""
 
     def __init__(self) -> None:
-        """Raises OSError if the library was not built, MemoryError."""
+        """Raises OSError if the library cannot be loaded or is of another ``ABI``, MemoryError."""
         self._ffi: Any = FFI()
         self._ffi.cdef((HERE / "fan.h").read_text())
         self._library: Any = self._ffi.dlopen(str(LIBRARY))
+        try:
+            abi = self._library.fan_abi()
+        except AttributeError:  # from before it was numbered
+            abi = 1
+        if abi != ABI:
+            raise OSError(f"built from other sources: ABI {abi}, not {ABI}")
         protect = self._ffi.cast("int (*)(void *, void *, int *)", address_in_memory("srtp_protect"))
         fan = self._library.fan_new(protect)
         if not fan:
@@ -52,7 +62,7 @@ class Fan:
 
     def destination(self, context: Any, handle: socket.socket, address: tuple[Any, ...]) -> int:
         """Send to ``address`` by ``handle``, sealed with libsrtp's ``context``, until ``forget``; 0: there are too
-        many, and nothing will be sent."""
+        many, and the caller sends by itself."""
         name = _sockaddr(address)
         pointer = self._ffi.cast("void *", context_in_memory(context))
         return int(self._library.fan_destination(self._fan, pointer, handle.fileno(), name, len(name)))
@@ -87,8 +97,12 @@ class Fan:
 
 
 def load() -> Fan | None:
-    """The native fan-out, if it was built here."""
-    return Fan() if LIBRARY.exists() else None
+    """The native fan-out, if it was built here and can be used; what is wrong with it is logged."""
+    try:
+        return Fan() if LIBRARY.exists() else None
+    except OSError as error:
+        log.event("fan_out_unloadable", level=logging.WARNING, error=str(error))
+        return None
 
 
 def _sockaddr(address: tuple[Any, ...]) -> bytes:

@@ -35,6 +35,7 @@ typedef struct {
     socklen_t name_size;
     int first, last; /* of what waits; -1: nothing */
     bool touched;
+    bool no_trains; /* the path to it takes none */
     uint64_t refused;
 } destination;
 
@@ -52,7 +53,7 @@ struct fan {
     int pending_count;
     uint32_t touched[MOST_DESTINATIONS]; /* indices */
     int touched_count;
-    bool no_trains; /* this kernel or this network card cannot */
+    bool no_trains; /* this kernel or this network card cannot, wherever to */
     uint8_t arena[MOST_PENDING][LARGEST_PACKET + TRAILER] __attribute__((aligned(16)));
 };
 
@@ -65,6 +66,8 @@ fan *fan_new(int (*protect)(void *, void *, int *)) {
 }
 
 void fan_free(fan *all) { free(all); }
+
+int fan_abi(void) { return 2; }
 
 static destination *find(fan *all, uint32_t id) {
     destination *found = &all->destinations[id & INDEX_MASK];
@@ -169,7 +172,6 @@ static bool send_train(destination *to, struct iovec *parts, int count, int size
         memcpy(CMSG_DATA(header), &segment, sizeof segment);
     }
     if (sendmsg(to->socket, &message, MSG_DONTWAIT) >= 0) return true;
-    /* A path with a smaller MTU takes no train of larger packets, and some cards take none. */
     if (count > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP)) return false;
     to->refused += (uint64_t)count;
     return true;
@@ -177,7 +179,7 @@ static bool send_train(destination *to, struct iovec *parts, int count, int size
 
 static void flush(fan *all, destination *to) {
     struct iovec parts[MOST_SEGMENTS];
-    int most = all->no_trains ? 1 : MOST_SEGMENTS;
+    int most = all->no_trains || to->no_trains ? 1 : MOST_SEGMENTS;
     for (int at = to->first; at >= 0;) {
         int count = 0, size = all->pendings[at].size, total = 0, next = at;
         while (next >= 0 && count < most) {
@@ -191,8 +193,9 @@ static void flush(fan *all, destination *to) {
         if (send_train(to, parts, count, size)) {
             at = next;
         } else {
+            /* Too large a segment for one viewer's path (EINVAL; EMSGSIZE in newer kernels) is that viewer's affair. */
             most = 1;
-            all->no_trains |= errno != EMSGSIZE;
+            *(errno == EIO || errno == EOPNOTSUPP ? &all->no_trains : &to->no_trains) = true;
         }
     }
     to->first = to->last = -1;

@@ -6,6 +6,9 @@
  * Packets are sealed when they are given and sent by fan_flush, so that a burst for one subscriber can leave as
  * one datagram train (UDP_SEGMENT): whoever gives them flushes before it does anything else.
  *
+ * A destination whose path takes no train gets single packets from then on, all of them where the kernel or the
+ * network card takes none.
+ *
  * Destinations are ids with a generation: a lane of one that was forgotten sends nothing, to nobody.
  * Read by the compiler and by cffi: declarations only.
  */
@@ -20,9 +23,11 @@ typedef struct {
     uint8_t level_offset, shifted, payload_type, reserved;
 } fan_lane;
 
+int fan_abi(void); /* of these declarations; whoever loads the library compares it */
 fan *fan_new(int (*protect)(void *, void *, int *)); /* NULL: no memory */
 void fan_free(fan *all);
-/* `context`: libsrtp's, used until fan_forget. `name`: a sockaddr of `size` bytes. 0: there are too many. */
+/* `context`: libsrtp's, used until fan_forget. `name`: a sockaddr of `size` bytes. 0: there are 4,095, and a lane of
+ * 0 sends nothing: whoever got it sends by itself. */
 uint32_t fan_destination(fan *all, void *context, int socket, const void *name, int size);
 /* What waits for it is not sent any more. */
 void fan_forget(fan *all, uint32_t destination);

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import logging
 import select
 import socket
 import subprocess
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 from media_clients import FAMILIES
 from pylibsrtp import Policy, Session
 
-from media import codecs, forwarding
+from media import codecs, fastpath, forwarding
 from media.fastpath import Copy, Fan, build
 from media.layers import Kept, Lane, Layer
 
@@ -212,6 +215,93 @@ def test_what_a_socket_does_not_take_is_counted_for_its_subscriber(street: Stree
     street.fan.flush()
     assert street.fan.refused(nowhere) == 3
     assert street.fan.refused(destination) == 0
+
+
+A_KERNEL_THAT_REFUSES = """
+/* sendmsg, but that trains to one port (0: to any) fail as often as is wished; all trains are counted. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#undef sendmsg
+ssize_t sendmsg(int, const struct msghdr *, int);
+int narrow_port, narrow_error, narrow_trains;
+ssize_t narrow_sendmsg(int handle, const struct msghdr *message, int flags) {
+    const struct sockaddr_in *to = message->msg_name;
+    if (message->msg_controllen == 0) return sendmsg(handle, message, flags);
+    narrow_trains++;
+    if (narrow_port != 0 && ntohs(to->sin_port) != narrow_port) return sendmsg(handle, message, flags);
+    errno = narrow_error;
+    return -1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library, on a kernel that may be told which trains it takes."""
+    place = tmp_path_factory.mktemp("narrow")
+    source = place / "narrow.c"
+    source.write_text(A_KERNEL_THAT_REFUSES)
+    flags = ("-O1", "-fPIC", "-shared", "-Dsendmsg=narrow_sendmsg")
+    build.compile_c(place / "libnarrow.so", *flags, sources=(*build.SOURCES, str(source)))
+    return place / "libnarrow.so"
+
+
+@pytest.mark.parametrize(
+    ("error", "for_all"),
+    [(errno.EINVAL, False), (errno.EMSGSIZE, False), (errno.EIO, True), (errno.EOPNOTSUPP, True)],
+)
+def test_a_path_that_takes_no_trains_costs_nobody_else_theirs(
+    narrow: Path, monkeypatch: pytest.MonkeyPatch, error: int, *, for_all: bool
+) -> None:
+    monkeypatch.setattr(fastpath, "LIBRARY", narrow)
+    kernel = ctypes.CDLL(str(narrow))
+
+    def number(name: str) -> Any:
+        return ctypes.c_int.in_dll(kernel, name)
+
+    with contextlib.closing(Street()) as street:
+        far, destination = street.subscriber()
+        near, other = street.subscriber()
+        number("narrow_port").value, number("narrow_error").value = far.address[1], error
+        number("narrow_trains").value = 0
+        trains = []
+        for _ in range(3):
+            for each in (destination, other):
+                street.send(each, 500, 500, 500)
+                street.fan.flush()
+            trains.append(number("narrow_trains").value)
+        # Nothing is lost, and the one who takes no train is offered one a single time
+        assert [len(subscriber.came()) for subscriber in (far, near)] == [9, 9]
+        assert [street.fan.refused(each) for each in (destination, other)] == [0, 0]
+        assert trains == ([1, 1, 1] if for_all else [2, 3, 4])
+        # Whoever takes its place begins anew
+        street.fan.forget(destination)
+        _, fresh = street.subscriber()
+        street.send(fresh, 500, 500, 500)
+        street.fan.flush()
+        assert number("narrow_trains").value == (1 if for_all else 5)
+
+
+@pytest.mark.parametrize("source", ["int fan_abi(void) { return 1; }", "int unused;", None])
+def test_a_library_that_does_not_fit_is_said_and_not_used(
+    source: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = tmp_path / "libfan.so"
+    if source is None:
+        library.write_bytes(b"no library at all")
+    else:
+        (tmp_path / "stale.c").write_text(source)
+        build.compile_c(library, "-fPIC", "-shared", sources=(str(tmp_path / "stale.c"),))
+    monkeypatch.setattr(fastpath, "LIBRARY", library)
+    with caplog.at_level(logging.WARNING, "greenroom"):
+        assert fastpath.load() is None
+    assert "fan_out_unloadable" in caplog.text
+    # And without one nothing is wrong
+    caplog.clear()
+    monkeypatch.setattr(fastpath, "LIBRARY", tmp_path / "none.so")
+    assert fastpath.load() is None
+    assert not caplog.records
 
 
 def test_a_packet_that_is_too_large_or_too_small_is_not_sent(street: Street) -> None:
