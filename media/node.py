@@ -256,10 +256,13 @@ class Node:
                 room.stop_recording()
                 return DONE
             case commands.RevokeKey():
-                self._revoked_keys[command.key_id] = utc_now().timestamp() + 2 * grants.LIFETIME_SECONDS
+                self._remember_revoked(command.key_id)
                 for room in tuple(self.rooms.values()):
                     room.revoke(command.key_id)
                 return DONE
+
+    def _remember_revoked(self, key_id: str) -> None:
+        self._revoked_keys[key_id] = utc_now().timestamp() + 2 * grants.LIFETIME_SECONDS
 
     def _open(self, spec: RoomSpec) -> Reply:
         session_id = spec.budget.session_id if spec.budget is not None else None
@@ -273,6 +276,8 @@ class Node:
         room = self.rooms.get(spec.room_id)
         if room is not None and spec.epoch < room.spec.epoch:
             return MOVED
+        for key_id in spec.revoked_keys:
+            self._remember_revoked(key_id)
         if room is not None and spec.epoch > room.spec.epoch:
             # It was elsewhere meanwhile, and we did not hear of it.
             room.release()

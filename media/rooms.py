@@ -92,11 +92,13 @@ class Room:
     # --- seats --------------------------------------------------------------------------------------
 
     def update(self, spec: RoomSpec) -> None:
-        """Bring the room to a newer wish: more people barred, more time paid, never less of either; and whether
-        it may be recorded."""
+        """Bring the room to a newer wish: more people barred, more stream keys revoked, more time paid, never less
+        of any; and whether it may be recorded."""
         self.barred |= set(spec.barred)
         for user_id in tuple(self.barred & self.participants.keys()):
             self.cut(user_id, "MODERATION")
+        for key_id in spec.revoked_keys:
+            self.revoke(key_id)
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
         if spec.recording_id:

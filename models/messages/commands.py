@@ -75,6 +75,9 @@ class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
     parties: tuple[str, ...] = ()
     publishers: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
+    revoked_keys: tuple[str, ...] = ()
+    """Of a public stream: ids of its creator's stream keys that may not publish any more, should ``RevokeKey`` not
+    have been heard."""
     budget: Budget | None = None
     recording_id: str = ""
     """Of a private room: both its parties have agreed to this recording, so its media may be read."""

@@ -18,7 +18,7 @@ from models.messages.events import NodeReport
 from models.services import failover, rooms
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
-from models.streams import MediaNodeRow, RoomBarRow, RoomRow
+from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamKeyRow, StreamRow
 
 # What was wished less than this ago is still on its way.
 UNDER_WAY = timedelta(seconds=10)
@@ -97,10 +97,16 @@ def _private(tx: Session, report: NodeReport, now: datetime) -> list[RoomSpec]:
 
 
 def _public(tx: Session, report: NodeReport, now: datetime) -> list[RoomSpec]:
-    """Rooms of public streams and battles that the node lacks, or out of which somebody was cut just now."""
+    """Rooms of public streams and battles that the node lacks, or out of which somebody or a stream key was cut
+    just now."""
     lately = select(RoomBarRow.room_id).where(
         RoomBarRow.created_at > now - CUT_SAID_AGAIN, RoomBarRow.created_at < now - UNDER_WAY
     )
-    cut = set(tx.scalars(lately))
+    revoked = (
+        select(StreamRow.room_id)
+        .join(StreamKeyRow, StreamKeyRow.creator_id == StreamRow.creator_id)
+        .where(StreamKeyRow.revoked_at > now - CUT_SAID_AGAIN, StreamKeyRow.revoked_at < now - UNDER_WAY)
+    )
+    cut = {*tx.scalars(lately), *tx.scalars(revoked)}
     wanted = rooms.public_specs(tx, report.node_id, made_before=now - UNDER_WAY)
     return [spec for spec in wanted if spec.room_id not in report.rooms or spec.room_id in cut]

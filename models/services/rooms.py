@@ -24,7 +24,7 @@ from models.services import broadcasts
 from models.services.accounts import Person
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
-from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
+from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamKeyRow, StreamRow
 from models.timing import Timers, timers_for
 
 Role = Literal["participant", "spectator"]
@@ -32,6 +32,8 @@ Role = Literal["participant", "spectator"]
 # A close or a cut that waited for a broker is still wanted. An opening that is late is told by SyncRooms.
 CLOSE_WITHIN_SECONDS = 86_400
 OPEN_WITHIN_SECONDS = 60
+MOST_REVOKED = 50
+"""How many revoked keys a room's spec names; an encoder is on the air with one of the latest."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -146,6 +148,7 @@ def live_spec(tx: Session, stream: StreamRow) -> RoomSpec:
         epoch=_epoch(tx, stream.room_id),
         creator_id=stream.creator_id,
         barred=_barred(tx, stream.room_id),
+        revoked_keys=_revoked_keys(tx, stream.creator_id),
     )
 
 
@@ -240,6 +243,16 @@ def _barred(tx: Session, room_id: str) -> tuple[str, ...]:
     return tuple(
         tx.scalars(select(RoomBarRow.user_id).where(RoomBarRow.room_id == room_id).order_by(RoomBarRow.user_id))
     )
+
+
+def _revoked_keys(tx: Session, creator_id: str) -> tuple[str, ...]:
+    """Keys that somebody may still be publishing with: those that were ever used, the latest first."""
+    used = select(StreamKeyRow.id).where(
+        StreamKeyRow.creator_id == creator_id,
+        StreamKeyRow.revoked_at.is_not(None),
+        StreamKeyRow.last_used_at.is_not(None),
+    )
+    return tuple(tx.scalars(used.order_by(StreamKeyRow.revoked_at.desc(), StreamKeyRow.id).limit(MOST_REVOKED)))
 
 
 # --- opening and closing -----------------------------------------------------------------------------

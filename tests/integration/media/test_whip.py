@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from http_seats import HttpSeat, as_obs_sends_it
 from media_clients import until
 from seats import CREATOR, FAN, Stage, fields, live_spec, media_settings, plays, private_spec, signed_grant
@@ -16,7 +17,7 @@ from models import grants, ids
 from models.clock import utc_now
 from models.grants import Grant
 from models.messages import events, resources
-from models.messages.commands import CloseRoom, RevokeKey, TerminateCall
+from models.messages.commands import CloseRoom, RevokeKey, SyncRooms, TerminateCall
 from models.messages.resources import Answered, AnyReply, Done, Leave, Patch, Play, Publish, Refusal, Restarted
 
 KEY = "sky_test"
@@ -141,6 +142,30 @@ async def test_nobody_ends_somebody_elses_resource(stage: Stage) -> None:
         assert isinstance(stolen, Refusal)
         assert stolen.code == "NO_RESOURCE"
         await player.decodes()
+
+
+@plays
+async def test_a_revocation_that_was_lost_on_the_way_is_made_good_by_the_rooms_state(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    async with seat() as encoder, seat() as other:
+        await on_air(stage, encoder, room_id)
+        publisher = stage.node.rooms[room_id].participants[CREATOR]
+        wanted = msgspec.structs.replace(live_spec(), revoked_keys=(KEY,))
+        assert stage.order(SyncRooms(boot_id=stage.node.boot_id, open=(wanted,), close=(), **fields())).ok
+        assert publisher.stopped
+        assert nobody(stage, room_id)
+        # and with a grant that was given before, nobody comes back
+        sdp = as_obs_sends_it(await other.publish())
+        refused = await ask(stage, Publish(sdp=sdp, **about(room_id)))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "FORBIDDEN"
+        # not to a room that is only now opened, either
+        moved = stage.open(msgspec.structs.replace(live_spec("two"), revoked_keys=("sky_two",)))
+        grant = encoder_grant(moved, key_id="sky_two")
+        refused = await ask(stage, Publish(sdp=sdp, grant=grant, room_id=moved, user_id=CREATOR))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "FORBIDDEN"
+        assert nobody(stage, moved)
 
 
 @plays

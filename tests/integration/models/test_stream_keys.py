@@ -12,7 +12,7 @@ from stage import Stage
 from models.db import Database
 from models.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, Unauthenticated
 from models.messages import events
-from models.messages.commands import RevokeKey
+from models.messages.commands import RevokeKey, SyncRooms
 from models.people import PersonRow
 from models.services import stream_keys, streams
 from models.services.accounts import Person
@@ -124,6 +124,30 @@ def test_a_key_that_is_not_on_the_air_is_revoked_without_a_command(stage: Stage,
     key = made(stage, creator)
     stage.run(lambda tx: stream_keys.revoke(tx, creator, key.key_id, stage.now))
     assert stage.commands(RevokeKey) == []
+
+
+def test_a_node_that_did_not_hear_of_it_is_told_when_it_is_told_its_rooms(stage: Stage, creator: Person) -> None:
+    key, unused = made(stage, creator), made(stage, creator)
+    _, seat = taken(stage, key.key, stage.now)
+    made(stage, creator)
+    for key_id in (key.key_id, unused.key_id):
+        stage.run(lambda tx, key_id=key_id: stream_keys.revoke(tx, creator, key_id, stage.now))  # type: ignore[misc]
+
+    def told() -> list[tuple[str, ...]]:
+        return [spec.revoked_keys for sync in stage.commands(SyncRooms) for spec in sync.open][-1:]
+
+    # at its next report, without having been away
+    stage.later(seconds=11)
+    stage.event(events.NodeReport, rooms=(seat.room_id,), participants=1)
+    assert told() == [(key.key_id,)]
+    # and whenever it comes back, in whatever life
+    stage.later(hours=1)
+    before = len(stage.commands(SyncRooms))
+    stage.event(events.NodeReport, rooms=(seat.room_id,), participants=1)
+    assert len(stage.commands(SyncRooms)) == before, "nothing differs"
+    stage.node_ready(rooms=(seat.room_id,))
+    assert len(stage.commands(SyncRooms)) == before + 1
+    assert told() == [(key.key_id,)]
 
 
 def test_nobody_revokes_what_is_somebody_elses(stage: Stage, creator: Person) -> None:
