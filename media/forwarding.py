@@ -16,15 +16,15 @@ from media.aiortc_seam import Path, lengths, srtp, workspace
 from media.codecs import vp8_shift
 from media.feedback import Arrivals
 from media.layers import Kept, Lane, Layer
+from media.repairs import Repairs
 from media.tracks import PublishedTrack, Slot
 
 LARGEST_PACKET = 1500
 SMALLEST_PACKET = 12 + 8
 MOST_SOURCES = 32
-"""SSRCs that one connection may bring: each costs an SRTP stream."""
-MOST_NACKED = 64
-"""Packets sent again for one NACK."""
-RETRANSMIT_EVERY_MS = 20
+"""SSRCs that one connection may bring at a time: each costs an SRTP stream."""
+MOST_OPENED = 96
+"""And over its whole life, whichever offers brought them: SRTP forgets none, and looks through them in a row."""
 MAX_VIDEO_BITRATE = 2_800_000
 """What REMB allows a publisher for a track: 720p at 2.5 Mbit/s and its sound."""
 MAX_LOWER_BITRATE = 1_000_000
@@ -45,7 +45,7 @@ _length = lengths()
 class Wire:
     """One connected transport: a socket, the address that checked in, and two SRTP contexts."""
 
-    __slots__ = ("_path", "_refused", "address", "destination", "protect_context", "sendto", "unprotect_context")
+    __slots__ = ("_destination", "_path", "_refused", "address", "protect_context", "sendto", "unprotect_context")
 
     def __init__(self, path: Path) -> None:
         self._path: Path | None = path
@@ -53,15 +53,22 @@ class Wire:
         self.unprotect_context: Any = path.unprotect_context
         self.sendto = path.sendto
         self.address = path.address
-        self.destination = 0
-        if native is not None:
-            self.destination = native.destination(path.protect_context, path.socket, path.address)
+        self._destination = 0
         self._refused = 0
 
     @property
+    def destination(self) -> int:
+        """Of the native fan-out, which has places for 4,095: taken when something is first forwarded here. 0: there
+        is none, or no place, and fan-out is in Python."""
+        if not self._destination and native is not None and self._path is not None:
+            self._destination = native.destination(self.protect_context, self._path.socket, self.address)
+        return self._destination
+
+    @property
     def refused(self) -> int:
-        """Packets that the socket did not take."""
-        return self._refused + (native.refused(self.destination) if native is not None else 0)
+        """Packets that the socket did not take, also after ``close``. What fan-out in Python could not send is with
+        the publisher (``Ingress.refused``)."""
+        return self._refused + (native.refused(self._destination) if native is not None else 0)
 
     def open_rtp(self, data: bytes) -> bytes | None:
         """The RTP packet inside, or None if it does not authenticate or came before."""
@@ -138,7 +145,9 @@ class Wire:
         """Forget the contexts and close the socket; nothing is sent any more."""
         if self._path is not None:
             if native is not None:
-                native.forget(self.destination)
+                self._refused += native.refused(self._destination)
+                native.forget(self._destination)
+                self._destination = 0
             self._path.close()
             self._path = None
             self.protect_context = self.unprotect_context = None
@@ -149,16 +158,22 @@ def fan_out(layer: Layer, kept: Kept) -> int:
 
     The native one sends at ``flush``, and counts what was refused with each wire."""
     sequence, timestamp, marker, packet = kept
+    lanes = layer.lanes
     if native is not None:
         if layer.native is None:
-            layer.native = native.lanes(map(_copy, layer.lanes))
-        native.packet(layer.native, packet, sequence, timestamp, marker)
-        return 0
+            layer.native = (
+                native.lanes(_copy(lane) for lane in lanes if lane[-1]),
+                [lane for lane in lanes if not lane[-1]],
+            )
+        placed, lanes = layer.native
+        native.packet(placed, packet, sequence, timestamp, marker)
+        if not lanes:
+            return 0
     size = len(packet)
     view, buffer, length = _view, _buffer, _length
     protect, pack = srtp.protect, _pack_header
     refused = 0
-    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift, _ in layer.lanes:
+    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift, _ in lanes:
         view[:size] = packet
         pack(
             view, 0, 0x80, marker | payload_type, (sequence + sequence_offset) & 0xFFFF,
@@ -244,7 +259,11 @@ class Ingress:
         self.unknown = self.unopened = 0
         """Datagrams of SSRCs that nobody announced, and those that did not authenticate or came before."""
         self._now_ms = now_ms
+        self._announced: dict[int, Source] = {}
         self._sources: dict[int, Source] = {}
+        """Whose packets have come."""
+        self._opened: set[int] = set()
+        """Every SSRC that has authenticated, whoever it was or is."""
         self._strangers: dict[int, int] = {}
         self._talkers: set[int] = set()
 
@@ -253,8 +272,9 @@ class Ingress:
         only at the beginning which layer an SSRC is."""
         self.tracks = tracks
         self.by_payload_type = bindings.by_payload_type
-        learnt = {ssrc: source for ssrc, source in self._sources.items() if source.track in tracks}
-        self._sources = learnt | bindings.announced
+        self._announced = bindings.announced
+        self._sources = {ssrc: source for ssrc, source in self._sources.items() if source.track in tracks}
+        self._sources |= {ssrc: source for ssrc, source in bindings.announced.items() if ssrc in self._opened}
         # Each of them was opened once: they count for as long as the connection lasts.
         self._strangers = dict.fromkeys(self._strangers.keys() - self._sources.keys(), 0)
         self.extensions = bindings.extensions
@@ -271,7 +291,7 @@ class Ingress:
             return
         ssrc = int.from_bytes(data[8:12], "big")
         source = self._sources.get(ssrc)
-        if source is None and not self._may_learn(ssrc):
+        if source is None and not self._may_open(ssrc):
             self.unknown += 1
             return
         packet = self.wire.open_rtp(data)
@@ -320,16 +340,25 @@ class Ingress:
         if layer.gaps and track.kind == "video":
             self._ask_again(layer, now_ms)
 
-    def _may_learn(self, ssrc: int) -> bool:
-        """Each SSRC that we open costs an SRTP stream, known or not."""
+    def _may_open(self, ssrc: int) -> bool:
+        """Each SSRC that we open costs an SRTP stream, known or not, and for good."""
+        if ssrc not in self._opened and len(self._opened) >= MOST_OPENED:
+            return False
+        if ssrc in self._announced:
+            return True
         tried = self._strangers.get(ssrc)
         if tried is None:
             return len(self._sources) + len(self._strangers) < MOST_SOURCES
         return tried < STRANGER_PACKETS
 
     def _learn(self, ssrc: int, packet: bytes) -> Source | None:
-        """Whose an SSRC is that no offer announced: by payload type, MID and (repaired) RID together, if they
-        leave one answer (RFC 8843 section 9.2, RFC 8852)."""
+        """Whose an SSRC is that was not heard before: whoever announced it; else by payload type, MID and
+        (repaired) RID together, if they leave one answer (RFC 8843 section 9.2, RFC 8852)."""
+        self._opened.add(ssrc)
+        announced = self._announced.get(ssrc)
+        if announced is not None:
+            self._sources[ssrc] = announced
+            return announced
         found = self.by_payload_type.get(packet[1] & 0x7F, [])
         ids = self.extensions
         if ids.mid and (mid := rtp.extension(packet, ids.mid)):
@@ -365,7 +394,7 @@ class Ingress:
             info = rtp.sender_info(packet.body) if packet.kind == rtp.SR else None
             if info is None:
                 continue
-            source = self._sources.get(info.ssrc)
+            source = self._sources.get(info.ssrc) or self._announced.get(info.ssrc)
             if source is not None and source.layer.ssrc == info.ssrc:
                 source.layer.reception.sender_report(info.ntp, now_ms)
                 source.track.reported(source.layer, info, now_ms)
@@ -425,7 +454,7 @@ class Egress:
         self._slots = slots
         self._now_ms = now_ms
         self._talkers: set[int] = set()
-        self._again: dict[tuple[int, int], int] = {}
+        self._repairs = Repairs()
 
     def receive(self, data: bytes) -> None:
         """One datagram that may be SRTCP."""
@@ -439,7 +468,7 @@ class Egress:
             if packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_NACK:
                 slot = self._slots.get(rtp.media_ssrc(packet.body))
                 if slot is not None:
-                    self._retransmit(slot, rtp.nacked(packet.body), now_ms)
+                    self._retransmit(slot, packet.body, now_ms)
             elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
                 self._keyframe(packet, now_ms)
             elif packet.kind in (rtp.RR, rtp.SR):
@@ -455,23 +484,20 @@ class Egress:
                 self.keyframe_requests += 1
                 slot.track.request_keyframe(now_ms, slot.layer if slot.live else slot.target)
 
-    def _retransmit(self, slot: Slot, wanted: list[int], now_ms: int) -> None:
+    def _retransmit(self, slot: Slot, nack: bytes, now_ms: int) -> None:
         track, wire, payload_type, repair_type = slot.track, slot.wire, slot.payload_type(), slot.repair_type()
         if track is None or wire is None or payload_type is None:
             return
         self.nacks += 1
-        for outgoing in wanted[:MOST_NACKED]:
-            key = (slot.ssrc, outgoing)
-            # A client that repeats its NACK faster than a packet travels multiplies nothing.
-            if now_ms - self._again.get(key, -RETRANSMIT_EVERY_MS) < RETRANSMIT_EVERY_MS:
+        repairs = self._repairs
+        for outgoing in repairs.wanted(slot, nack, now_ms):
+            if repairs.was_just_sent(slot, outgoing, now_ms):
                 continue
             kept = track.find(slot, outgoing)
             if kept is None:
                 continue
-            if len(self._again) >= 4 * MOST_NACKED:
-                del self._again[next(iter(self._again))]
-            self._again.pop(key, None)
-            self._again[key] = now_ms
+            if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
+                return
             if repair_type is not None:
                 wire.send_repair(slot, kept, repair_type)
             else:
@@ -488,4 +514,3 @@ def _open_known(wire: Wire, talkers: set[int], data: bytes) -> bytes | None:
     if compound is not None:
         talkers.add(ssrc)
     return compound
-

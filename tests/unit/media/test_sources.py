@@ -10,7 +10,18 @@ import pytest
 
 from media import forwarding, rtp
 from media.aiortc_seam import lengths, srtp, workspace
-from media.forwarding import MOST_SOURCES, STRANGER_PACKETS, Bindings, Egress, Extensions, Ingress, Source, Wire
+from media.forwarding import (
+    MOST_OPENED,
+    MOST_SOURCES,
+    STRANGER_PACKETS,
+    Bindings,
+    Egress,
+    Extensions,
+    Ingress,
+    Source,
+    Wire,
+)
+from media.repairs import MOST_NACKED, PACKETS_A_SLICE, SHARE, SLICE_MS
 from media.tracks import PublishedTrack, Slot
 
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
@@ -129,6 +140,24 @@ def test_no_more_sources_are_opened_than_are_allowed() -> None:
     assert found.packets_in == MOST_SOURCES, "another offer makes no room for more"
 
 
+def test_offers_without_end_open_no_sources_without_end() -> None:
+    """SRTP looks through what it has opened in a row, and forgets nothing: not even of tracks that are gone."""
+    kept, gone = camera(), [camera() for _ in range(100)]
+    found, _ = ingress(kept=kept)
+    for number, track in enumerate(gone):
+        ssrcs = range(1_000 + 3 * number, 1_003 + 3 * number)
+        announced = {ssrc: Source(track, track.layers[0], "v", retransmission=False) for ssrc in ssrcs}
+        announced[7] = Source(kept, kept.layers[0], "kept", retransmission=False)
+        found.bind([kept, track], Bindings(announced, {}, IDS))
+        for ssrc in (7, *ssrcs):
+            found.receive(packet(ssrc, number, DELTA))
+    # Then as many were opened as may be, the first ones go on, and nothing is kept of tracks that are gone
+    assert len(found._opened) == MOST_OPENED
+    assert kept.packets == 100
+    assert found.packets_in == 100 + MOST_OPENED - 1
+    assert set(found._sources) == {7}
+
+
 def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them() -> None:
     track = camera("l", "h")
     found, wire = ingress(v=track)
@@ -209,6 +238,35 @@ class PlainFeedback(Wire):
         return data
 
 
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_ms = 10_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def watching(seats: int) -> tuple[list[PublishedTrack], Egress, Loopback, Clock]:
+    """A subscriber to so many cameras."""
+    path, clock = Loopback(), Clock()
+    wire = PlainFeedback(path)  # type: ignore[arg-type]
+    tracks, slots = [camera() for _ in range(seats)], {}
+    for number, track in enumerate(tracks):
+        slots[7 + number] = slot = Slot(
+            kind="video", ssrc=7 + number, repair_ssrc=1_007 + number, seat=number, wire=wire,
+            payload_types={"VP8": 100}, repair_types={"VP8": 101},
+        )  # fmt: skip
+        track.add(slot, clock.now_ms)
+    return tracks, Egress(wire, slots, clock), path, clock
+
+
+def plays(track: PublishedTrack, packets: int, first: int = 0) -> None:
+    for number in range(first, first + packets):
+        track.accept(number, 3_000 * number, 0x80, DELTA if number else KEY, number)
+
+
 def subscribed(repair: bool) -> tuple[PublishedTrack, Egress, Loopback, Slot]:
     track, path = camera(), Loopback()
     wire = PlainFeedback(path)  # type: ignore[arg-type]
@@ -251,3 +309,60 @@ def test_who_takes_no_repairs_gets_the_very_same_bytes() -> None:
     (again,) = path.opened()
     assert struct.unpack_from("!BBHII", again) == (0x80, 100, 1, 0, 7)
     assert again[12:] == KEY
+
+
+def test_a_frame_that_was_lost_whole_is_sent_again_and_again_only_for_what_was_forwarded() -> None:
+    (track,), egress, path, clock = watching(1)
+    plays(track, 400)
+    ask(egress, *range(300, 300 + MOST_NACKED))
+    assert len(path.sent) == MOST_NACKED, "a key frame's worth at once"
+    # When more is asked for in the same moment, in one packet, in a compound and in datagrams of their own
+    more = [rtp.negative_ack(1, 7, range(at, at + 40)) for at in (100, 140, 180, 220)]
+    egress.receive(rtp.receiver_report(1) + b"".join(more))
+    for nack in more:
+        egress.receive(rtp.receiver_report(1) + nack)
+    assert len(path.sent) == MOST_NACKED
+    # Then a later moment brings a few, and what was forwarded meanwhile a part of it
+    clock.now_ms += SLICE_MS
+    ask(egress, *range(100, 150))
+    assert len(path.sent) == MOST_NACKED + PACKETS_A_SLICE
+    plays(track, 80, 400)
+    ask(egress, *range(150, 200))
+    assert len(path.sent) == MOST_NACKED + PACKETS_A_SLICE + 80 // SHARE
+
+
+def test_a_compound_for_every_slot_buys_no_more_than_two_of_them() -> None:
+    tracks, egress, path, clock = watching(46)
+    for track in tracks:
+        plays(track, 400)
+    compound = rtp.receiver_report(1) + b"".join(
+        rtp.negative_ack(1, 7 + seat, range(300, 368)) for seat in range(46)
+    )
+    assert len(compound) < 1_400
+    egress.receive(compound)
+    assert len(path.sent) == 2 * MOST_NACKED
+    assert sum(map(len, path.sent)) < 2 * MOST_NACKED * 1_300
+    clock.now_ms += SLICE_MS
+    egress.receive(compound)
+    assert len(path.sent) == 2 * MOST_NACKED + PACKETS_A_SLICE
+
+
+def test_large_packets_are_counted_by_their_size() -> None:
+    (track,), egress, path, _ = watching(1)
+    for number in range(400):
+        payload = (DELTA if number else KEY) + bytes(1_380)
+        track.accept(number, 3_000 * number, 0x80, payload, number)
+    ask(egress, *range(300, 300 + MOST_NACKED))
+    assert 40 < len(path.sent) < MOST_NACKED
+
+
+def test_looking_has_its_limit_where_nothing_is_found() -> None:
+    (track,), egress, path, clock = watching(1)
+    plays(track, 400)
+    for _ in range(100):
+        ask(egress, *range(2_000, 2_000 + MOST_NACKED))
+    ask(egress, 350)
+    assert path.sent == []
+    clock.now_ms += SLICE_MS
+    ask(egress, 350)
+    assert len(path.sent) == 1
