@@ -28,7 +28,8 @@ EndFact = Literal[
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every event carries. ``at`` is RFC 3339 UTC, by the node's clock; no rule about money reads it."""
+    """What every event carries. ``at`` is RFC 3339 UTC, by the node's clock. Money asks it one thing: whether it
+    was said before the room was taken from the node."""
 
     message_id: str
     cause_id: str

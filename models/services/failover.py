@@ -20,7 +20,7 @@ from models import ids, log, outbox
 from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
 from models.machine import move
-from models.messages.commands import Elsewhere, OpenRoom, ReleaseRoom, RoomSpec
+from models.messages.commands import Elsewhere, ReleaseRoom, RoomSpec
 from models.recordings import STANDING, RecordingRow
 from models.services import battle_clock, placement, rooms
 from models.services.announcements import session_changed
@@ -32,6 +32,10 @@ from models.streams import MediaNodeRow, RoomRow, StreamRow
 
 FOUND_AFTER = timedelta(seconds=5)
 """No earlier after it was lost a node counts as found."""
+
+UNSEEN = timedelta(seconds=12)
+"""No longer before it is taken for lost has a node been gone, or not reported. Where the last report that we know
+is older, others wait to be read, and what they say was delivered is no pause (``media_facts``)."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +84,7 @@ def move_rooms(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
     if node is None or node.boot_id != boot_id or node.lost_at is None:
         return 0
     sessions = running_on(tx, node_id)
-    moved = sum(_move_session(tx, session, now) for session in sessions)
+    moved = sum(_move_session(tx, session, node.lost_at - UNSEEN, now) for session in sessions)
     moved += _move_public(tx, node_id, now)
     if moved:
         log.event("rooms_moved", logging.WARNING, node_id=node_id, count=moved)
@@ -126,15 +130,19 @@ def running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
     ).all()
 
 
-def interrupt(tx: Session, session: SessionRow, boot_id: str | None, now: datetime) -> int:
+def interrupt(
+    tx: Session, session: SessionRow, boot_id: str | None, now: datetime, *, not_before: datetime | None = None
+) -> int:
     """All connections of a session are gone: it is paused, by our cause, until ``boot_id`` reports of it.
 
-    Since its last report nothing is known to have been delivered: that time is part of our pause. How many ms.
+    Since its last report nothing is known to have been delivered: that time is part of our pause, except for what
+    is ``not_before`` the interruption, when reports may still be on their way. How many ms.
     """
     session.boot_id, session.last_sequence = boot_id, -1
     broken_ms = 0
     if session.live_at is not None and session.reported_at is not None:
-        broken_ms = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
+        since = session.reported_at if not_before is None else max(session.reported_at, not_before)
+        broken_ms = max(0, (now - since) // timedelta(milliseconds=1))
         session.node_pause_ms += broken_ms
         session.reported_at = now
     tx.flush()
@@ -147,13 +155,13 @@ def interrupt(tx: Session, session: SessionRow, boot_id: str | None, now: dateti
 # --- moving ------------------------------------------------------------------------------------------
 
 
-def _move_session(tx: Session, session: SessionRow, now: datetime) -> bool:
+def _move_session(tx: Session, session: SessionRow, alive_at: datetime, now: datetime) -> bool:
     room = locked(tx, RoomRow, session.room_id)
     node_id = _room_for(tx, room, now)
     if room is None or node_id is None:
         return False
     old_id = room.node_id
-    broken_ms = interrupt(tx, session, None, now)
+    broken_ms = interrupt(tx, session, None, now, not_before=alive_at)
     _place(tx, room, node_id, now)
     session.node_id, session.room_epoch = node_id, room.epoch
     if session.opened_at is not None:
@@ -223,9 +231,7 @@ def _tell(
     tx: Session, room: RoomRow, spec: RoomSpec, old_id: str | None, cause_id: str, now: datetime
 ) -> None:
     """The new node opens it; the old one, should it hear, lets go."""
-    until = (now + timedelta(seconds=rooms.OPEN_WITHIN_SECONDS)).timestamp()
-    opening = OpenRoom(message_id=ids.new_id(ids.MESSAGE), cause_id=cause_id, deadline_at=until, room=spec)
-    outbox.command(tx, room.node_id or "", opening, now=now)
+    rooms.tell(tx, room.node_id or "", spec, cause_id=cause_id, now=now)
     if old_id is not None:
         release = ReleaseRoom(
             message_id=ids.new_id(ids.MESSAGE),

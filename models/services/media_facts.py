@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from models import ids, log, outbox
 from models.db import insert_into
 from models.machine import move
 from models.messages import events
-from models.messages.commands import RoomSpec, SyncRooms
+from models.messages.commands import Reason, RoomSpec, SyncRooms
 from models.services import battle_clock, blank_media, failover, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
@@ -198,6 +199,9 @@ def _battle_seat(
 
 def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
+    if session is not None and _was_said_before_the_move(tx, session, event):
+        _late_report(tx, session, event, now)
+        return
     if session is None or not _is_news(tx, session, event):
         log.event("report_ignored", logging.DEBUG, session_id=event.session_id, sequence=event.sequence)
         return
@@ -206,6 +210,7 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
         log.event("ended_session_goes_on", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
         rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         return
+    first, interrupted_at = session.last_sequence < 0, session.reported_at
     values = _figures(session, event, now)
     blank_media.flag(tx, session, event, now)
     status = _STATUS_OF.get(event.state)
@@ -225,14 +230,19 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
     _set(tx, session, {"next_hold_at": next_hold_at(session, now)})
     if (session.status, session.pause_cause) != before:
         session_changed(tx, session, now)
+    if first:
+        _catch_up(tx, session, event, interrupted_at, now)
 
 
 def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
-    if session is None or session.status == "ended" or not _is_final(tx, session, event):
+    late = session is not None and _was_said_before_the_move(tx, session, event)
+    if session is None or session.status == "ended" or not (late or _is_final(tx, session, event)):
         log.event("end_ignored", session_id=event.session_id, fact=event.fact)
         return
-    _set(tx, session, _figures(session, event, now))
+    # What the move took for our pause was none: the call was over.
+    over = {**_late_figures(tx, session, event), "node_pause_ms": event.node_pause_ms} if late else None
+    _set(tx, session, over or _figures(session, event, now))
     blank_media.flag(tx, session, event, now)
     facts = EndFacts(
         fact=event.fact,
@@ -244,6 +254,82 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
         paused_for_ms=event.paused_for_ms,
     )
     settle(tx, session, facts, now)
+    if late:
+        # Where it was moved to, nobody knows that yet.
+        reason = msgspec.convert(session.end_reason, Reason)
+        rooms.close_room(tx, session.room_id, reason, cause_id=session.cause_id, now=now)
+
+
+# --- what was still on its way when the room was moved -----------------------------------------------
+
+
+def _was_said_before_the_move(
+    tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
+) -> bool:
+    """Whether this comes from where the room was until it was moved, and was under way by then.
+
+    It counts as long as nothing was heard from where the room is now. What the node says that only seemed to be
+    lost, it says later, when its clients were let go already: that does not count.
+    """
+    if event.epoch != session.room_epoch - 1 or session.last_sequence >= 0:
+        return False
+    moved_at = _moved_at(tx, session)
+    return moved_at is not None and datetime.fromisoformat(event.at) <= moved_at
+
+
+def _late_report(tx: Session, session: SessionRow, event: events.MediaDelivered, now: datetime) -> None:
+    """Figures rise to it; where the session stands, the room's new place will say (``_catch_up``)."""
+    if session.status == "ended":
+        return
+    _set(tx, session, _late_figures(tx, session, event))
+    blank_media.flag(tx, session, event, now)
+    if session.status not in RUNNING:
+        return
+    if event.state in _STATUS_OF and session.live_at is None:
+        was_live = {"opened_at": session.opened_at or now, "live_at": now}
+        _set(tx, session, {**was_live, "creator_connected": True, "fan_connected": True})
+        move(tx, SessionRow, session.id, session.status, "paused", pause_cause="node")
+        session_changed(tx, session, now)
+    if session.opened_at is not None:
+        _set(tx, session, _next_report(session, now))
+
+
+def _late_figures(
+    tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
+) -> dict[str, object]:
+    """None falls. Our pause since then lasts from when this was said, not from when it is read."""
+    moved_at, said_at = _moved_at(tx, session), datetime.fromisoformat(event.at)
+    broken = min(moved_at - said_at, failover.UNSEEN) if moved_at is not None else timedelta()
+    node_pause_ms = event.node_pause_ms + broken // timedelta(milliseconds=1)
+    return {
+        "delivered_ms": max(session.delivered_ms, event.delivered_ms),
+        "acknowledged_ms": _acknowledged(session, event.paid_ms),
+        "creator_pause_ms": max(session.creator_pause_ms, event.creator_pause_ms),
+        "node_pause_ms": max(session.node_pause_ms, node_pause_ms),
+        "black_ms": max(session.black_ms, event.black_ms),
+        "silent_ms": max(session.silent_ms, event.silent_ms),
+    }
+
+
+def _moved_at(tx: Session, session: SessionRow) -> datetime | None:
+    return tx.scalar(select(RoomRow.placed_at).where(RoomRow.id == session.room_id))
+
+
+def _catch_up(
+    tx: Session, session: SessionRow, first: events.MediaDelivered, interrupted_at: datetime | None, now: datetime
+) -> None:
+    """A node's first word of a session shows that it was told less than was known since: it is told again."""
+    told = (first.delivered_ms, first.creator_pause_ms, first.node_pause_ms)
+    known = (session.delivered_ms, session.creator_pause_ms, session.node_pause_ms)
+    if all(one >= other for one, other in zip(told, known, strict=True)):
+        return
+    since = max((at for at in (interrupted_at, _moved_at(tx, session)) if at is not None), default=now)
+    paused_for_ms = max(0, (now - since) // timedelta(milliseconds=1))
+    spec = rooms.private_spec(tx, session, paused_for_ms=paused_for_ms)
+    rooms.tell(tx, first.node_id, spec, cause_id=session.cause_id, now=now)
+
+
+# --- which words count -------------------------------------------------------------------------------
 
 
 def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> bool:

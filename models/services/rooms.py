@@ -285,17 +285,18 @@ def open_room(
     else:
         anew = {"node_id": node_id, "placed_at": now, "viewers": 0, "closed_at": None}
         move(tx, RoomRow, room.id, room.status, "opening", **anew)
-    outbox.command(
-        tx,
-        node_id,
-        OpenRoom(
-            message_id=ids.new_id(ids.MESSAGE),
-            cause_id=cause_id,
-            deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
-            room=spec,
-        ),
-        now=now,
+    tell(tx, node_id, spec, cause_id=cause_id, now=now)
+
+
+def tell(tx: Session, node_id: str, spec: RoomSpec, *, cause_id: str, now: datetime) -> None:
+    """Tell a node how a room of its should be, whether it has it already or not."""
+    opening = OpenRoom(
+        message_id=ids.new_id(ids.MESSAGE),
+        cause_id=cause_id,
+        deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
+        room=spec,
     )
+    outbox.command(tx, node_id, opening, now=now)
 
 
 def close_room(

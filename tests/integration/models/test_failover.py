@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from models.broadcasts import BroadcastRow
 from models.db import Database
 from models.errors import Conflict, DomainError
 from models.messages import events
-from models.messages.commands import Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
+from models.messages.commands import CloseRoom, Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 from models.services import broadcasts, failover, nodes, placement, rooms, sessions, streams
 from models.streams import MediaNodeRow, RoomRow, StreamRow
 
@@ -239,6 +240,121 @@ def test_one_that_settles_settles_by_its_last_report(stage: Stage) -> None:
     stage.run(lambda tx: sessions.settle_overdue(tx, stage.now))
     assert stage.receipt(call.session_id).billed_minutes == 2
     stage.audit()
+
+
+# --- what was still in the queue ----------------------------------------------------------------------
+
+
+def ago(stage: Stage, **delta: float) -> str:
+    return (stage.now - timedelta(**delta)).isoformat(timespec="milliseconds")
+
+
+def test_reports_that_waited_in_the_queue_count(stage: Stage) -> None:
+    # given a node of which nothing was read for 100 s when the clock finds that it is gone
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, MINUTE)
+    stage.later(seconds=100)
+    another(stage)
+    lose(stage)
+    pause_ms = failover.UNSEEN // timedelta(milliseconds=1)
+    # then what nobody has read yet is no pause
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.budget.delivered_ms, spec.budget.node_pause_ms) == (MINUTE, pause_ms)
+    # when its reports are read, twice and out of order
+    for sequence, seconds in ((21, 159), (20, 155), (21, 159)):
+        says(stage, call, sequence, seconds * 1_000, name=HERE, epoch=0, at=ago(stage, seconds=160 - seconds))
+    row = stage.session(call.session_id)
+    assert (row.node_id, row.status, row.pause_cause) == (THERE, "paused", "node")
+    assert (row.delivered_ms, row.node_pause_ms) == (159_000, pause_ms)
+    # then the other node, which opened the room without them, is told
+    opened(stage, call)
+    says(stage, call, 1, MINUTE, state="paused", cause="node", node_pause_ms=pause_ms)
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.epoch, spec.budget.delivered_ms, spec.budget.resumed) == (1, 159_000, True)
+    # and once it has spoken the old one has no say any more
+    says(stage, call, 22, 9 * MINUTE, name=HERE, epoch=0, at=ago(stage, seconds=1))
+    told = len(stage.commands(OpenRoom))
+    says(stage, call, 2, 165_000, node_pause_ms=pause_ms)
+    assert stage.session(call.session_id).delivered_ms == 165_000
+    assert len(stage.commands(OpenRoom)) == told
+    stage.audit()
+
+
+@pytest.mark.parametrize(
+    ("fact", "delivered_ms", "reason", "billed"),
+    [("time_expired", 5 * MINUTE, "TIME_EXPIRED", 5), ("fan_left", 55_000, "ENDED_BY_FAN", 5)],
+)
+def test_an_end_that_waited_in_the_queue_is_the_end(
+    stage: Stage, fact: str, delivered_ms: int, reason: str, billed: int
+) -> None:
+    call = stage.running(minutes=5)
+    stage.delivered(call.session_id, 2, 50_000)
+    stage.later(seconds=260)
+    another(stage)
+    lose(stage)
+    about = {"boot": "boot_1", "at": ago(stage, seconds=3)}
+    stage.call_ended(call.session_id, fact, delivered_ms, 90, **about)
+    # then it is settled by what had happened, of which our pause was no part
+    receipt = stage.receipt(call.session_id)
+    assert (receipt.end_reason, receipt.billed_minutes) == (reason, billed)
+    assert stage.session(call.session_id).node_pause_ms == 0
+    # and nobody goes on where it was moved to, nor does it settle again by what is said there, or again
+    [close] = [command for command in stage.commands(CloseRoom) if command.room_id == call.room_id]
+    assert close.reason == reason
+    stage.call_ended(call.session_id, fact, delivered_ms, 90, **about)
+    there = {"node_id": THERE, "boot": "boot_media-2", "epoch": 1}
+    stage.call_ended(call.session_id, "closed", 5 * MINUTE, **there)
+    says(stage, call, 1, 5 * MINUTE)
+    assert stage.receipt(call.session_id).billed_minutes == billed
+    assert [transfer.kind for transfer in stage.receipt(call.session_id).transfers].count("settle") == 1
+    stage.audit()
+
+
+def test_a_queue_that_is_far_behind_does_not_use_up_the_pauses(stage: Stage) -> None:
+    call = stage.running(minutes=10)
+    stage.later(seconds=130)
+    another(stage)
+    lose(stage)
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert spec.budget.node_pause_ms < spec.budget.timers.pause_ms // 2
+    # but what the old node itself had counted of pauses goes with it
+    says(stage, call, 30, MINUTE, name=HERE, epoch=0, at=ago(stage, seconds=1), node_pause_ms=40_000)
+    opened(stage, call)
+    says(stage, call, 1, 0, node_pause_ms=spec.budget.node_pause_ms)
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.budget.delivered_ms, spec.budget.node_pause_ms) == (MINUTE, 41_000)
+
+
+def test_a_call_of_which_only_the_queue_knew_that_it_was_live_is_resumed(stage: Stage) -> None:
+    call = stage.connecting()
+    another(stage)
+    stage.later(seconds=20)
+    lose(stage)
+    says(stage, call, 3, 15_000, name=HERE, epoch=0, at=ago(stage, seconds=2))
+    row = stage.session(call.session_id)
+    assert (row.status, row.pause_cause, row.live_at, row.delivered_ms) == ("paused", "node", stage.now, 15_000)
+    opened(stage, call)
+    says(stage, call, 1, 0, state="waiting")
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.budget.resumed, spec.budget.delivered_ms) == (True, 15_000)
+
+
+def test_what_the_old_node_says_only_after_the_move_does_not_count(stage: Stage) -> None:
+    """It stood still, its clients were let go, and the other node has not opened the room yet."""
+    call = stage.running(minutes=10)
+    another(stage)
+    lose(stage)
+    stage.later(seconds=70)
+    said = {"at": ago(stage, seconds=1)}
+    says(stage, call, 9, 2 * MINUTE, name=HERE, epoch=0, **said)
+    stage.call_ended(call.session_id, "fan_absent", 2 * MINUTE, boot="boot_1", **said)
+    row = stage.session(call.session_id)
+    assert (row.status, row.delivered_ms) == ("paused", 0)
 
 
 # --- public rooms -------------------------------------------------------------------------------------
