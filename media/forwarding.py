@@ -58,16 +58,16 @@ class Wire:
 
     @property
     def destination(self) -> int:
-        """Of the native fan-out, which has places for 4,095: taken when something is first forwarded here. 0: there
-        is none, or no place, and fan-out is in Python."""
+        """Of the native fan-out, which has places for 4,095: taken when something is first forwarded here. 0:
+        there is none, or no place, and fan-out is in Python."""
         if not self._destination and native is not None and self._path is not None:
             self._destination = native.destination(self.protect_context, self._path.socket, self.address)
         return self._destination
 
     @property
     def refused(self) -> int:
-        """Packets that the socket did not take, also after ``close``. What fan-out in Python could not send is with
-        the publisher (``Ingress.refused``)."""
+        """Packets that the socket did not take, also after ``close``. What fan-out in Python could not send is
+        with the publisher (``Ingress.refused``)."""
         return self._refused + (native.refused(self._destination) if native is not None else 0)
 
     def open_rtp(self, data: bytes) -> bytes | None:

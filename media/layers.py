@@ -44,7 +44,7 @@ Lane = tuple[
     tuple[int, int] | None, int,
 ]  # fmt: skip
 """What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address,
-what to add to VP8's numbers (None: nothing), and the native fan-out's destination."""
+what to add to VP8's numbers (None: nothing), and the native fan-out's destination (0: none)."""
 
 
 class Layer:
@@ -78,8 +78,8 @@ class Layer:
         self.octets = 0
         self.ring: list[Kept | None] = [None] * RING_SIZE
         self.lanes: list[Lane] = []
-        self.native: tuple[Any, int] | None = None
-        """The same for the native fan-out, made when it is first needed."""
+        self.native: tuple[tuple[Any, int], list[Lane]] | None = None
+        """The same for the native fan-out, and those for whom it has no place; made when it is first needed."""
         self.waiting: list[Slot] = []
         """Slots that go over to this layer with its next key frame (audio: packet)."""
         self.throttle = KeyframeThrottle()

@@ -83,6 +83,8 @@ class Peer:
         self._offered = ""
         self._open_offer = self._restart = False
         self._negotiated = 0
+        self._refused = 0
+        """By wires that are closed."""
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -197,7 +199,7 @@ class Peer:
         if path is None:
             return
         if self._ingress is not None:
-            self._ingress.wire.close()
+            self._close_wire(self._ingress.wire)
             self._ingress.wire = Wire(path)
             return
         self._ingress = Ingress(Wire(path), self._now_heard)
@@ -222,7 +224,7 @@ class Peer:
             self._timer.cancel()
             self._timer = None
         if self._ingress is not None:
-            self._ingress.wire.close()
+            self._close_wire(self._ingress.wire)
             self._ingress = None
 
     # --- subscribe
@@ -345,7 +347,6 @@ class Peer:
     def _subscribe_state(self, state: State) -> None:
         if self._stopped or self._subscribe is None:
             return
-        first = self._egress is None
         if state == "lost":
             self._drop_egress()
             self._on_lost("subscribe")
@@ -353,14 +354,16 @@ class Peer:
         path = self._subscribe.path()
         if path is None:
             return
-        old = self._egress
+        if self._egress is not None:
+            # The same association at another address: what it counted, and whom it has heard, stays.
+            old = self._egress.wire; self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
+            self._rewire()
+            old.close()
+            return
         self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
         self._rewire()
-        if old is not None:
-            old.wire.close()
         self._subscribe.on_media(self._egress.receive)
-        if first:
-            self._on_connected("subscribe")
+        self._on_connected("subscribe")
 
     def _rewire(self) -> None:
         """Give every negotiated slot the wire as it is now."""
@@ -380,7 +383,7 @@ class Peer:
             self.unsubscribe(slot)
             slot.wire = None
         if self._egress is not None:
-            self._egress.wire.close()
+            self._close_wire(self._egress.wire)
             self._egress = None
 
     # --- both
@@ -440,7 +443,7 @@ class Peer:
         return {
             "packets_in": ingress.packets_in if ingress else 0,
             "bytes_in": ingress.bytes_in if ingress else 0,
-            "refused": ingress.refused if ingress else 0,
+            "refused": (ingress.refused if ingress else 0) + self._wires_refused(),
             "packets_lost": sum(layer.reception.lost for layer in layers),
             "packets_repaired": sum(layer.repaired for layer in layers),
             "keyframes_asked": sum(layer.throttle.sent for layer in layers),
@@ -451,7 +454,18 @@ class Peer:
 
     def sample(self) -> Sample:
         """Everything counted so far, by connection, track and slot."""
-        return sample(self._ingress, self._egress, self.published.values(), self._slots)
+        return sample(
+            self._ingress, self._egress, self.published.values(), self._slots, self._wires_refused()
+        )
+
+    def _close_wire(self, wire: Wire) -> None:
+        wire.close()
+        self._refused += wire.refused
+
+    def _wires_refused(self) -> int:
+        """What sockets refused of everything that was for this peer."""
+        open_ones = [end.wire.refused for end in (self._ingress, self._egress) if end is not None]
+        return self._refused + sum(open_ones)
 
     def _heard(self) -> None:
         self.last_heard_ms = monotonic_ms()

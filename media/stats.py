@@ -94,7 +94,13 @@ class OutCounts(NamedTuple):
     keyframes_wanted: int
 
 
-Counts = InCounts | TrackCounts | LayerCounts | SlotCounts | OutCounts
+class WireCounts(NamedTuple):
+    """Of all that a participant was ever sent by."""
+
+    refused: int
+
+
+Counts = InCounts | TrackCounts | LayerCounts | SlotCounts | OutCounts | WireCounts
 
 
 class Sample(NamedTuple):
@@ -111,9 +117,10 @@ DROPPED = ("unknown", "unopened", "refused", "gated", "repeated")
 
 
 def sample(
-    ingress: Ingress | None, egress: Egress | None, tracks: Iterable[PublishedTrack], slots: Iterable[Slot]
-) -> Sample:
-    """Read the counters of a participant's connections as they stand."""
+    ingress: Ingress | None, egress: Egress | None, tracks: Iterable[PublishedTrack], slots: Iterable[Slot],
+    refused: int = 0,
+) -> Sample:  # fmt: skip
+    """Read the counters of a participant's connections as they stand. ``refused``: by all wires it ever had."""
     tracks, slots = tuple(tracks), tuple(slots)
     counts: dict[str, Counts] = {}
     if ingress is not None:
@@ -129,6 +136,8 @@ def sample(
             counts[f"slot{slot.ssrc}"] = SlotCounts(*slot.sent(), slot.far_end.expected, slot.far_end.lost)
     if egress is not None:
         counts[f"out{id(egress)}"] = OutCounts(egress.nacks, egress.retransmitted, egress.keyframe_requests)
+    if refused:
+        counts["wires"] = WireCounts(refused)
     used = [slot.far_end for slot in slots if slot.live]
     return Sample(
         counts,

@@ -23,6 +23,7 @@ from pylibsrtp import Policy, Session
 from media import codecs, fastpath, forwarding
 from media.fastpath import Copy, Fan, build
 from media.layers import Kept, Lane, Layer
+from media.tracks import PublishedTrack, Slot
 
 KEY = bytes(range(28))
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -311,6 +312,76 @@ def test_a_packet_that_is_too_large_or_too_small_is_not_sent(street: Street) -> 
         street.fan.packet(lanes, bytes(size), 1, 1, 0)
     street.fan.flush()
     assert subscriber.came() == []
+
+
+class Way:
+    """A path of one who is sent to."""
+
+    def __init__(self, street: Street) -> None:
+        self.subscriber = Subscriber(street.socket.family)
+        street.subscribers.append(self.subscriber)
+        self.protect_context = self.subscriber.context(native=True)
+        self.unprotect_context = None
+        self.socket, self.sendto, self.address = street.socket, street.socket.sendto, self.subscriber.address
+
+    def close(self) -> None:
+        """The street's socket stays."""
+
+
+def carried_to(*wires: forwarding.Wire) -> PublishedTrack:
+    track = PublishedTrack(track_id="trk", user_id="usr", kind="audio", codec="opus", clock_rate=48_000)
+    for number, wire in enumerate(wires):
+        slot = Slot(kind="audio", ssrc=number, seat=number, wire=wire, payload_types={"opus": 111})
+        track.add(slot, 0)
+    return track
+
+
+def sent(track: PublishedTrack, sequence: int) -> None:
+    kept = track.accept(sequence, 960 * sequence, 0, b"sound", 20 * sequence)
+    assert kept is not None
+    assert forwarding.fan_out(track.layers[0], kept) == 0
+    forwarding.flush()
+
+
+def test_only_who_is_sent_something_takes_a_place_and_who_finds_none_is_sent_it_all_the_same(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "native", street.fan)
+    # Given connections that nothing is forwarded to, and as many places as ever
+    ways = [Way(street) for _ in range(3)]
+    wires = [forwarding.Wire(way) for way in ways]  # type: ignore[arg-type]
+    last = Subscriber()
+    street.subscribers.append(last)
+    held = [street.fan.destination(last.context(native=True), street.socket, last.address) for _ in range(4_095)]
+    assert all(held)
+    # When one place is left for three of them
+    street.fan.forget(held.pop())
+    track = carried_to(*wires)
+    for number in range(3):
+        sent(track, number)
+    # Then all three get everything
+    assert [len(way.subscriber.came()) for way in ways] == [3, 3, 3]
+    assert sum(bool(wire._destination) for wire in wires) == 1
+    # And who is gone gets nothing
+    for slot in tuple(track.slots):
+        track.remove(slot, 100)
+    for wire in wires:
+        wire.close()
+    sent(track, 3)
+    assert [len(way.subscriber.came()) for way in ways] == [0, 0, 0]
+
+
+def test_what_was_refused_is_known_after_the_end(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "native", street.fan)
+    way = Way(street)
+    way.address = ("255.255.255.255", 9)
+    wire = forwarding.Wire(way)  # type: ignore[arg-type]
+    track = carried_to(wire)
+    sent(track, 0)
+    assert wire.refused == 1
+    wire.close()
+    wire.close()
+    assert wire.refused == 1
 
 
 @pytest.mark.parametrize("sanitizers", ["address,undefined"])

@@ -13,8 +13,10 @@ from aioice import stun
 from aioice.ice import StunProtocol
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
+from media import forwarding
 from media.participants import Participant
 from media.plane import MOST_SEATS, PublishedTrack
+from media.stats import Meter
 from media.tracks import Kind
 from models.messages.signaling import ServerMessage, SubscribeOffer
 from tests.integration.media.media_clients import WAIT_SECONDS, loopback_gathering, room, the_port, until
@@ -312,6 +314,32 @@ def test_a_lost_connection_is_said_once() -> None:
             await until(lambda: fan.lost == ["subscribe"], "the other side closed")
             assert fan.peer.mids() == {}
             await until(lambda: creator.peer.stats()["packets_in"] > 100, "the publisher is not disturbed")
+
+    run(scenario())
+
+
+def test_what_the_socket_refuses_of_fan_out_is_counted_for_the_subscriber_and_kept() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            assert fan.peer._egress is not None
+            assert forwarding.native is not None
+            wire = fan.peer._egress.wire
+            # When what is sent to the subscriber does not leave any more
+            forwarding.native.forget(wire._destination)
+            wire.address, wire._destination = ("255.255.255.255", 9), 0
+            fan.peer._rewire()
+            await until(lambda: fan.peer.stats()["refused"] > 0, "it is counted")
+            counted = fan.peer.stats()["refused"]
+            # Then that is its own affair, and known after its end
+            assert creator.peer.stats()["refused"] == 0
+            fan.peer.stop_forwarding()
+            meter = Meter()
+            meter.take(fan.peer.sample(), 0)
+            assert meter.totals["refused"] >= counted
+            assert fan.peer.stats()["refused"] == meter.totals["refused"]
 
     run(scenario())
 
