@@ -44,6 +44,14 @@ def undrain(name: str) -> None:
     click.echo(f"{name} takes rooms again.")
 
 
+@nodes_group.command("forget")
+@click.argument("name")
+def forget(name: str) -> None:
+    """Strike NAME off the list: a node that is gone for good and has no rooms."""
+    _change(lambda tx: nodes.forget(tx, name, utc_now()))
+    click.echo(f"{name} is forgotten.")
+
+
 def _change(change: Callable[[Session], None]) -> None:
     try:
         greenroom().database.run(change)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -34,6 +35,11 @@ SILENT_SECONDS = 6.0
 AGAIN_SECONDS = 1.0
 """How often it is tried to move what found no room."""
 MOST_ASKED_AT_ONCE = 16
+MOST_LOST_ASKED_AT_ONCE = 4
+"""Of their own, so that questions into the void (a name that is looked up for ever, too) hold nobody else's up."""
+GONE_AFTER = timedelta(minutes=1)
+RARELY_SECONDS = 30.0
+"""How often one that has been lost for so long is asked, when no room of it has to go anywhere."""
 
 LONGEST_ANSWER = 4_096
 
@@ -109,17 +115,19 @@ class NodeWatch:
         self._ask = ask
         self._clock = clock
         self._pool = ThreadPoolExecutor(MOST_ASKED_AT_ONCE, thread_name_prefix="node-probe")
+        self._lost_pool = ThreadPoolExecutor(MOST_LOST_ASKED_AT_ONCE, thread_name_prefix="lost-node-probe")
         self._asked: dict[tuple[str, str], Future[Answer]] = {}
         self._suspicions: dict[tuple[str, str], Suspicion] = {}
         self._lost: dict[tuple[str, str], bool] = {}
         self._again_at: dict[tuple[str, str], float] = {}
+        self._ask_at: dict[tuple[str, str], float] = {}
 
     def step(self) -> float:
         """Take in what was answered and ask again; seconds until the next. Raises when the database is away."""
         with self._db.reading() as tx:
             nodes = failover.watched(tx)
         keys = {(node.node_id, node.boot_id) for node in nodes}
-        for known in (self._asked, self._suspicions, self._lost, self._again_at):
+        for known in (self._asked, self._suspicions, self._lost, self._again_at, self._ask_at):
             for key in known.keys() - keys:
                 del known[key]
         for node in nodes:
@@ -128,15 +136,20 @@ class NodeWatch:
 
     def close(self) -> None:
         """Ask nobody any more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._lost_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _look(self, node: Watched, *, others: bool) -> None:
         key, now = (node.node_id, node.boot_id), self._clock()
         asked = self._asked.get(key)
-        if asked is None or asked.done():
-            self._asked[key] = self._pool.submit(self._ask, node.signaling_url, node.node_id)
         if asked is not None and asked.done():
+            del self._asked[key]
             self._heard(node, asked.result(), now)
+        if key not in self._asked and now >= self._ask_at.get(key, 0.0):
+            gone = node.lost_at is not None and not node.rooms and utc_now() - node.lost_at > GONE_AFTER
+            self._ask_at[key] = now + (RARELY_SECONDS if gone else 0.0)
+            pool = self._pool if node.lost_at is None else self._lost_pool
+            self._asked[key] = pool.submit(self._ask, node.signaling_url, node.node_id)
         # Not in the round in which it was taken for lost: by now it is known which others are, too.
         if node.lost_at and self._lost.get(key) and node.rooms and others and now >= self._again_at.get(key, 0.0):
             self._again_at[key] = now + AGAIN_SECONDS

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import log
-from models.errors import NotFound
+from models.errors import Conflict, NotFound
 from models.services import placement
 from models.services.locks import locked
 from models.streams import MediaNodeRow, RoomRow
@@ -63,6 +63,22 @@ def undrain(tx: Session, node_id: str) -> None:
     _known(tx, node_id).draining_at = None
     tx.flush()
     log.event("node_undrained", node_id=node_id)
+
+
+def forget(tx: Session, node_id: str, now: datetime) -> None:
+    """The node is gone for good, and nobody asks for it any more; should it come back, it says so itself.
+
+    Raises NotFound; Conflict for one that has rooms, or that lives: it would be told nothing until it reconnects.
+    """
+    node = _known(tx, node_id)
+    there = select(RoomRow.id).where(RoomRow.node_id == node_id, RoomRow.status != "closed").limit(1)
+    if tx.scalar(there) is not None:
+        raise Conflict("It has rooms; they end, or are moved to another node, first.")
+    if node.lost_at is None and node.seen_at > now - placement.HEARD_WITHIN:
+        raise Conflict("It lives; stop it first.")
+    tx.delete(node)
+    tx.flush()
+    log.event("node_forgotten", node_id=node_id)
 
 
 def _known(tx: Session, node_id: str) -> MediaNodeRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from web_people import NODE, People, Someone
 
@@ -12,7 +12,7 @@ from models.clock import utc_now
 from models.errors import Unavailable
 from models.operations import AdminActRow
 from models.services import placement
-from models.streams import MediaNodeRow
+from models.streams import MediaNodeRow, RoomRow
 
 WHY = {"reason": "A new kernel"}
 
@@ -47,6 +47,19 @@ def test_an_operator_drains_a_node_and_undoes_it(app: Flask, people: People) -> 
     assert run(app, "undrain", NODE)[0] == 0
     assert takes_rooms(people)
     assert run(app, "drain", "nobody") == (1, "Error: There is no such media node.\n")
+
+
+def test_an_operator_forgets_a_node_that_is_gone_and_no_other(app: Flask, people: People) -> None:
+    people.live(people.creator())
+    assert run(app, "forget", "nobody") == (1, "Error: There is no such media node.\n")
+    assert run(app, "forget", NODE) == (
+        1, "Error: It has rooms; they end, or are moved to another node, first.\n"
+    )  # fmt: skip
+    people.database.run(lambda tx: tx.execute(update(RoomRow).values(status="closed")))
+    assert run(app, "forget", NODE) == (1, "Error: It lives; stop it first.\n")
+    people.database.run(lambda tx: tx.execute(update(MediaNodeRow).values(lost_at=utc_now())))
+    assert run(app, "forget", NODE) == (0, f"{NODE} is forgotten.\n")
+    assert "No media node" in run(app, "list")[1]
 
 
 def test_an_admin_does_the_same_and_it_is_recorded(client: FlaskClient, people: People) -> None:

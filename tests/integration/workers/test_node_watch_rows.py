@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Container
 from datetime import timedelta
 
 import pytest
@@ -24,15 +27,21 @@ class Nodes:
         self.database = database
         self.answers: dict[str, Answer] = {HERE: "here", THERE: "here"}
         self.now = 0.0
-        self.watch = NodeWatch(database, lambda url, node_id: self.answers[url], lambda: self.now)
+        self.asked: Counter[str] = Counter()
+        self.watch = NodeWatch(database, self.ask, lambda: self.now)
 
-    def rounds(self, count: int = 8) -> None:
+    def ask(self, url: str, node_id: str) -> Answer:
+        self.asked[node_id] += 1
+        return self.answers[url]
+
+    def rounds(self, count: int = 8, of: Container[str] | None = None) -> None:
         """So many answers are taken in."""
         for _ in range(count):
             self.now += 0.3
             self.watch.step()
-            for asked in self.watch._asked.values():
-                asked.result(timeout=120)
+            for (node_id, _), asked in self.watch._asked.items():
+                if of is None or node_id in of:
+                    asked.result(timeout=120)
 
     def lost(self) -> set[str]:
         with self.database.reading() as tx:
@@ -117,3 +126,65 @@ def test_two_watches_move_a_room_once(nodes: Nodes) -> None:
     with nodes.database.reading() as tx:
         assert tx.scalar(select(RoomRow.epoch)) == 1
 
+
+def test_who_is_gone_for_good_is_asked_now_and_then(nodes: Nodes) -> None:
+    nodes.answers[HERE] = "refused"
+    nodes.rounds()
+    assert (nodes.lost(), nodes.room_is_on()) == ({"a"}, "b")
+    nodes.lost_for(59)
+    nodes.asked.clear()
+    nodes.rounds()
+    assert nodes.asked["a"] == 8
+    nodes.lost_for(61)
+    nodes.rounds()
+    nodes.asked.clear()
+    nodes.rounds(100)
+    assert nodes.asked == {"a": 1, "b": 100}
+    # and is found all the same
+    nodes.answers[HERE] = "here"
+    nodes.rounds(101)
+    assert nodes.lost() == set()
+
+
+def test_one_whose_rooms_wait_for_a_place_is_asked_all_the_time(nodes: Nodes) -> None:
+    nodes.answers = {HERE: "refused", THERE: "refused"}
+    nodes.rounds()
+    nodes.lost_for(61)
+    nodes.rounds()
+    nodes.asked.clear()
+    nodes.rounds()
+    assert nodes.asked == {"a": 8}
+
+
+def test_questions_that_nobody_answers_hold_no_other_up(nodes: Nodes) -> None:
+    """Sixty that are lost are asked into the void; the death of one that lives is noticed."""
+    over = threading.Event()
+    ask = nodes.ask
+
+    def lay(tx: Session) -> None:
+        now = utc_now()
+        for number in range(60):
+            # They come before the others.
+            tx.add(
+                MediaNodeRow(
+                    id=f"Gone-{number}", boot_id="boot", signaling_url="ws://void", seen_at=now, lost_at=now
+                )
+            )
+
+    def ask_or_hang(url: str, node_id: str) -> Answer:
+        if url == "ws://void":
+            assert over.wait(240)
+            return "silent"
+        return ask(url, node_id)
+
+    nodes.database.run(lay)
+    nodes.watch = NodeWatch(nodes.database, ask_or_hang, lambda: nodes.now)
+    nodes.answers[HERE] = "refused"
+    try:
+        nodes.rounds(4, of=("a", "b"))
+        # from now on it waits behind the others
+        nodes.rounds(2, of=("b",))
+        assert nodes.room_is_on() == "b"
+    finally:
+        over.set()
+        nodes.watch.close()
