@@ -16,8 +16,11 @@ from models.messages import signaling as wire_messages
 from models.messages.commands import Reason
 from models.messages.signaling import TERMINATED_CLOSE_CODE, Kind, ServerMessage
 
-# A silent peer is noticed within 10 s; ticks and the last datagram's age take the rest.
+# A silent browser is noticed within 10 s; ticks and the last datagram's age take the rest.
 SILENT_MS = 8_000
+UNTOLD_SILENT_MS = 20_000
+"""Of one who comes over HTTP: with nothing to play, a player sends nothing but ICE's checks, every 4 to 6 s (RFC
+7675 section 5.1), and nobody could tell it that its seat is gone because one was lost. It hangs up by DTLS."""
 
 
 Announced = Literal["on", "off", "stalled"]
@@ -85,6 +88,7 @@ class Participant:
         self.resource = self.etag = ""
         """Of one who came over HTTP: the name of its resource, and of its ICE session."""
         self._told_nothing = answers is not None
+        self._silent_ms = UNTOLD_SILENT_MS if self._told_nothing else SILENT_MS
         self._offer_due = self._offering = self._offer_open = False
         self.peer = Peer(
             user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost, answers=answers
@@ -104,10 +108,10 @@ class Participant:
         """
         heard = max(self._last_message_ms, awake_since_ms)
         if self.up:
-            return now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+            return now_ms - max(heard, self.peer.last_heard_ms) < self._silent_ms
         if self.wire is None:
             return False
-        return not self._ever_up or now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+        return not self._ever_up or now_ms - max(heard, self.peer.last_heard_ms) < self._silent_ms
 
     def _connected(self, pc: Pc) -> None:
         self.up.add(pc)

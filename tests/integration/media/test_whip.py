@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from http_seats import HttpSeat, as_obs_sends_it
-from media_clients import until
+from media_clients import loopback_gathering, the_port, until
 from seats import CREATOR, FAN, Stage, fields, live_spec, media_settings, plays, private_spec, signed_grant
 from websockets.asyncio.client import connect
 
+from media.participants import Participant
+from media.tracks import Kind
+from media.whip import NoWire
 from models import grants, ids
 from models.clock import utc_now
 from models.grants import Grant
@@ -237,6 +240,25 @@ async def test_who_hangs_up_without_a_word_frees_the_seat(stage: Stage) -> None:
         await until(lambda: set(stage.node.rooms[room_id].participants) == {CREATOR}, "the player's seat is free")
         await encoder.pc.close()
         await until(lambda: nobody(stage, room_id), "the encoder's seat is free")
+
+
+def test_who_is_told_nothing_may_be_silent_for_some_lost_checks_and_a_browser_may_not() -> None:
+    async def scenario() -> None:
+        async with loopback_gathering():
+            for answers, may_be in ((("audio", "video"), 20_000), ((), 20_000), (None, 8_000)):
+                participant = Participant(
+                    user_id=FAN, display_name="Fan", publishes=False, wire=NoWire(), now_ms=0, port=the_port(),
+                    on_connected=lambda *_: None, answers=cast("tuple[Kind, ...] | None", answers),
+                )  # fmt: skip
+                participant._connected("subscribe")
+                participant.peer.last_heard_ms = 0
+                assert participant.is_here(may_be - 1, 0)
+                assert not participant.is_here(may_be, 0)
+                # What we slept through is nobody's silence
+                assert participant.is_here(may_be, 1)
+                await participant.close()
+
+    asyncio.run(scenario())
 
 
 @plays
