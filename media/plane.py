@@ -356,9 +356,9 @@ class Peer:
             return
         if self._egress is not None:
             # The same association at another address: what it counted, and whom it has heard, stays.
-            old = self._egress.wire; self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
+            old, self._egress.wire = self._egress.wire, Wire(path)
             self._rewire()
-            old.close()
+            self._close_wire(old)
             return
         self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
         self._rewire()
