@@ -372,8 +372,18 @@ def test_a_client_whose_address_changes_goes_on_at_the_new_one() -> None:
             await creator.publish()
             await fan.subscribe(creator)
             await fan.decodes("video")
+            await until(lambda: bool(both_talkers(creator.peer, fan.peer)[1]), "the subscriber has reported")
+            talkers = both_talkers(creator.peer, fan.peer)
+            egress = fan.peer._egress
+            assert egress is not None
+            egress.nacks += 1_000
             old.append(await moves(creator.publishing, creator.peer))
             old.append(await moves(fan.subscribing, fan.peer))
+            # SRTP forgets nobody over a move: nor may we, or each one makes room for new senders in the same context
+            assert [now >= then for now, then in zip(both_talkers(creator.peer, fan.peer), talkers, strict=True)] == [
+                True, True,
+            ]  # fmt: skip
+            assert fan.peer.stats()["nacks"] >= 1_000, "what was counted stays"
             seen = creator.peer.stats()["packets_in"]
             await until(lambda: creator.peer.stats()["packets_in"] > seen + 20, "it is heard from there")
             await fan.decodes("video", 20)
@@ -396,6 +406,12 @@ async def moves(pc: RTCPeerConnection | None, server: Peer) -> asyncio.DatagramT
     ours = transport.get_extra_info("sockname")
     await until(lambda: wire_of(server).address == ours, "media goes there")
     return old
+
+
+def both_talkers(publisher: Peer, subscriber: Peer) -> tuple[set[int], set[int]]:
+    assert publisher._ingress is not None
+    assert subscriber._egress is not None
+    return set(publisher._ingress._talkers), set(subscriber._egress._talkers)
 
 
 def wire_of(peer: Peer) -> Wire:
