@@ -169,7 +169,9 @@ def take_the_air(tx: Session, key: str, now: datetime) -> tuple[Holder, Admissio
     seat = rooms.admission(tx, person=creator, room_id=stream.room_id, role="participant", now=now)
     tx.get_one(StreamKeyRow, holder.key_id).last_used_at = now
     row = tx.get_one(StreamRow, stream.stream_id)
-    row.encoder_since = row.encoder_since or now
+    if row.creator_gone_at is not None:
+        # So that the studio waits for it. Who is in the seat leaves it when the node takes the offer, not before.
+        row.encoder_since = row.encoder_since or now
     tx.flush()
     return holder, seat
 

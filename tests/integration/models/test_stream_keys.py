@@ -188,6 +188,27 @@ def test_no_encoder_while_its_creator_is_private_and_none_before_they_are_back(s
     assert codes == ["CREATOR_BUSY", "STREAM_NOT_LIVE"]
 
 
+def test_an_offer_that_the_node_may_refuse_takes_no_browser_off_the_air(stage: Stage, creator: Person) -> None:
+    live, key = stage.go_live(creator), made(stage, creator).key
+
+    def encoder() -> str:
+        with stage.database.reading() as tx:
+            return stream_keys.encoder_of(tx, creator.user_id)
+
+    def joins(seconds: int, *, encoder: bool) -> None:
+        at = (stage.now + timedelta(seconds=seconds)).isoformat()
+        stage.event(
+            events.ParticipantJoined, room_id=live.room_id, user_id=creator.user_id, viewers=0, encoder=encoder,
+            at=at,
+        )  # fmt: skip
+
+    joins(1, encoder=False)
+    taken(stage, key, stage.now)
+    assert encoder() == "", "the node has not taken it"
+    joins(2, encoder=True)
+    assert encoder() == "on_air"
+
+
 def test_the_node_says_whether_the_picture_is_an_encoders(stage: Stage, creator: Person) -> None:
     live = stage.go_live(creator)
 
