@@ -147,6 +147,8 @@ class RoomRow(Machine):
     """When it came to the node that it is on."""
     epoch: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """How often it was moved away from a node that was lost: what is said under a lower one counts no more."""
+    awaited: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many had seats when it was moved: expected back, until its node has reported a while later."""
 
 
 class RoomBarRow(Base):

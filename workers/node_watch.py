@@ -153,7 +153,7 @@ class NodeWatch:
         # Not in the round in which it was taken for lost: by now it is known which others are, too.
         if node.lost_at and self._lost.get(key) and node.rooms and others and now >= self._again_at.get(key, 0.0):
             self._again_at[key] = now + AGAIN_SECONDS
-            self._db.run(lambda tx: failover.move_rooms(tx, *key, utc_now()))
+            failover.move_rooms(self._db, *key, utc_now())
 
     def _heard(self, node: Watched, answer: Answer, now: float) -> None:
         key = (node.node_id, node.boot_id)

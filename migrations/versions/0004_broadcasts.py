@@ -267,6 +267,7 @@ _OF_NODES = (
     ("media_nodes", sa.Column("found_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True)),
     ("rooms", sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    ("rooms", sa.Column("awaited", sa.Integer(), nullable=False, server_default=sa.text("0"))),
     (
         "private_stream_sessions",
         sa.Column("room_epoch", sa.Integer(), nullable=False, server_default=sa.text("0")),

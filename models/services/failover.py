@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import msgspec
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
 from models.battles import BattleRow, BattleSideRow
 from models.broadcasts import BroadcastRow
+from models.db import Database
 from models.machine import move
 from models.messages.commands import Elsewhere, ReleaseRoom, RoomSpec
 from models.recordings import STANDING, RecordingRow
@@ -27,8 +30,11 @@ from models.services.announcements import session_changed
 from models.services.broadcasts import OPEN
 from models.services.ending import silent_by
 from models.services.locks import locked
+from models.services.placement import NodeLoad
 from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomRow, StreamRow
+
+_Owner = TypeVar("_Owner", SessionRow, BattleRow, StreamRow)
 
 FOUND_AFTER = timedelta(seconds=5)
 """No earlier after it was lost a node counts as found."""
@@ -75,17 +81,30 @@ def node_lost(tx: Session, node_id: str, boot_id: str, now: datetime) -> None:
         log.event("node_lost", logging.WARNING, node_id=node_id, boot_id=boot_id)
 
 
-def move_rooms(tx: Session, node_id: str, boot_id: str, now: datetime) -> int:
+def move_rooms(db: Database, node_id: str, boot_id: str, now: datetime) -> int:
     """Move the rooms of a node that is lost to others that have room for them; how many. Safe to repeat.
 
-    What fits nowhere stays, and is taken up by the node's next life.
+    Each in a transaction of its own: the first goes on while the last waits, and one that cannot be moved holds up
+    no other. What fits nowhere costs a look, no lock; it stays, and is taken up by the node's next life.
     """
-    node = locked(tx, MediaNodeRow, node_id)
-    if node is None or node.boot_id != boot_id or node.lost_at is None:
-        return 0
-    sessions = running_on(tx, node_id)
-    moved = sum(_move_session(tx, session, node.lost_at - UNSEEN, now) for session in sessions)
-    moved += _move_public(tx, node_id, now)
+    leaving, nodes = _leaving(db, node_id, now)
+    moved = 0
+    for room in leaving:
+        chosen = placement.choose(nodes, room.seats)
+        if chosen is None:
+            continue
+        try:
+            done = db.run(partial(_move, room=room, lost=(node_id, boot_id), chosen=chosen, now=now))
+        except Exception:
+            # The next round tries again.
+            log.failure("room_move_failed", room_id=room.room_id, node_id=node_id)
+            continue
+        if done:
+            moved += 1
+            nodes = placement.with_room(nodes, chosen, room.seats)
+        else:
+            # Somebody else moves them, too, perhaps.
+            _, nodes = _leaving(db, node_id, now)
     if moved:
         log.event("rooms_moved", logging.WARNING, node_id=node_id, count=moved)
     return moved
@@ -155,51 +174,100 @@ def interrupt(
 # --- moving ------------------------------------------------------------------------------------------
 
 
-def _move_session(tx: Session, session: SessionRow, alive_at: datetime, now: datetime) -> bool:
-    room = locked(tx, RoomRow, session.room_id)
-    node_id = _room_for(tx, room, now)
-    if room is None or node_id is None:
+class _Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A room that is on a lost node."""
+
+    room_id: str
+    kind: str
+    seats: int
+
+
+def _leaving(db: Database, node_id: str, now: datetime) -> tuple[list[_Leaving], list[NodeLoad]]:
+    """The rooms that are to leave a node, private ones first; and where there may be room for them."""
+    session = exists().where(SessionRow.room_id == RoomRow.id, SessionRow.status.in_(RUNNING))
+    stream = exists().where(StreamRow.room_id == RoomRow.id, StreamRow.status == "live")
+    battle = exists().where(BattleRow.room_id == RoomRow.id, BattleRow.status == "running")
+    on_air = (
+        select(RoomRow.id, RoomRow.kind, RoomRow.viewers, RoomRow.awaited)
+        .where(RoomRow.node_id == node_id, RoomRow.status != "closed", or_(session, stream, battle))
+        .order_by(RoomRow.kind != "private", RoomRow.id)
+    )
+    with db.reading() as tx:
+        found = tx.execute(on_air).all()
+        leaving = [
+            _Leaving(room_id=room_id, kind=kind, seats=placement.seats_of(kind, viewers, awaited))
+            for room_id, kind, viewers, awaited in found
+        ]
+        return leaving, placement.living(tx, now) if leaving else []
+
+
+def _move(tx: Session, *, room: _Leaving, lost: tuple[str, str], chosen: str, now: datetime) -> bool:
+    """Move one room; False if it is not on that lost node any more, or over."""
+    node_id, boot_id = lost
+    node = locked(tx, MediaNodeRow, node_id)
+    if node is None or node.boot_id != boot_id or node.lost_at is None:
         return False
-    old_id = room.node_id
+    if room.kind == "private":
+        return _move_session(tx, room, node_id, node.lost_at - UNSEEN, chosen, now)
+    return _move_public(tx, room, node_id, chosen, now)
+
+
+def _move_session(
+    tx: Session, leaving: _Leaving, node_id: str, alive_at: datetime, chosen: str, now: datetime
+) -> bool:
+    session = _with_room(tx, SessionRow, leaving.room_id)
+    room = _still_on(tx, leaving.room_id, node_id)
+    if session is None or session.status not in RUNNING or room is None:
+        return False
     broken_ms = interrupt(tx, session, None, now, not_before=alive_at)
-    _place(tx, room, node_id, now)
-    session.node_id, session.room_epoch = node_id, room.epoch
+    _place(tx, room, chosen, leaving.seats, now)
+    session.node_id, session.room_epoch = chosen, room.epoch
     if session.opened_at is not None:
         session.deadline_kind, session.deadline_at = "silent", silent_by(session, now)
     tx.flush()
     _free_leases(tx, room.id, now)
-    _tell(tx, room, rooms.private_spec(tx, session, paused_for_ms=broken_ms), old_id, session.cause_id, now)
+    _tell(tx, room, rooms.private_spec(tx, session, paused_for_ms=broken_ms), node_id, session.cause_id, now)
     return True
 
 
-def _move_public(tx: Session, node_id: str, now: datetime) -> int:
-    moved = 0
-    for spec in rooms.public_specs(tx, node_id):
-        # In the order of locks: what the room belongs to comes before it.
-        for table in (BattleRow, StreamRow):
-            tx.scalar(select(table.id).where(table.room_id == spec.room_id).with_for_update(key_share=True))
-        room = locked(tx, RoomRow, spec.room_id)
-        chosen = _room_for(tx, room, now)
-        if room is None or chosen is None:
-            continue
-        _nobody_is_there(tx, room, now)
-        _place(tx, room, chosen, now)
-        _free_leases(tx, room.id, now)
-        _tell(tx, room, msgspec.structs.replace(spec, epoch=room.epoch), node_id, room.id, now)
-        moved += 1
-    return moved
+def _move_public(tx: Session, leaving: _Leaving, node_id: str, chosen: str, now: datetime) -> bool:
+    # In the order of locks: what the room belongs to comes before it.
+    spec = _public_spec(tx, leaving)
+    room = _still_on(tx, leaving.room_id, node_id)
+    if spec is None or room is None:
+        return False
+    _nobody_is_there(tx, room, now)
+    _place(tx, room, chosen, leaving.seats, now)
+    _free_leases(tx, room.id, now)
+    _tell(tx, room, msgspec.structs.replace(spec, epoch=room.epoch), node_id, room.id, now)
+    return True
 
 
-def _room_for(tx: Session, room: RoomRow | None, now: datetime) -> str | None:
-    """A living node for this room; None: there is none, or the room is closed."""
-    if room is None or room.status == "closed":
-        return None
-    return placement.living(tx, msgspec.convert(room.kind, placement.Kind), now)
+def _public_spec(tx: Session, leaving: _Leaving) -> RoomSpec | None:
+    """How the room should be; its stream or battle is locked. None: that is over."""
+    if leaving.kind == "battle":
+        battle = _with_room(tx, BattleRow, leaving.room_id)
+        return rooms.battle_spec(tx, battle) if battle is not None and battle.status == "running" else None
+    stream = _with_room(tx, StreamRow, leaving.room_id)
+    return rooms.live_spec(tx, stream) if stream is not None and stream.status == "live" else None
 
 
-def _place(tx: Session, room: RoomRow, node_id: str, now: datetime) -> None:
+def _with_room(tx: Session, table: type[_Owner], room_id: str) -> _Owner | None:
+    """The row that the room belongs to, locked."""
+    id_ = tx.scalar(select(table.id).where(table.room_id == room_id))
+    return locked(tx, table, id_) if id_ is not None else None
+
+
+def _still_on(tx: Session, room_id: str, node_id: str) -> RoomRow | None:
+    """The room, locked; None if it is not on that node any more."""
+    room = locked(tx, RoomRow, room_id)
+    return room if room is not None and room.status != "closed" and room.node_id == node_id else None
+
+
+def _place(tx: Session, room: RoomRow, node_id: str, seats: int, now: datetime) -> None:
     status = room.status
-    room.node_id, room.epoch, room.placed_at, room.viewers = node_id, room.epoch + 1, now, 0
+    room.node_id, room.epoch, room.placed_at = node_id, room.epoch + 1, now
+    room.viewers, room.awaited = 0, seats
     tx.flush()
     if status == "open":
         move(tx, RoomRow, room.id, "open", "opening")

@@ -66,7 +66,7 @@ def choose(nodes: Iterable[NodeLoad], seats: int) -> str | None:
 def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
     """Where a new room of this kind goes; raises Unavailable NO_MEDIA_NODE when no node takes it."""
     seats = SEATS[kind]
-    chosen = living(tx, kind, now) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
+    chosen = choose(living(tx, now), seats) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
     if chosen is not None:
         return chosen
     full = tx.scalar(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_(None)).limit(1)) is not None
@@ -74,8 +74,8 @@ def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
     raise Unavailable(f"{words} Try again in a moment.", code="NO_MEDIA_NODE")
 
 
-def living(tx: Session, kind: Kind, now: datetime) -> str | None:
-    """The node that lives and takes a room of this kind best.
+def living(tx: Session, now: datetime) -> list[NodeLoad]:
+    """The nodes that live and take rooms.
 
     Those that are silent only where all of them are; nor those that were lost a moment ago, while another was not.
     """
@@ -83,8 +83,23 @@ def living(tx: Session, kind: Kind, now: datetime) -> str | None:
     steady = or_(MediaNodeRow.found_at.is_(None), MediaNodeRow.found_at <= now - STEADY_AFTER)
     for which in ((heard, steady), (heard,), ()):
         if nodes := loads(tx, *which):
-            return choose(nodes, SEATS[kind])
-    return None
+            return nodes
+    return []
+
+
+def seats_of(kind: str, viewers: int, awaited: int) -> int:
+    """How many participants a room has, or is expected to have."""
+    return max(SEATS[msgspec.convert(kind, Kind)], viewers + 1, awaited)
+
+
+def with_room(nodes: Iterable[NodeLoad], node_id: str, seats: int) -> list[NodeLoad]:
+    """The same nodes when one more room is on one of them."""
+    return [
+        msgspec.structs.replace(node, placed=node.placed + seats, seated=node.seated + seats)
+        if node.node_id == node_id
+        else node
+        for node in nodes
+    ]
 
 
 def require_node(tx: Session, now: datetime) -> None:
@@ -105,7 +120,9 @@ def loads(
 
 def counted(tx: Session, which: object = None) -> list[NodeLoad]:
     """The load of each node, or of those that ``which`` selects."""
+    # As ``seats_of``.
     expected = case(*((RoomRow.kind == kind, seats) for kind, seats in SEATS.items()), else_=0)
+    expected = case((RoomRow.awaited > expected, RoomRow.awaited), else_=expected)
     present = RoomRow.viewers + 1
     seated = case((present > expected, present), else_=expected)
     found = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
@@ -25,6 +25,8 @@ UNDER_WAY = timedelta(seconds=10)
 # A cut is said again for this long.
 CUT_SAID_AGAIN = timedelta(seconds=60)
 REPAIR_WITHIN_SECONDS = 30
+BACK_WITHIN = timedelta(seconds=15)
+"""Of a room that was moved: how long placement counts on everybody's coming back."""
 
 
 def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
@@ -43,6 +45,7 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
         *_public(tx, report, now),
     ]
     extra = tuple(sorted(set(report.rooms) - wanted))
+    _nobody_awaited(tx, report.node_id, now)
     if not missing and not extra:
         return False
     elsewhere = failover.moved_away(tx, report.node_id, extra)
@@ -69,6 +72,16 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
         cause_id=report.message_id,
     )
     return True
+
+
+def _nobody_awaited(tx: Session, node_id: str, now: datetime) -> None:
+    """Whoever was to come back to a room that was moved here has come by now, and is in the figures."""
+    tx.execute(
+        update(RoomRow)
+        .where(RoomRow.node_id == node_id, RoomRow.awaited > 0, RoomRow.placed_at < now - BACK_WITHIN)
+        .values(awaited=0),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def _wanted(tx: Session, node_id: str) -> set[str]:

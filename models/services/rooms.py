@@ -283,7 +283,7 @@ def open_room(
         )
         tx.flush()
     else:
-        anew = {"node_id": node_id, "placed_at": now, "viewers": 0, "closed_at": None}
+        anew = {"node_id": node_id, "placed_at": now, "viewers": 0, "awaited": 0, "closed_at": None}
         move(tx, RoomRow, room.id, room.status, "opening", **anew)
     tell(tx, node_id, spec, cause_id=cause_id, now=now)
 

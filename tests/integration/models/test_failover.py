@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 from arena import Arena
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from stage import Call, Stage
 from together import together
 
@@ -18,6 +20,7 @@ from models.errors import Conflict, DomainError
 from models.messages import events
 from models.messages.commands import CloseRoom, Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 from models.services import broadcasts, failover, nodes, placement, rooms, sessions, streams
+from models.sessions import SessionRow
 from models.streams import MediaNodeRow, RoomRow, StreamRow
 
 HERE, THERE = "media-1", "media-2"
@@ -41,7 +44,7 @@ def another(stage: Stage, name: str = THERE, *, boot: str | None = None, **more:
 def lose(stage: Stage, name: str = HERE, boot: str | None = None) -> int:
     boot_id = boot or ("boot_1" if name == HERE else f"boot_{name}")
     stage.run(lambda tx: failover.node_lost(tx, name, boot_id, stage.now))
-    return stage.run(lambda tx: failover.move_rooms(tx, name, boot_id, stage.now))
+    return failover.move_rooms(stage.database, name, boot_id, stage.now)
 
 
 def opened(stage: Stage, call: Call, name: str = THERE, epoch: int = 1) -> None:
@@ -412,6 +415,87 @@ def test_rooms_that_fit_nowhere_stay_and_the_others_go(stage: Stage) -> None:
     assert lose(stage) == 1
 
 
+def watched_by(stage: Stage, viewers: int) -> streams.StreamView:
+    creator, stream = stage.live()
+    seat = {"room_id": stream.room_id, "user_id": creator.user_id, "viewers": viewers}
+    stage.event(events.ParticipantJoined, **seat)
+    return stream
+
+
+def test_a_room_goes_where_all_who_are_in_it_fit(stage: Stage) -> None:
+    stream = watched_by(stage, 17)
+    another(stage, capacity=17)
+    assert lose(stage) == 0
+    another(stage, "media-3", capacity=18)
+    assert lose(stage) == 1
+    assert room(stage, stream.room_id).node_id == "media-3"
+
+
+def test_who_is_on_the_way_back_is_counted_where_nobody_has_arrived_yet(stage: Stage) -> None:
+    # given three full rooms, and a node that has room for two
+    moved = [watched_by(stage, 17) for _ in range(3)]
+    another(stage, capacity=40)
+    assert lose(stage) == 2
+    # when the first are back, and the node has reported them
+    here = {"node_id": THERE, "boot": "boot_media-2"}
+    there = [each for each in moved if room(stage, each.room_id).node_id == THERE]
+    reported = {"rooms": tuple(each.room_id for each in there), **here}
+    stage.later(seconds=2)
+    for each in there:
+        seat = {"room_id": each.room_id, "user_id": each.creator_id, "viewers": 0}
+        stage.event(events.ParticipantJoined, **seat, **here)
+    stage.event(events.NodeReport, participants=2, **reported)
+    # then the others still have their seats, and everybody sees who watches
+    assert lose(stage) == 0
+    assert {room(stage, each.room_id).viewers for each in there} == {0}
+    # until they have had the time to come back, and did not
+    stage.later(seconds=20)
+    assert lose(stage) == 0
+    stage.event(events.NodeReport, participants=2, **reported)
+    assert lose(stage) == 1
+
+
+def test_a_room_that_cannot_be_moved_holds_up_no_other(stage: Stage) -> None:
+    call, stream = stage.running(), watched_by(stage, 0)
+
+    def damage(tx: Session) -> None:
+        """No calendar has a deadline for so much."""
+        tx.get_one(SessionRow, call.session_id).paid_ms = 10**16
+
+    stage.run(damage)
+    another(stage)
+    assert lose(stage) == 1
+    assert room(stage, stream.room_id).node_id == THERE
+    # and nothing was done to it by halves
+    assert (room(stage, call.room_id).node_id, stage.session(call.session_id).status) == (HERE, "live")
+    assert not [command for command in stage.commands(ReleaseRoom) if command.room_id == call.room_id]
+
+
+def test_where_nothing_fits_nothing_is_locked_and_all_is_asked_once(stage: Stage) -> None:
+    stage.live()
+    lose(stage)
+    counts = []
+    for _ in range(2):
+        said: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_more: Any, said: list[str] = said) -> None:
+            said.append(statement)
+
+        sqlalchemy.event.listen(stage.database.engine, "before_cursor_execute", note)
+        assert lose_again(stage) == 0
+        sqlalchemy.event.remove(stage.database.engine, "before_cursor_execute", note)
+        assert not [each for each in said if "UPDATE" in each]
+        counts.append(len(said))
+        for _ in range(4):
+            creator = stage.creator()
+            stage.run(lambda tx, creator=creator: streams.go_live(tx, creator, title="", now=stage.now))  # type: ignore[misc]
+    assert counts[0] == counts[1] > 0
+
+
+def lose_again(stage: Stage) -> int:
+    return failover.move_rooms(stage.database, HERE, "boot_1", stage.now)
+
+
 def test_a_draining_node_gets_no_room_of_a_lost_one(stage: Stage) -> None:
     stage.live()
     another(stage)
@@ -451,7 +535,7 @@ def test_a_move_and_whatever_else_happens_in_the_same_instant(stage: Stage) -> N
     stage.run(lambda tx: failover.node_lost(tx, HERE, "boot_1", stage.now))
 
     def move() -> int:
-        return stage.run(lambda tx: failover.move_rooms(tx, HERE, "boot_1", stage.now))
+        return failover.move_rooms(stage.database, HERE, "boot_1", stage.now)
 
     def extend() -> None:
         stage.run(
@@ -489,7 +573,7 @@ def test_a_move_and_the_nodes_next_life_in_the_same_instant(stage: Stage) -> Non
     another(stage)
     stage.run(lambda tx: failover.node_lost(tx, HERE, "boot_1", stage.now))
     results = together(
-        lambda: stage.run(lambda tx: failover.move_rooms(tx, HERE, "boot_1", stage.now)),
+        lambda: failover.move_rooms(stage.database, HERE, "boot_1", stage.now),
         lambda: stage.node_ready("boot_2"),
     )
     assert not [each for each in results if isinstance(each, Exception)], results
