@@ -1,9 +1,10 @@
 """What follows when a media node is lost: its rooms go on elsewhere, under the same ids and with the same budgets.
 
 A node that boots anew takes its rooms up by itself (``media_facts``); where another node lives, nobody waits for
-that. What was delivered counts as far as it was reported, the rest is at our cost, and the pause is ours
-(docs/money.md). The node may live all the same, cut off or standing still: each move raises the room's epoch,
-under which alone anything said of the room counts, and tells the old node to let go (docs/decisions/0016).
+that. What was delivered counts as far as it was reported, read already or not (``media_facts``), the rest is at our
+cost, and the pause is ours (docs/money.md). The node may live all the same, cut off or standing still: each move
+raises the room's epoch, under which alone anything said of the room from then on counts, and tells the old node to
+let go (docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from models.db import Database
 from models.machine import move
 from models.messages.commands import Elsewhere, ReleaseRoom, RoomSpec
 from models.recordings import STANDING, RecordingRow
-from models.services import battle_clock, placement, rooms
+from models.services import battle_clock, departures, placement, rooms
 from models.services.announcements import session_changed
 from models.services.broadcasts import OPEN
 from models.services.ending import silent_by
@@ -301,6 +302,7 @@ def _tell(
     """The new node opens it; the old one, should it hear, lets go."""
     rooms.tell(tx, room.node_id or "", spec, cause_id=cause_id, now=now)
     if old_id is not None:
+        departures.moved(tx, room.id, old_id, room.node_id or "", now)
         release = ReleaseRoom(
             message_id=ids.new_id(ids.MESSAGE),
             cause_id=cause_id,

@@ -97,6 +97,22 @@ async def test_a_room_that_was_elsewhere_without_our_hearing_of_it_begins_anew(s
 
 
 @plays
+async def test_what_was_read_late_of_the_node_before_is_taken_over_at_once(stage: Stage) -> None:
+    """The wish that opened the room here did not know of it yet; the next one, under the same epoch, does."""
+    known = under(private_spec("late", delivered_ms=60_000, resumed=True), 1)
+    assert opens(stage, known) == "done"
+    assert opens(stage, under(private_spec("late", delivered_ms=159_000, resumed=True), 1)) == "done"
+    fan = await stage.join(known.room_id, FAN)
+    assert fan.of("JOINED")[0]["session"]["deliveredMs"] == 159_000
+    # nor does an older one take it back; and when all of it was delivered there, nothing is left here
+    assert opens(stage, known) == "done"
+    assert known.budget is not None
+    assert opens(stage, under(private_spec("late", delivered_ms=known.budget.paid_ms, resumed=True), 1)) == "done"
+    [end] = stage.of_type(events.CallEnded)
+    assert (end.fact, end.delivered_ms, end.epoch) == ("time_expired", known.budget.paid_ms, 1)
+
+
+@plays
 async def test_an_end_from_before_the_move_ends_nothing(stage: Stage) -> None:
     """Cut off, the node ended the call by itself; nobody heard it, it went on elsewhere, and came back."""
     room_id = stage.open(private_spec("ended"))
