@@ -62,6 +62,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
 
 
+def pin(core: int) -> None:
+    """Keep this process on one core, if the machine has as many; also one whose parent is kept on another."""
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+
+
 def settings() -> Settings:
     """Of the node, and of whoever signs grants for it."""
     return load_settings({"SECRET_KEY": "only-for-this-benchmark-" + "-" * 16, "TESTING": "1"})
@@ -124,7 +129,8 @@ class NodeProcess:
 
     async def _ask(self, line: bytes) -> bytes:
         self._writer.write(line + b"\n")
-        return await self._reader.readline()
+        async with asyncio.timeout(START_SECONDS):
+            return await self._reader.readline()
 
 
 @contextlib.asynccontextmanager
@@ -213,8 +219,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     arguments = parser.parse_args()
     if arguments.core is not None:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[arguments.core % len(cores)]})
+        pin(arguments.core)
     uvloop.run(_serve(arguments.path))
 
 

@@ -53,8 +53,7 @@ def write_svg(path: Path, caption: str, seconds: list[float], panels: list[Panel
     mark = f"{x(warm_at):.1f}"
     parts.append(f'<line class="warm" x1="{mark}" x2="{mark}" y1="{TOP}" y2="{bottom}"/>')
     for quarter in range(5):
-        at = span * quarter / 4
-        parts.append(
-            f'<text class="small" x="{x(at):.0f}" y="{bottom + 14}" text-anchor="middle">{at / 60:.1f} min</text>'
-        )
+        at, anchor = span * quarter / 4, "end" if quarter == 4 else "middle"
+        place = f'x="{x(at):.0f}" y="{bottom + 14}" text-anchor="{anchor}"'
+        parts.append(f'<text class="small" {place}>{at / 60:.1f} min</text>')
     path.write_text("\n".join([*parts, "</svg>", ""]))
