@@ -151,6 +151,16 @@ class RoomRow(Machine):
     """How many had seats when it was moved: expected back, until its node has reported a while later."""
 
 
+class RoomDepartureRow(Base):
+    """A room was moved away from a node that may not know of it: until it says that it has let go."""
+
+    __tablename__ = "room_departures"
+
+    room_id: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class RoomBarRow(Base):
     """Somebody was cut out of a room, and gets no grant for it until it closes."""
 

@@ -279,6 +279,13 @@ def _several_nodes() -> None:
     """Defaults are the database's, so that no table with triggers is made anew on SQLite."""
     for table, column in _OF_NODES:
         op.add_column(table, column)
+    op.create_table(
+        "room_departures",
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("room_id", "node_id", name=op.f("pk_room_departures")),
+    )
 
 
 def _battles() -> None:
@@ -397,6 +404,7 @@ def downgrade() -> None:
     """Back to no broadcasts."""
     for table, column in reversed(_OF_NODES):
         op.drop_column(table, column.name)
+    op.drop_table("room_departures")
     op.drop_table("stream_keys")
     op.drop_column("streams", "encoder_since")
     for table in ("battle_tips", "battle_sides", "battles"):

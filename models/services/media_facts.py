@@ -20,7 +20,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import Reason, RoomSpec, SyncRooms
-from models.services import battle_clock, blank_media, failover, room_repair, rooms, streams
+from models.services import battle_clock, blank_media, departures, failover, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
@@ -76,6 +76,7 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
         .on_conflict_do_update(index_elements=["id"], set_=values),
         execution_options={"synchronize_session": False},
     )
+    departures.reported(tx, event.node_id, event.rooms, datetime.fromisoformat(event.at))
     sessions = running_on(tx, event.node_id)
     broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
     wanted = [

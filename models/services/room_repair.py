@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import ids, log, outbox
 from models.messages.commands import RoomSpec, SyncRooms
 from models.messages.events import NodeReport
-from models.services import failover, rooms
+from models.services import departures, failover, rooms
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
 from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamKeyRow, StreamRow
@@ -39,6 +39,7 @@ def compare(tx: Session, report: NodeReport, now: datetime) -> bool:
         return False
     node.seen_at, node.participants = now, max(0, report.participants)
     tx.flush()
+    departures.reported(tx, report.node_id, report.rooms, datetime.fromisoformat(report.at))
     wanted = _wanted(tx, report.node_id)
     missing = [
         *_private(tx, report, now),

@@ -19,7 +19,7 @@ from models.db import Database
 from models.errors import Conflict, DomainError
 from models.messages import events
 from models.messages.commands import CloseRoom, Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
-from models.services import broadcasts, failover, nodes, placement, rooms, sessions, streams
+from models.services import broadcasts, departures, failover, nodes, placement, rooms, sessions, streams
 from models.sessions import SessionRow
 from models.streams import MediaNodeRow, RoomRow, StreamRow
 
@@ -115,6 +115,15 @@ def test_whoever_joins_is_led_to_the_new_node_once_it_has_the_room(stage: Stage)
     assert refusal.value.code == "ROOM_OPENING"
     opened(stage, call)
     assert url(stage, call.room_id) == "ws://127.0.0.1/media-2"
+
+
+def test_a_node_that_a_room_was_moved_from_may_linger_in_it(stage: Stage) -> None:
+    call, live = stage.running(), stage.go_live(stage.creator())
+    another(stage)
+    lose(stage)
+    with stage.database.reading() as tx:
+        assert departures.may_linger(tx, call.room_id, stage.now)
+        assert departures.may_linger(tx, live.room_id, stage.now)
 
 
 def test_what_the_old_node_says_afterwards_adds_nothing(stage: Stage) -> None:

@@ -81,8 +81,8 @@ def test_what_a_report_says_is_not_counted_on_top_of_the_same_rooms(stage: Stage
 
 
 def test_a_node_of_an_earlier_release_says_no_capacity_and_gets_the_usual_one(stage: Stage) -> None:
-    old = b'{"type":"NodeReady","message_id":"m","cause_id":"c","node_id":"media-9","boot_id":"b","at":"x",'
-    event = codec.decode_event(old + b'"signaling_url":"ws://h/signaling","rooms":[]}')
+    old = b'{"type":"NodeReady","message_id":"m","cause_id":"c","node_id":"media-9","boot_id":"b",'
+    event = codec.decode_event(old + b'"at":"2026-01-02T12:00:00Z","signaling_url":"ws://h/signaling","rooms":[]}')
     stage.say(event)
     with stage.database.reading() as tx:
         row = tx.get_one(MediaNodeRow, "media-9")
