@@ -1,10 +1,10 @@
 """What follows when a media node is lost: its rooms go on elsewhere, under the same ids and with the same budgets.
 
 A node that boots anew takes its rooms up by itself (``media_facts``); where another node lives, nobody waits for
-that. What was delivered counts as far as it was reported, read already or not (``media_facts``), the rest is at our
-cost, and the pause is ours (docs/money.md). The node may live all the same, cut off or standing still: each move
-raises the room's epoch, under which alone anything said of the room from then on counts, and tells the old node to
-let go (docs/decisions/0016).
+that. What was delivered counts as far as it was reported, read already or not (``media_facts``), the rest is at
+our cost, and the pause is ours (docs/money.md). The node may live all the same, cut off or standing still: each
+move raises the room's epoch, under which alone anything said of the room from then on counts, and tells the old
+node to let go (docs/decisions/0016).
 """
 
 from __future__ import annotations
