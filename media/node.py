@@ -16,6 +16,7 @@ from media.call import TICK_MS
 from media.egress import MOST_READERS
 from media.exposition import NodeFigures
 from media.participants import Participant, Wire
+from media.plane import Peer
 from media.port import Port
 from media.reports import Reporter
 from media.rooms import Refused, Room
@@ -28,7 +29,6 @@ from models.messages import commands, events
 from models.messages.commands import Reply, RoomSpec
 from models.messages.figures import KEY_PURPOSE as FIGURES
 from models.messages.health import Health
-from models.messages.signaling import Kind
 
 # A tick this late means that we stood still; nobody else's silence is measured by it.
 ASLEEP_MS = 1_000
@@ -179,18 +179,37 @@ class Node:
             raise Refused("The room was moved; ask for a new grant.", code="UNAVAILABLE")
         return grant
 
-    def join(
-        self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None
-    ) -> tuple[Room, Participant]:
-        """Seat the grant's user; the grant is used up. ``answers`` as in ``Room.join``. Raises Refused."""
+    def room_to_join(self, grant: Grant) -> Room:
+        """The room that the grant opens now. Raises Forbidden, Refused."""
+        if grant.jti in self._used_grants:
+            raise Forbidden("The grant has been used.")
         room = self.rooms.get(grant.room_id)
         if room is None:
             raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
         if grant.key_id and grant.key_id in self._revoked_keys:
             raise Refused("The stream key was revoked.", code="FORBIDDEN")
-        participant = room.join(grant, wire, answers)
+        return room
+
+    def join(self, grant: Grant, wire: Wire) -> tuple[Room, Participant]:
+        """Seat the grant's user; the grant is used up. Raises Forbidden, Refused."""
+        room = self.room_to_join(grant)
+        participant = room.join(grant, wire)
         self._used_grants[grant.jti] = grant.expires_at
         return room, participant
+
+    def seat(self, grant: Grant, room: Room, participant: Participant) -> None:
+        """Seat whom the room prepared, if everything still is as it was; the grant is used up. Raises Forbidden,
+        Refused."""
+        if self.room_to_join(grant) is not room:
+            raise Refused("The room has been opened anew.", code="ROOM_NOT_FOUND")
+        room.seat(grant, participant)
+        self._used_grants[grant.jti] = grant.expires_at
+
+    def peer_of_no_room(self, user_id: str) -> Peer:
+        """To see whether an offer can be answered; to be closed."""
+        return Peer(
+            user_id=user_id, port=self._port, on_connected=lambda pc: None, on_lost=lambda pc: None, answers=()
+        )
 
     def watch(self, grant: Grant) -> None:
         """Let the grant's user watch without a seat; the grant is used up. Raises Refused."""

@@ -124,17 +124,19 @@ class Room:
         if len(others) + reserved >= CAPACITY:
             raise Refused("Every seat in this room is taken.", code="ROOM_FULL")
 
-    def join(self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None) -> Participant:
-        """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused.
+    def join(self, grant: Grant, wire: Wire) -> Participant:
+        """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused."""
+        participant = self.prepare(grant, wire)
+        self.seat(grant, participant)
+        return participant
+
+    def prepare(self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None) -> Participant:
+        """The grant's user without a seat yet, whom nobody hears of: to be seated, or closed. Raises Refused.
 
         ``answers``: of one who comes over HTTP (``media.whip``).
         """
         self.admit(grant)
-        earlier = self.participants.get(grant.user_id)
-        if earlier is not None:
-            self._release(earlier)
-            earlier.dismiss("REPLACED")
-        participant = Participant(
+        return Participant(
             user_id=grant.user_id,
             display_name=grant.display_name,
             publishes=grant.publish and self._may_publish(grant.user_id),
@@ -145,6 +147,14 @@ class Room:
             answers=answers,
             key_id=grant.key_id,
         )
+
+    def seat(self, grant: Grant, participant: Participant) -> None:
+        """Seat whom ``prepare`` made, instead of an earlier connection of the same user. Raises Refused."""
+        self.admit(grant)
+        earlier = self.participants.get(grant.user_id)
+        if earlier is not None:
+            self._release(earlier)
+            earlier.dismiss("REPLACED")
         self.participants[participant.user_id] = participant
         self._welcome(participant)
         if earlier is None:
@@ -160,8 +170,9 @@ class Room:
         )
         if self.call is not None:
             self.call.seated(participant.user_id)
+        if participant.peer.published:
+            self._sync_tracks(participant)
         self._spawn(participant.offer())
-        return participant
 
     def leave(self, participant: Participant) -> None:
         """The user said that it leaves for good."""
@@ -239,16 +250,10 @@ class Room:
         """Take a client's offer of its own tracks. Raises BadSdp, and Refused for one who only watches."""
         if not participant.publishes:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
-        answer = await self.take_offer(participant, sdp)
-        if not participant.stopped:
-            participant.send(say.PublishAnswer(sdp=answer))
-
-    async def take_offer(self, participant: Participant, sdp: str) -> str:
-        """The answer to an offer of own tracks, which everybody else is sent from now on. Raises BadSdp."""
         answer = await participant.peer.accept_publish(sdp)
         if not participant.stopped:
             self._sync_tracks(participant)
-        return answer
+            participant.send(say.PublishAnswer(sdp=answer))
 
     def _sync_tracks(self, publisher: Participant) -> None:
         """After any offer: hooks on what is new, and everybody else is sent it; what went is taken back."""

@@ -1,8 +1,9 @@
 """Seats of WHIP and WHEP clients (RFC 9725, draft-ietf-wish-whep): one HTTP request in, one answer out, no wire.
 
 They are participants like any other, under the same grants, bars, limits, clock and cuts; a room never asks how
-somebody signals. What differs: nobody can be told anything, so nothing is renegotiated, and a seat whose media
-never came up is given back after a while. Knows no HTTP; the web app does.
+somebody signals. What differs: nobody can be told anything, so nothing is renegotiated, an offer is answered
+before its seat is taken, and a seat whose media never came up is given back after a while. Knows no HTTP; the web
+app does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,13 +20,14 @@ from websockets.exceptions import ConnectionClosed
 
 from media import sdp_rules
 from media.participants import Participant
-from media.plane import MOST_TRACKS, BadSdp
+from media.plane import MOST_TRACKS, BadSdp, Peer
 from media.rooms import Refused, Room
 from models import log
 from models.errors import DomainError
+from models.grants import Grant
 from models.messages import resources
 from models.messages.resources import AnyReply, AnyRequest, Refusal, RefusalCode
-from models.messages.signaling import ServerMessage
+from models.messages.signaling import Kind, ServerMessage
 
 if TYPE_CHECKING:
     from media.node import Node
@@ -83,6 +85,8 @@ class Desk:
 
     async def _carry_out(self, request: AnyRequest) -> AnyReply:
         match request:
+            case resources.Probe():
+                return await self._probe(request)
             case resources.Publish():
                 return await self._publish(request)
             case resources.Play():
@@ -94,32 +98,42 @@ class Desk:
                 room.leave(participant)
                 return resources.Done()
 
+    async def _probe(self, request: resources.Probe) -> AnyReply:
+        self._node.check_grant(request.grant, request.room_id, request.user_id)
+        peer = self._node.peer_of_no_room(request.user_id)
+        try:
+            await peer.accept_publish(request.sdp)
+        finally:
+            self._node.spawn(peer.close())
+        return resources.Done()
+
     async def _publish(self, request: resources.Publish) -> AnyReply:
         sdp_rules.check(request.sdp, most_media=MOST_TRACKS)
         grant = self._node.check_grant(request.grant, request.room_id, request.user_id)
         if not grant.publish:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
-        room, participant = self._node.join(grant, NoWire(), answers=())
-        return await self._seated(room, participant, room.take_offer(participant, request.sdp))
+        return await self._seated(grant, (), lambda peer: peer.accept_publish(request.sdp))
 
     async def _play(self, request: resources.Play) -> AnyReply:
         kinds = sdp_rules.kinds_to_play(request.sdp)
         grant = self._node.check_grant(request.grant, request.room_id, request.user_id)
-        room, participant = self._node.join(grant, NoWire(), answers=kinds)
-        return await self._seated(room, participant, participant.peer.answer_subscribe(request.sdp))
+        return await self._seated(grant, kinds, lambda peer: peer.answer_subscribe(request.sdp))
 
-    async def _seated(self, room: Room, participant: Participant, answering: Awaitable[str]) -> AnyReply:
-        """The seat's answer. What cannot be answered gives the seat back."""
+    async def _seated(
+        self, grant: Grant, answers: tuple[Kind, ...], answering: Callable[[Peer], Awaitable[str]]
+    ) -> AnyReply:
+        """Answer, then take the seat: whoever has it goes on until there is somebody who can take their place."""
+        room = self._node.room_to_join(grant)
+        participant = room.prepare(grant, NoWire(), answers)
+        earlier = room.participants.get(grant.user_id)
         try:
-            answer = await answering
-        except BaseException as error:
-            stopped = participant.stopped
-            room.leave(participant)
-            if stopped and isinstance(error, BadSdp):
-                raise _replaced() from error
+            answer = await answering(participant.peer)
+            if room.participants.get(grant.user_id) not in (None, earlier):
+                raise Refused("The same person took this seat meanwhile.", code="REPLACED")
+            self._node.seat(grant, room, participant)
+        except BaseException:
+            self._node.spawn(participant.close())
             raise
-        if participant.stopped:
-            raise _replaced()
         participant.resource, participant.etag = secrets.token_urlsafe(32), secrets.token_urlsafe(12)
         wire = participant.wire
         if wire is not None:
@@ -151,7 +165,3 @@ class Desk:
         news = participant.peer.restart(request.fragment, request.password)
         participant.etag = secrets.token_urlsafe(12)
         return resources.Restarted(sdp=news, etag=participant.etag)
-
-
-def _replaced() -> Refused:
-    return Refused("The same person took this seat meanwhile, or the room has ended.", code="REPLACED")

@@ -39,6 +39,8 @@ NODE_ANSWER_SECONDS = 10.0
 NODE_CLOSE_SECONDS = 1.0
 RETRY_SECONDS = 2
 FULL_RETRY_SECONDS = 10
+PROBED = "probe"
+"""Of no room: what an offer is checked under before there is one."""
 _OFFERS = re.compile(r"/api/rtc/(whip|whep/[^/]+)")
 _NAMES = re.compile(r"^a=ice-(ufrag|pwd):(\S{1,256})[ \t]*\r?$", re.M)
 _TAG = re.compile(r'(?:W/)?"([A-Za-z0-9_-]{1,64})"|(\*)')
@@ -153,9 +155,7 @@ def ask(house: Greenroom, wish: AnyRequest, *, opening: bool = False) -> AnyRepl
 
     Raises NotFound, Forbidden, Conflict, Refused, and Unavailable with ``retry_after_seconds``.
     """
-    frame = resources.encode(wish).decode()
-    if len(frame) > MAX_FRAME_BYTES:
-        raise Refused(422, "The description cannot be used.", code="SDP_UNUSABLE")
+    frame = _frame(wish)
     patient_until = time.monotonic() + OPENING_SECONDS
     while True:
         reply = _ask_once(_address(house, wish.room_id, patient_until), frame)
@@ -168,6 +168,26 @@ def ask(house: Greenroom, wish: AnyRequest, *, opening: bool = False) -> AnyRepl
         time.sleep(OPENING_LOOK_SECONDS)
 
 
+def check_offer(house: Greenroom, signaling_url: str, user_id: str, sdp: str) -> None:
+    """Raise Refused SDP_UNUSABLE for an offer that the node at this address could not answer, and Unavailable."""
+    grant = errand(house, PROBED, user_id)
+    wish = resources.Probe(grant=grant, room_id=PROBED, user_id=user_id, sdp=sdp)
+    reply = _ask_once(_resources_at(signaling_url), _frame(wish))
+    if isinstance(reply, Refusal):
+        raise _refusal(reply)
+
+
+def _frame(wish: AnyRequest) -> str:
+    frame = resources.encode(wish).decode()
+    if len(frame) > MAX_FRAME_BYTES:
+        raise Refused(422, "The description cannot be used.", code="SDP_UNUSABLE")
+    return frame
+
+
+def _resources_at(signaling_url: str) -> str:
+    return signaling_url.removesuffix("/signaling") + resources.PATH
+
+
 def unavailable(detail: str, code: str = "UNAVAILABLE") -> Unavailable:
     """Try again soon: an encoder does so by itself."""
     return Unavailable(detail, code=code, retry_after_seconds=RETRY_SECONDS)
@@ -178,7 +198,7 @@ def _address(house: Greenroom, room_id: str, patient_until: float) -> str:
         try:
             with house.database.reading() as tx:
                 url = rooms.signaling_url(tx, room_id)
-            return url.removesuffix("/signaling") + resources.PATH
+            return _resources_at(url)
         except Unavailable as error:
             if error.code != "ROOM_OPENING" or time.monotonic() > patient_until:
                 raise unavailable(error.detail, error.code) from error

@@ -37,6 +37,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", renam
     user_id: str
 
 
+class Probe(Request, frozen=True, kw_only=True, tag="PROBE"):
+    """Whether an offer of own tracks could be answered, in no room and without a seat. ``Done``: it could."""
+
+    sdp: str
+
+
 class Publish(Request, frozen=True, kw_only=True, tag="PUBLISH"):
     """Take the seat and answer an offer of own tracks (WHIP). Answered by ``Answered``."""
 
@@ -91,13 +97,13 @@ class Done(Reply, frozen=True, kw_only=True, tag="DONE"):
 
 
 class Refusal(Reply, frozen=True, kw_only=True, tag="REFUSAL"):
-    """It is not, and nothing has changed, but that ``SDP_UNUSABLE`` and ``REPLACED`` have freed the seat."""
+    """It is not, and nothing has changed."""
 
     code: RefusalCode
     message: str
 
 
-AnyRequest = Publish | Play | Patch | Leave
+AnyRequest = Probe | Publish | Play | Patch | Leave
 AnyReply = Answered | Restarted | Done | Refusal
 
 encode = msgspec.json.encode

@@ -19,12 +19,12 @@ from models import ids, log, outbox
 from models.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from models.messages.commands import RevokeKey
 from models.people import PersonRow
-from models.services import rooms, streams
+from models.services import placement, rooms, streams
 from models.services.accounts import Person, person_of
 from models.services.locks import lock_people, locked
 from models.services.rooms import Admission
 from models.sessions import RUNNING, SessionRow
-from models.streams import RoomRow, StreamKeyRow, StreamRow
+from models.streams import MediaNodeRow, RoomRow, StreamKeyRow, StreamRow
 
 PREFIX = "gsk_"
 """So that a key is known for one wherever it turns up, by people and by scanners for leaked secrets."""
@@ -144,6 +144,16 @@ def holder_of(tx: Session, key: str) -> Holder:
     if found is None:
         raise Unauthenticated("The stream key is not valid.")
     return Holder(key_id=found[0], person=person_of(found[1]))
+
+
+def node_to_begin_on(tx: Session, holder: Holder, now: datetime) -> str | None:
+    """The signaling address of a node that would take the creator's stream; None if they are live already.
+
+    Raises Unavailable NO_MEDIA_NODE.
+    """
+    if streams.stream_of(tx, holder.person.user_id) is not None:
+        return None
+    return tx.get_one(MediaNodeRow, placement.pick_node(tx, "live", now)).signaling_url
 
 
 def take_the_air(tx: Session, key: str, now: datetime) -> tuple[Holder, Admission]:

@@ -92,14 +92,14 @@ def whip_url(house: Greenroom) -> str:
                  "IN_BATTLE", "SEAT_TAKEN", "NO_MEDIA_NODE", "ROOM_OPENING"))  # fmt: skip
 def whip_publish(call: Call[Nothing]) -> Response:
     """Publish as the key's creator. The body is an SDP offer, the answer an SDP answer; the creator goes live if
-    they are not, and a browser or another encoder of theirs that publishes is replaced. ``Location`` names the
-    resource that PATCH and DELETE go to, ``ETag`` its ICE session."""
+    they are not, and a browser or another encoder of theirs that publishes is replaced; neither by an offer that
+    cannot be answered. ``Location`` names the resource that PATCH and DELETE go to, ``ETag`` its ICE session."""
     key, sdp = _bearer(), ingest.offer()
     try:
+        _check_before_going_live(call, key, sdp)
         holder, seat = call.house.database.run(lambda tx: stream_keys.take_the_air(tx, key, call.now))
     except Unavailable as error:
         raise ingest.unavailable(error.detail, error.code) from error
-    limits.enforce((limits.WHIP_KEY, holder.key_id))
     grant = _signed(call.house, seat, key_id=holder.key_id)
     wish = resources.Publish(grant=grant, room_id=seat.room_id, user_id=seat.user_id, sdp=sdp)
     answer = ingest.ask(call.house, wish, opening=True)
@@ -121,6 +121,16 @@ def whip_patch(call: Call[Nothing]) -> Response:
 def whip_end(call: Call[Nothing]) -> Nothing:
     """Stop publishing. The stream waits a moment for an encoder that begins again, then ends by itself."""
     return _end(call, _holder(call).person.user_id)
+
+
+def _check_before_going_live(call: Call[Nothing], key: str, sdp: str) -> None:
+    """Nobody goes live, and no follower is told so, for an offer that cannot be answered."""
+    with call.house.database.reading() as tx:
+        holder = stream_keys.holder_of(tx, key)
+        node = stream_keys.node_to_begin_on(tx, holder, call.now)
+    limits.enforce((limits.WHIP_KEY, holder.key_id))
+    if node is not None:
+        ingest.check_offer(call.house, node, holder.person.user_id, sdp)
 
 
 def _holder(call: Call[Nothing]) -> Holder:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import msgspec
+import pytest
 from http_seats import HttpSeat, as_obs_sends_it
 from media_clients import loopback_gathering, the_port, until
 from seats import CREATOR, FAN, Stage, fields, live_spec, media_settings, plays, private_spec, signed_grant
 from websockets.asyncio.client import connect
 
 from media.participants import Participant
+from media.plane import Peer
 from media.tracks import Kind
 from media.whip import NoWire
 from models import grants, ids
 from models.clock import utc_now
+from models.errors import DomainError
 from models.grants import Grant
 from models.messages import events, resources
 from models.messages.commands import CloseRoom, RevokeKey, SyncRooms, TerminateCall
-from models.messages.resources import Answered, AnyReply, Done, Leave, Patch, Play, Publish, Refusal, Restarted
+from models.messages.resources import (
+    Answered,
+    AnyReply,
+    Done,
+    Leave,
+    Patch,
+    Play,
+    Probe,
+    Publish,
+    Refusal,
+    Restarted,
+)
 
 KEY = "sky_test"
 SLOW_MACHINE_SECONDS = 120
@@ -281,6 +295,97 @@ async def test_offers_that_cannot_be_used_take_no_seat(stage: Stage) -> None:
             reply = await ask(stage, frame)
             assert reply == Refusal(code="BAD_MESSAGE", message="This request cannot be used.")
         assert nobody(stage, room_id)
+
+
+@plays
+async def test_an_offer_that_cannot_be_answered_replaces_nobody(stage: Stage) -> None:
+    # Given a creator who publishes with the browser, and a fan who watches
+    room_id = stage.open(live_spec())
+    creator, fan = await stage.join(room_id, CREATOR), await stage.join(room_id, FAN, publish=False)
+    await creator.publish()
+    await fan.decodes()
+    before = dict(stage.node.rooms[room_id].participants)
+    async with seat() as encoder, seat() as player:
+        # When an encoder of the creator's has nothing that is carried, and a player of the fan's no certificate
+        sdp, wish = await encoder.publish(), await player.play()
+        for request in (
+            Publish(sdp=sdp.replace("opus", "AAC"), **about(room_id)),
+            Publish(sdp=sdp.replace("packetization-mode=1", "packetization-mode=0"), **about(room_id)),
+            Play(sdp=wish.replace("a=fingerprint", "a=x"), **about(room_id, FAN)),
+        ):
+            reply = await ask(stage, request)
+            assert isinstance(reply, Refusal)
+            assert reply.code == "SDP_UNUSABLE"
+        # Then both sit where they sat, and see each other
+        assert stage.node.rooms[room_id].participants == before
+        assert not any(participant.stopped for participant in before.values())
+        await fan.decodes()
+
+
+@plays
+async def test_what_changes_while_an_offer_is_answered_counts(stage: Stage) -> None:
+    desk, node = stage.server._desk, stage.node
+
+    async def refused(name: str, change: Callable[[str, Grant], object]) -> tuple[str, bool]:
+        """The refusal, and whether who sat there still does."""
+        room_id = stage.open(live_spec(name))
+        await stage.join(room_id, CREATOR)
+        room = node.rooms[room_id]
+        seated = room.participants[CREATOR]
+        grant = node.check_grant(encoder_grant(room_id, key_id=f"sky_{name}"), room_id, CREATOR)
+        peers = []
+
+        async def answering(peer: Peer) -> str:
+            peers.append(peer)
+            change(room_id, grant)
+            return "v=0"
+
+        with pytest.raises(DomainError) as caught:
+            await desk._seated(grant, (), answering)
+        await until(lambda: all(peer._stopped for peer in peers), "what was prepared is let go")
+        return caught.value.code, room.participants.get(CREATOR) is seated and not seated.stopped
+
+    def revoked(room_id: str, grant: Grant) -> None:
+        stage.order(RevokeKey(room_id=room_id, key_id=grant.key_id, **fields()))
+
+    def cut(room_id: str, grant: Grant) -> None:
+        stage.order(TerminateCall(room_id=room_id, user_id=CREATOR, reason="MODERATION", **fields()))
+
+    def closed(room_id: str, grant: Grant) -> None:
+        stage.order(CloseRoom(room_id=room_id, reason="STREAM_PRIVATE", **fields()))
+
+    def opened_anew(room_id: str, grant: Grant) -> None:
+        closed(room_id, grant)
+        stage.open(live_spec("anew"))
+
+    def used(room_id: str, grant: Grant) -> None:
+        node._used_grants[grant.jti] = grant.expires_at
+
+    def another_came(room_id: str, grant: Grant) -> None:
+        node.join(msgspec.structs.replace(grant, jti="grt_other"), NoWire())
+
+    assert await refused("revoked", revoked) == ("FORBIDDEN", True)
+    assert await refused("used", used) == ("FORBIDDEN", True)
+    assert await refused("cut", cut) == ("FORBIDDEN", False)
+    assert await refused("closed", closed) == ("ROOM_NOT_FOUND", False)
+    assert await refused("anew", opened_anew) == ("ROOM_NOT_FOUND", False)
+    assert await refused("another", another_came) == ("REPLACED", False)
+
+
+@plays
+async def test_an_offer_can_be_tried_without_a_room(stage: Stage) -> None:
+    async with seat() as encoder:
+        sdp = await encoder.publish()
+        probe = {"grant": encoder_grant("probe"), "room_id": "probe", "user_id": CREATOR}
+        for _ in range(2):
+            assert await ask(stage, Probe(sdp=sdp, **probe)) == Done()
+        bad = await ask(stage, Probe(sdp=sdp.replace("opus", "AAC"), **probe))
+        assert isinstance(bad, Refusal)
+        assert bad.code == "SDP_UNUSABLE"
+        forged = await ask(stage, Probe(sdp=sdp, **(probe | {"user_id": FAN})))
+        assert isinstance(forged, Refusal)
+        assert forged.code == "FORBIDDEN"
+        await until(lambda: not stage.node._tasks, "nothing of it is left")
 
 
 @plays
