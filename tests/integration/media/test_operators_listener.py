@@ -98,6 +98,13 @@ async def test_a_call_shows_in_prometheus_and_its_series_go_with_it(stage: Stage
     for _, labels in found:
         for name, word in labels:
             assert word in FEW_WORDS[name] if name != "room" else word == room
+    # When a viewer's socket takes no more, then that is counted as dropped
+    egress = stage.node.rooms[room].participants[FAN].peer._egress
+    assert egress is not None
+    egress.wire._refused += 7
+    await until(lambda: stage.node.rooms[room].outside.totals()["refused"] >= 7, "it is sampled")
+    found = await series(stage)
+    assert (value(found, "dropped_packets_total", kind="private", cause="refused") or 0) >= 7
     # When the room closes
     assert stage.order(CloseRoom(room_id=room, reason="STREAM_ENDED", **fields())).ok
     after = await series(stage)
