@@ -18,18 +18,30 @@ from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import ConnectionClosed
 
 from media import stun
+from media.bucket import Bucket
 from media.port import Address, Gate, Port
 
 MOST_CHECKED = 32
 """Addresses that one connection may check in from, before the one that was silent longest is forgotten."""
 MOST_QUEUED = 64
 """DTLS datagrams that may wait for aiortc."""
-RETRY_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""How long each of our checks waits for its answer."""
+RETRY_SECONDS = (0.15, 0.45, 1.6)
+"""How long each of our checks waits for its answer. Few: who does not answer may be a third party."""
+MOST_ROUNDS = 4
+"""So often an address is asked while there is no pair yet, and lines may be bad; later once."""
+REFRAIN_SECONDS = 60
+"""And then it is not asked again for so long, unless an ICE restart begins anew."""
+MOST_OPEN_CHECKS = 8
+"""Addresses that are being asked at a time; the next one when it checks again."""
 MOST_FORGERIES = 50
 """Requests a second with the right name and the wrong signature that are worth computing one."""
+MOST_REQUESTS = 200
+"""Requests with the right signature that are answered at once, and half as many a second: browsers begin with some
+twenty a second for each pair of addresses, and go on with one every few seconds."""
+MOVE_SECONDS = 0.25
+"""A pair is used for so long before the next one, whatever is nominated meanwhile: moving costs."""
 CONSENT_SECONDS = 30
-"""Who sends no check for so long is gone (RFC 7675 section 5.1)."""
+"""An address that sends no check for so long has taken its consent back (RFC 7675 section 5.1)."""
 LOOKS = 6
 
 
@@ -58,7 +70,11 @@ class _Checked:
         self.proven = False
         """It has answered a check of ours."""
         self.heard = 0
+        self.quiet = 0
+        """Looks since its last check."""
         self.tries = 0
+        self.rounds = 0
+        self.refrain_until = 0.0
         self.transaction: bytes | None = None
         self.key = b""
         self.timer: asyncio.TimerHandle | None = None
@@ -88,12 +104,15 @@ class Agent:
         self._wish: _Checked | None = None
         self._wish_of: _Credentials | None = None
         self._count = 0
-        self._allowed, self._allowed_at = float(MOST_FORGERIES), self._loop.time()
+        self._forgeries = Bucket(MOST_FORGERIES, MOST_FORGERIES, self._loop.time)
+        self._requests = Bucket(MOST_REQUESTS, MOST_REQUESTS / 2, self._loop.time)
+        self._open = 0
+        self._moved_at = self._loop.time()
+        self._move: asyncio.TimerHandle | None = None
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._closed = asyncio.Event()
         self._closing = False
-        self._quiet = 0
         self._watch: asyncio.TimerHandle | None = None
 
     # --- what aiortc uses ---------------------------------------------------------------------------
@@ -192,8 +211,8 @@ class Agent:
         """What the other side calls itself, in answer to our newest names."""
         self._newest.remote_fragment, self._newest.remote_password = fragment, password
         for checked in self._checked.values():
-            if not checked.proven and checked.transaction is None:
-                self._ask(checked, self._newest)
+            checked.rounds, checked.refrain_until = 0, 0.0
+            self._prove(checked, self._newest)
 
     def _begin_generation(self) -> _Credentials:
         credentials = _Credentials()
@@ -214,8 +233,10 @@ class Agent:
             return
         password = credentials.password.encode()
         pair = Pair(gate, address)
-        if not (pair in self._checked or self._worth_a_look()) or not stun.is_authentic(message, password):
+        if not (pair in self._checked or self._forgeries.take()) or not stun.is_authentic(message, password):
             self.forged += 1
+            return
+        if not self._requests.take():  # only after the signature: nobody else is to use it up
             return
         if stun.ICE_CONTROLLED in message.attributes:
             self._to(pair, stun.refusal(message, stun.ROLE_CONFLICT, password))
@@ -228,19 +249,8 @@ class Agent:
         self._to(pair, stun.success(message, address[0], address[1], password))
         if stun.USE_CANDIDATE in message.attributes:
             self._wish, self._wish_of = checked, credentials
-        if not checked.proven and checked.transaction is None:
-            self._ask(checked, credentials)
+        self._prove(checked, credentials)
         self._follow()
-
-    def _worth_a_look(self) -> bool:
-        """A token bucket: computing signatures for somebody who only knows the name has its limit."""
-        now = self._loop.time()
-        self._allowed = min(MOST_FORGERIES, self._allowed + (now - self._allowed_at) * MOST_FORGERIES)
-        self._allowed_at = now
-        if self._allowed < 1:
-            return False
-        self._allowed -= 1
-        return True
 
     def _known(self, pair: Pair) -> _Checked:
         checked = self._checked.get(pair)
@@ -256,17 +266,21 @@ class Agent:
     def _heard(self, checked: _Checked) -> None:
         self._count += 1
         checked.heard = self._count
-        self._quiet = 0
+        checked.quiet = 0
         if self._watch is None:
             self._look()
         if self.on_heard is not None:
             self.on_heard()
 
-    def _ask(self, checked: _Checked, credentials: _Credentials) -> None:
-        """Check back, as often as it takes; whose names we do not know yet is asked once we do."""
-        if credentials.remote_fragment is None or self.silent:
+    def _prove(self, checked: _Checked, credentials: _Credentials) -> None:
+        """Check back, if that is due; whose names we do not know yet is asked once we do."""
+        if checked.proven or checked.transaction is not None or credentials.remote_fragment is None:
+            return
+        if self.silent or self._open >= MOST_OPEN_CHECKS or self._loop.time() < checked.refrain_until:
             return
         checked.tries = 0
+        checked.rounds += 1
+        self._open += 1
         checked.key = credentials.remote_password.encode()
         name = f"{credentials.remote_fragment}:{credentials.fragment}".encode()
         checked.transaction = stun.new_transaction()
@@ -281,6 +295,8 @@ class Agent:
     def _send_check(self, checked: _Checked, data: bytes) -> None:
         if checked.tries == len(RETRY_SECONDS) or self.silent:
             self._stop_asking(checked)
+            if self.pair is not None or checked.rounds >= MOST_ROUNDS:
+                checked.rounds, checked.refrain_until = 0, self._loop.time() + REFRAIN_SECONDS
             return
         self._to(checked.pair, data)
         wait = RETRY_SECONDS[checked.tries]
@@ -294,6 +310,7 @@ class Agent:
         if checked.transaction is not None:
             self._port.give_up(checked.transaction)
             checked.transaction = None
+            self._open -= 1
 
     def answered(self, gate: Gate, address: Address, message: stun.Message) -> None:
         """An address that signs an answer to our check is where it says it is (RFC 8445 section 7.2.5)."""
@@ -315,12 +332,22 @@ class Agent:
         if credentials is self._newest:
             for fragment in self._generations.keys() - {self._newest.fragment}:
                 self._drop_generation(fragment)
-        if wish.pair == self.pair:
+        if wish.pair == self.pair or self._move is not None:
+            return
+        wait = self._moved_at + MOVE_SECONDS - self._loop.time()
+        if self.pair is not None and wait > 0:
+            self._move = self._loop.call_later(wait, self._carry_out)
             return
         self.pair = wish.pair
+        self._moved_at = self._loop.time()
         if not self._connected.done():
             self._connected.set_result(None)
         self._on_pair(self.pair)
+
+    def _carry_out(self) -> None:
+        """What was wished last, while it was not time yet."""
+        self._move, self._moved_at = None, self._loop.time() - MOVE_SECONDS
+        self._follow()
 
     def _forget(self, checked: _Checked) -> None:
         self._stop_asking(checked)
@@ -344,15 +371,34 @@ class Agent:
 
     def _look(self) -> None:
         """Every few seconds since the first check. Counted, not measured: if we stood still, nobody was silent."""
-        self._quiet += 1
-        if self._quiet > LOOKS:
+        for checked in tuple(self._checked.values()):
+            checked.quiet += 1
+            if checked.quiet > LOOKS and (checked.proven or self._loop.time() >= checked.refrain_until):
+                self._forget(checked)
+        if self.pair is not None and self.pair not in self._checked:
+            self._go_elsewhere()
+        if all(checked.quiet > LOOKS for checked in self._checked.values()):
             self._end()
-        else:
+        elif not self._closed.is_set():
             self._watch = self._loop.call_later(CONSENT_SECONDS / LOOKS, self._look)
 
+    def _go_elsewhere(self) -> None:
+        """Where media went, nobody consents any more: it goes where somebody does, or the connection ends."""
+        self.pair = None
+        if self._move is not None:
+            self._move.cancel()
+            self._move = None
+        others = [checked for checked in self._checked.values() if checked.proven]
+        if others and (self._wish is None or not self._wish.proven):
+            self._wish = max(others, key=lambda checked: checked.heard)
+        self._follow()
+        if self.pair is None:
+            self._end()
+
     def _end(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        for timer in (self._watch, self._move):
+            if timer is not None:
+                timer.cancel()
         if not self._connected.done():
             self._connected.set_exception(ConnectionError("closed"))
             self._connected.exception()  # nobody may be waiting

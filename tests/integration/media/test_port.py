@@ -19,7 +19,9 @@ from aiortc import RTCPeerConnection
 
 from media import port as ports
 from media import stun
+from media.aiortc_seam import ice
 from media.aiortc_seam.ice import MOST_CHECKED, Agent, Pair
+from media.bucket import Bucket
 from media.forwarding import Wire
 from media.plane import Peer
 from media.port import Port, PortError
@@ -263,6 +265,116 @@ async def test_who_sends_no_check_any_more_is_gone(stage: Stage) -> None:
     assert looks > 3
     with pytest.raises(ConnectionError):
         await ours.recv()
+
+
+@plays
+async def test_media_does_not_go_on_to_an_address_that_fell_silent(stage: Stage) -> None:
+    ours, home, elsewhere = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    await elsewhere.checks_in(ours)
+    home.asks(ours.local_username, ours.local_password)
+    await until(lambda: len(stage.pairs) == 3, "it is used again")
+    # When the address that is used says nothing more, and the other goes on, without nominating
+    count = 0
+    while len(stage.pairs) == 3:
+        heard = ours._count
+        elsewhere.asks(ours.local_username, ours.local_password, nominates=False)
+        await until(lambda before=heard: ours._count > before, "it is heard")  # type: ignore[misc]
+        ours._look()
+        count += 1
+    # Then media goes to the other after the usual time; and to the first only when it has been proven anew
+    assert count == ice.LOOKS + 1
+    assert stage.pairs[-1].address == elsewhere.address
+    assert not ours._closed.is_set()
+    assert stage.port.tables()[1] == 1, "nothing is taken from there"
+    home.heard()
+    home.asks(ours.local_username, ours.local_password)
+    while (await home.hears()).kind != stun.REQUEST:
+        assert len(stage.pairs) == 4
+
+
+@plays
+async def test_who_only_checks_from_where_nobody_answers_is_gone(stage: Stage) -> None:
+    ours, home, elsewhere = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    while not ours._closed.is_set():
+        heard = ours._count
+        elsewhere.asks(ours.local_username, ours.local_password)
+        await until(lambda before=heard: ours._count > before, "it is heard")  # type: ignore[misc]
+        ours._look()
+    assert ours.pair is None
+    assert len(stage.pairs) == 1
+
+
+@plays
+async def test_checks_have_a_limit_that_strangers_cannot_use_up(stage: Stage) -> None:
+    ours, friend, stranger = stage.agent(), stage.caller(), stage.caller()
+    ours._requests = Bucket(ice.MOST_REQUESTS, ice.MOST_REQUESTS, lambda: 0.0)  # no time passes
+    for _ in range(ice.MOST_FORGERIES - 5):
+        stranger.asks(ours.local_username, "a guess that is wrong!")
+    await friend.checks_in(ours)
+    for _ in range(ice.MOST_REQUESTS + 50):
+        friend.asks(ours.local_username, ours.local_password)
+    friend.sends(bytes([22, 254, 253]))
+    assert await ours.recv() == bytes([22, 254, 253]), "all has been read"
+    assert (ours.forged, ours._count) == (ice.MOST_FORGERIES - 5, ice.MOST_REQUESTS)
+
+
+@plays
+async def test_a_pair_is_used_for_a_while_and_then_the_latest_nomination_counts(stage: Stage) -> None:
+    ours, home, elsewhere = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    await elsewhere.checks_in(ours)
+    ours._moved_at = ours._loop.time() + 3_600  # it is never time by itself
+    for number in range(21):
+        before = ours._count
+        (home, elsewhere)[number % 2].asks(ours.local_username, ours.local_password)
+        await until(lambda before=before: ours._count > before, "it is heard")  # type: ignore[misc]
+    assert len(stage.pairs) == 2
+    # When it is time
+    ours._carry_out()
+    assert [pair.address for pair in stage.pairs[2:]] == [home.address]
+    ours._carry_out()
+    assert len(stage.pairs) == 3, "once"
+
+
+@plays
+async def test_who_does_not_answer_is_asked_a_few_times_and_then_left_alone(stage: Stage) -> None:
+    ours, home, victim = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    with mock.patch.multiple(ice, RETRY_SECONDS=(0.0, 0.0, 0.0), REFRAIN_SECONDS=3_600):
+        for _ in range(20):
+            before = ours._count
+            victim.asks(ours.local_username, ours.local_password)
+            await until(lambda before=before: ours._count > before, "it is heard")  # type: ignore[misc]
+            await until(lambda: ours._open == 0, "nothing is open")
+        kinds = [(await victim.hears()).kind for _ in range(20 + 3)]
+        assert (kinds.count(stun.SUCCESS), kinds.count(stun.REQUEST)) == (20, 3)
+        assert victim.heard() == 0
+    # When ICE begins anew, then it is asked anew
+    with mock.patch.object(ice, "RETRY_SECONDS", (3_600.0,)):
+        ours.restart()
+        ours.set_remote(THEIRS, THEIR_PASSWORD)
+        victim.answers(await victim.hears())
+        await until(lambda: len(ours._checked) == 2 and all(c.proven for c in ours._checked.values()), "proven")
+
+
+@plays
+async def test_few_addresses_are_asked_at_a_time(stage: Stage) -> None:
+    ours = stage.agent()
+    with mock.patch.object(ice, "RETRY_SECONDS", (3_600.0,)):
+        callers = [stage.caller() for _ in range(ice.MOST_OPEN_CHECKS + 3)]
+        for number, caller in enumerate(callers):
+            caller.asks(ours.local_username, ours.local_password)
+            await until(lambda number=number: ours._count > number, "it is heard")  # type: ignore[misc]
+        assert ours._open == stage.port.tables()[2] == ice.MOST_OPEN_CHECKS
+        # When one has answered, then the last one's next check is checked back
+        first = [await callers[0].hears() for _ in range(2)]
+        callers[0].answers(next(message for message in first if message.kind == stun.REQUEST))
+        await until(lambda: ours._open == ice.MOST_OPEN_CHECKS - 1, "it is proven")
+        await callers[-1].hears()
+        callers[-1].asks(ours.local_username, ours.local_password)
+        await until(lambda: ours._open == ice.MOST_OPEN_CHECKS, "it is asked")
 
 
 @plays
