@@ -44,9 +44,8 @@ _INSIDE = "GREENROOM_BENCH_INSIDE"
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, if the machine has as many."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[core % len(cores)]})
+    """Keep this process on one core, if the machine has as many; a child inherits what its parent was given."""
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
 # --- the media process --------------------------------------------------------------------------------
