@@ -268,6 +268,7 @@ async def test_who_sends_no_check_any_more_is_gone(stage: Stage) -> None:
 
 
 @plays
+@mock.patch.object(ice, "CONSENT_SECONDS", 1_000_000)  # looks are the test's own
 async def test_media_does_not_go_on_to_an_address_that_fell_silent(stage: Stage) -> None:
     ours, home, elsewhere = stage.agent(), stage.caller(), stage.caller()
     await home.checks_in(ours)
@@ -276,7 +277,7 @@ async def test_media_does_not_go_on_to_an_address_that_fell_silent(stage: Stage)
     await until(lambda: len(stage.pairs) == 3, "it is used again")
     # When the address that is used says nothing more, and the other goes on, without nominating
     count = 0
-    while len(stage.pairs) == 3:
+    while len(stage.pairs) == 3 and count < 2 * ice.LOOKS:
         heard = ours._count
         elsewhere.asks(ours.local_username, ours.local_password, nominates=False)
         await until(lambda before=heard: ours._count > before, "it is heard")  # type: ignore[misc]
@@ -294,14 +295,17 @@ async def test_media_does_not_go_on_to_an_address_that_fell_silent(stage: Stage)
 
 
 @plays
+@mock.patch.object(ice, "CONSENT_SECONDS", 1_000_000)  # looks are the test's own
 async def test_who_only_checks_from_where_nobody_answers_is_gone(stage: Stage) -> None:
     ours, home, elsewhere = stage.agent(), stage.caller(), stage.caller()
     await home.checks_in(ours)
-    while not ours._closed.is_set():
+    for _ in range(ice.LOOKS):
+        assert not ours._closed.is_set()
         heard = ours._count
         elsewhere.asks(ours.local_username, ours.local_password)
         await until(lambda before=heard: ours._count > before, "it is heard")  # type: ignore[misc]
         ours._look()
+    assert ours._closed.is_set()
     assert ours.pair is None
     assert len(stage.pairs) == 1
 
