@@ -49,7 +49,9 @@ class Janus:
         until = time.monotonic() + START_SECONDS
         while True:
             try:
-                return connect(f"ws://127.0.0.1:{PORT}", subprotocols=["janus-protocol"])  # type: ignore[list-item]
+                address, protocols = f"ws://127.0.0.1:{PORT}", ["janus-protocol"]
+                # No pings: nobody answers while the load runs in this thread.
+                return connect(address, subprotocols=protocols, ping_interval=None)  # type: ignore[arg-type]
             except OSError:
                 if time.monotonic() > until or self._process.poll() is not None:
                     raise
