@@ -33,6 +33,7 @@ import uvloop
 
 from bench.forwarding_janus import running
 from bench.forwarding_load import AUDIO_BYTES, PACKETS_IN, VIDEO_BYTES, Counts, Load
+from media import garbage
 from media.aiortc_seam import lengths, srtp, workspace
 from media.plane import Peer
 from media.port import Port
@@ -61,6 +62,7 @@ async def _serve(pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
     peers: dict[int, Peer] = {}
     port = Port((ADDRESS,))
+    garbage.settle()
     while True:
         method, who, text = await loop.run_in_executor(None, pipe.recv)
         answer: Any = None

@@ -13,7 +13,7 @@ import sys
 
 import uvloop
 
-from media import forwarding
+from media import forwarding, garbage
 from media.control import CommandDesk, ControlLine
 from media.node import Node
 from media.port import Port, PortError
@@ -49,6 +49,7 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     await server.start(settings.media_host, settings.media_port)
     node.start()
     line.start()
+    garbage.settle()
     log.event(
         "media_started",
         fan_out="native" if forwarding.native is not None else "python",

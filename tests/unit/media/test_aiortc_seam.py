@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import re
 from importlib.metadata import version
@@ -11,11 +12,13 @@ import aioice.ice
 import pylibsrtp
 import pytest
 from aiortc import RTCPeerConnection, rtcdtlstransport
+from aiortc.rate import RemoteBitrateEstimator
 from aiortc.rtcicetransport import RTCIceGatherer, RTCIceTransport
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from media import aiortc_seam
+from media.aiortc_seam.connection import PeerConnection
 from media.aiortc_seam.ice import Agent
 from media.port import Port
 
@@ -37,6 +40,21 @@ def test_the_methods_that_are_replaced_are_still_called() -> None:
         assert name in inspect.getsource(RTCRtpTransceiver), name
     for name in ("_ssrc", "_stream_id", "_track_id"):
         assert f"self.{name} =" in inspect.getsource(RTCRtpSender), name
+
+
+def test_a_line_holds_no_estimator_whose_thousand_parts_every_collection_would_look_through() -> None:
+    async def scenario() -> None:
+        port = Port(LOOPBACK)
+        pc = PeerConnection(Agent(port, lambda pair: None))
+        receiver = pc.addTransceiver("video", direction="recvonly").receiver
+        estimators = [held for held in vars(receiver) if held.endswith("bitrate_estimator")]
+        assert [vars(receiver)[held] for held in estimators] == [None]
+        assert not [held for held in gc.get_referents(vars(receiver)) if isinstance(held, RemoteBitrateEstimator)]
+        await pc.close()
+        await pc.agent.close()
+        port.close()
+
+    asyncio.run(scenario())
 
 
 def test_the_transport_is_wired_as_the_seam_rewires_it() -> None:
