@@ -27,6 +27,8 @@ from simulation.network import Broker
 from simulation.truth import SessionTruth, Truth
 
 NODE_ID = "media-1"
+CAPACITY = 10_000
+"""Participants: everybody of a world has a place, so that nobody is turned away who came to spend money."""
 FRAME_MS = 200
 TICK_MS = 100
 KEY_FRAME_EVERY = 10
@@ -302,9 +304,7 @@ class Node:
             return
         self._connected = True
         self._broker.node = self._command
-        self.reporter.say(
-            events.NodeReady, NODE_ID, signaling_url="ws://media.test/signaling", rooms=tuple(self.rooms)
-        )
+        self._ready()
 
     def disconnect(self) -> None:
         """The line broke: commands on their way are lost, events are not."""
@@ -424,9 +424,16 @@ class Node:
 
     def _ready_again(self) -> None:
         if self._connected:
-            self.reporter.say(
-                events.NodeReady, NODE_ID, signaling_url="ws://media.test/signaling", rooms=tuple(self.rooms)
-            )
+            self._ready()
+
+    def _ready(self) -> None:
+        self.reporter.say(
+            events.NodeReady,
+            NODE_ID,
+            signaling_url="ws://media.test/signaling",
+            rooms=tuple(self.rooms),
+            capacity=CAPACITY,
+        )
 
     # --- seats --------------------------------------------------------------------------------------
 
