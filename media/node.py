@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from media.call import TICK_MS
 from media.egress import MOST_READERS
 from media.exposition import NodeFigures
@@ -289,8 +291,9 @@ class Node:
             return MOVED
         ended = self._ended.get(session_id or "")
         if ended is not None and ended.epoch >= spec.epoch:
-            # A wish from before the end. The end is said again, in case it was not heard.
-            self._publish(ended)
+            # A wish from before the end. The end is said again, in case it was not heard; under an id of its own,
+            # for it may have been heard when it did not count yet: before the word that this life had begun.
+            self._publish(msgspec.structs.replace(ended, message_id=ids.new_id(ids.MESSAGE)))
             return Reply(ok=False, code="ENDED")
         room = self.rooms.get(spec.room_id)
         if room is not None and spec.epoch < room.spec.epoch:

@@ -376,7 +376,8 @@ class Node:
     def _open(self, spec: RoomSpec) -> Reply:
         session_id = spec.budget.session_id if spec.budget is not None else None
         if session_id is not None and session_id in self._ended:
-            self._publish(self._ended[session_id])
+            again = msgspec.structs.replace(self._ended[session_id], message_id=ids.new_id(ids.MESSAGE))
+            self._publish(again)
             return Reply(ok=False, code="ENDED")
         room = self.rooms.get(spec.room_id)
         if room is None:

@@ -332,6 +332,9 @@ async def test_who_leaves_ends_the_call_for_both(stage: Stage) -> None:
     assert late.errors == ["ROOM_NOT_FOUND"]
     reopened = stage.order(OpenRoom(room=private_spec("leave"), **fields()))
     assert reopened.code == "ENDED", "an ended session never gets a second budget"
+    first, again = stage.of_type(events.CallEnded)
+    assert again == msgspec.structs.replace(first, message_id=again.message_id), "the same is said again"
+    assert again.message_id != first.message_id, "whoever dropped the first as too early hears this one"
 
 
 @plays
