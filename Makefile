@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-forwarding bench-ledger bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-node-death bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,16 +44,29 @@ simulate: install-test ## The whole money path on one virtual clock, with crashe
 bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
 	@$(PYTHON) -m simulation --bugs
 
-bench: bench-forwarding bench-cut bench-ledger bench-spectators ## Every benchmark
+bench: bench-forwarding bench-cut bench-first-frame bench-joins bench-ledger bench-node-death bench-spectators ## Every benchmark
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
 
-bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives
+bench-impaired: install-test ## Chromium to Chromium over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root (SEED=, SECONDS=, ONLY=)
+	@$(PYTHON) -m bench.impaired
+
+bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room
 	@$(PYTHON) -m bench.cut
+	@$(PYTHON) -m bench.cut_load
+
+bench-first-frame: install-test ## A late joiner's Chromium: from its answer to the first picture; camera to glass (JOINS=)
+	@$(PYTHON) -m bench.first_frame --joins $(or $(JOINS),20)
+
+bench-joins: install-run ## What a node holds while a full room comes and goes; writes docs/joins.svg (SECONDS=)
+	@$(PYTHON) -m bench.joins --seconds $(or $(SECONDS),600)
 
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
+
+bench-node-death: install-test ## From the kill of a call's media node until both Chromiums see each other again on another (ROUNDS=)
+	@$(PYTHON) -m bench.node_death
 
 bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, ROOMS=, LOW_LATENCY=1)
 	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) --rooms $(or $(ROOMS),0) $(if $(LOW_LATENCY),--low-latency)

@@ -103,7 +103,7 @@ async def measure(house: House, clip: Path) -> None:
     for peer in (*creators, *fans):
         await peer.close()
     print(f"floor of terminate → confirmed: a committing call and a RabbitMQ round trip, {lowest:.1f} ms")
-    print(f"ratio: {ratio:.2f}")
+    print(f"terminate → confirmed, over that floor: {ratio:.2f}")
 
 
 async def terminate_round(creator: Peer, viewers: list[Peer], integrator: Peer, clip: Path) -> list[Cut]:

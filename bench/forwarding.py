@@ -1,9 +1,11 @@
 """Packets per CPU second of the media plane, and how long a packet stays in it, against floor and peer.
 
-A room of ten: every participant sends 150 packets of 1,200 bytes and 50 of 120 bytes a second over real
-ICE, DTLS and SRTP, and receives the other nine. The media process has one core, the load generator the
-other. In the same run: the floor, a bare loop of protect and sendto of the same mix, and the peer, aiortc's
-own MediaRelay, which decodes and encodes. The last line is ours divided by the floor.
+A room of twenty: every participant sends 150 packets of 1,200 bytes and 50 of 120 bytes a second over real ICE,
+DTLS and SRTP, and receives the other nineteen: 76,000 packets a second out. What is measured has one core, the
+load generator the other. In the same run: the peer, Debian's Janus with its videoroom, under the same load; and
+the floor, a bare loop of protect and sendto of the same mix. The last line is ours divided by the peer's.
+
+Runs in a network namespace of its own, as Janus ignores the loopback interface: needs root, and Debian's janus.
 """
 
 from __future__ import annotations
@@ -11,44 +13,40 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import heapq
 import multiprocessing
 import os
-import random
+import shutil
 import socket
+import statistics
 import struct
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-import av
 import pylibsrtp
 import uvloop
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
-from aiortc.contrib.media import MediaRelay
-from aiortc.rtcrtpreceiver import RTCRtpReceiver
-from aiortc.rtcrtpsender import RTCRtpSender
 
-from media.aiortc_seam import Path, lengths, path_of, srtp, workspace
+from bench.forwarding_janus import running
+from bench.forwarding_load import AUDIO_BYTES, PACKETS_IN, VIDEO_BYTES, Counts, Load
+from media import garbage
+from media.aiortc_seam import lengths, srtp, workspace
 from media.plane import Peer
+from media.port import Port
 
-LOOPBACK = "127.0.0.1"
-PARTICIPANTS = 10
-WARM_SECONDS = 1.5
+ADDRESS = "10.77.0.1"
+WARM_SECONDS = 2.0
 MEDIA_CORE, LOAD_CORE = 0, 1
-VIDEO_BYTES, AUDIO_BYTES = 1200, 120
-FRAMES, PACKETS_A_FRAME, SOUNDS = 30, 5, 50
-STAMP = struct.Struct("!Q")
-STAMP_AT = 14
-LATENCY_SAMPLE = 16
-"""One received packet in so many is decrypted for its time stamp."""
+_INSIDE = "GREENROOM_BENCH_INSIDE"
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, if the machine has as many."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[core % len(cores)]})
+    """Keep this process on one core, if the machine has as many; a child inherits what its parent was given."""
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
 # --- the media process --------------------------------------------------------------------------------
@@ -63,13 +61,15 @@ def media_process(pipe: Connection) -> None:
 async def _serve(pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
     peers: dict[int, Peer] = {}
+    port = Port((ADDRESS,))
+    garbage.settle()
     while True:
         method, who, text = await loop.run_in_executor(None, pipe.recv)
         answer: Any = None
         if method == "publish":
             peers[who] = Peer(
-                user_id=str(who), addresses=(LOOPBACK,), on_connected=lambda pc: None, on_lost=lambda pc: None
-            )
+                user_id=str(who), port=port, on_connected=lambda pc: None, on_lost=lambda pc: None
+            )  # fmt: skip
             answer = await peers[who].accept_publish(text)
         elif method == "subscribe":
             for other, peer in peers.items():
@@ -83,124 +83,10 @@ async def _serve(pipe: Connection) -> None:
             answer = time.process_time()
         else:
             await asyncio.gather(*(peer.close() for peer in peers.values()))
+            port.close()
             pipe.send(None)
             return
         pipe.send(answer)
-
-
-# --- the load generator -------------------------------------------------------------------------------
-
-
-class Stream:
-    """One synthetic RTP stream of one publisher."""
-
-    def __init__(self, path: Path, ssrc: int, payload_type: int, video: bool) -> None:
-        self.path, self.ssrc, self.payload_type = path, ssrc, payload_type
-        self.period = 1 / FRAMES if video else 1 / SOUNDS
-        self.burst = PACKETS_A_FRAME if video else 1
-        self.step = 90_000 // FRAMES if video else 48_000 // SOUNDS
-        size = VIDEO_BYTES if video else AUDIO_BYTES
-        # Every packet looks like the start of a VP8 key frame, so that slots go live at any of them.
-        self.body = b"\x10\x00" + bytes(size - 14)
-        self.sequence = random.randrange(30_000)
-        self.timestamp = 0
-
-
-class Load:
-    """Sends every stream on time and counts what arrives, with no event loop in between."""
-
-    def __init__(self, streams: list[Stream], sinks: list[Path]) -> None:
-        self._buffer, self._view = workspace(2048)
-        self._length = lengths()
-        self._due = [(random.random() * stream.period, number) for number, stream in enumerate(streams)]
-        heapq.heapify(self._due)
-        self._streams, self._sinks = streams, sinks
-        self._began = time.perf_counter()
-        self.sent = self.received = 0
-        self.latencies_us: list[float] = []
-
-    def run(self, seconds: float) -> None:
-        """Load for so long; counters begin at zero."""
-        self.sent = self.received = 0
-        self.latencies_us.clear()
-        until = time.perf_counter() + seconds
-        while (now := time.perf_counter()) < until:
-            while self._due[0][0] + self._began <= now:
-                when, number = heapq.heappop(self._due)
-                stream = self._streams[number]
-                self._send(stream)
-                heapq.heappush(self._due, (when + stream.period, number))
-            self._drain()
-
-    def _send(self, stream: Stream) -> None:
-        stream.timestamp = (stream.timestamp + stream.step) & 0xFFFFFFFF
-        for number in range(stream.burst):
-            stream.sequence = (stream.sequence + 1) & 0xFFFF
-            marker = 0x80 if number == stream.burst - 1 else 0
-            size = 12 + len(stream.body)
-            self._view[12:size] = stream.body
-            struct.pack_into(
-                "!BBHII", self._view, 0, 0x80, marker | stream.payload_type, stream.sequence,
-                stream.timestamp, stream.ssrc,
-            )  # fmt: skip
-            STAMP.pack_into(self._view, STAMP_AT, time.perf_counter_ns())
-            self._length[0] = size
-            assert srtp.protect(stream.path.protect_context, self._buffer, self._length) == 0
-            stream.path.sendto(self._view[: self._length[0]], stream.path.address)
-            self.sent += 1
-
-    def _drain(self) -> None:
-        for sink in self._sinks:
-            with contextlib.suppress(BlockingIOError):
-                for _ in range(32):
-                    size = sink.receive_into(self._view)
-                    if 128 <= self._view[0] < 192 and not 192 <= self._view[1] <= 223:
-                        self.received += 1
-                        if self.received % LATENCY_SAMPLE == 0:
-                            self._measure(sink, size)
-
-    def _measure(self, sink: Path, size: int) -> None:
-        arrived = time.perf_counter_ns()
-        self._length[0] = size
-        if srtp.unprotect(sink.unprotect_context, self._buffer, self._length) == 0:
-            (sent,) = STAMP.unpack_from(self._view, STAMP_AT)
-            self.latencies_us.append((arrived - sent) / 1000)
-
-
-async def _connect_all(ask: Callable[..., Any]) -> tuple[list[Stream], list[Path]]:
-    streams: list[Stream] = []
-    sinks: list[Path] = []
-    configuration = RTCConfiguration(iceServers=[])
-    for who in range(PARTICIPANTS):
-        pc = RTCPeerConnection(configuration)
-        audio = pc.addTransceiver("audio", direction="sendonly")
-        video = pc.addTransceiver("video", direction="sendonly")
-        await pc.setLocalDescription(await pc.createOffer())
-        answer = await ask("publish", who, pc.localDescription.sdp)
-        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-        path = await _connected(pc)
-        for transceiver in (audio, video):
-            codec = transceiver._codecs[0]
-            streams.append(Stream(path, transceiver.sender._ssrc, codec.payloadType or 0, codec.name == "VP8"))
-    for who in range(PARTICIPANTS):
-        pc = RTCPeerConnection(configuration)
-        await pc.setRemoteDescription(RTCSessionDescription(await ask("subscribe", who, ""), "offer"))
-        await pc.setLocalDescription(await pc.createAnswer())
-        await ask("answer", who, pc.localDescription.sdp)
-        sinks.append(await _connected(pc))
-    return streams, sinks
-
-
-async def _connected(pc: RTCPeerConnection) -> Path:
-    done = asyncio.Event()
-    pc.on("connectionstatechange", lambda: done.set() if pc.connectionState == "connected" else None)
-    if pc.connectionState != "connected":
-        await asyncio.wait_for(done.wait(), 20)
-    _keep.append(pc)
-    return path_of(pc)
-
-
-_keep: list[RTCPeerConnection] = []
 
 
 @contextlib.contextmanager
@@ -210,6 +96,8 @@ def child(target: Callable[..., None], *rest: Any) -> Iterator[Connection]:
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *rest), daemon=True)
     process.start()
+    # Whoever waits for a process that has died is told by the end of its pipe.
+    theirs.close()
     try:
         yield ours
     finally:
@@ -217,30 +105,62 @@ def child(target: Callable[..., None], *rest: Any) -> Iterator[Connection]:
         process.kill()
 
 
-def measure_ours(seconds: float) -> tuple[float, list[float], float]:
-    """Packets out per CPU second, latencies in microseconds, share of expected packets that were lost."""
+# --- what is measured ---------------------------------------------------------------------------------
 
-    async def ignore(self: Any, parameters: Any) -> None:
-        """The load generator sends and receives by itself."""
 
-    RTCRtpSender.send = RTCRtpReceiver.receive = ignore  # type: ignore[method-assign]
-    with child(media_process) as pipe:
-        loop = asyncio.new_event_loop()
+class Result:
+    """One measurement: packets out per CPU second, latencies, loss."""
+
+    def __init__(self, counts: Counts, used: float, participants: int) -> None:
+        self._counts = counts
+        self.per_cpu_second = counts.received / used
+        self._lost = max(0.0, 1 - counts.received / (counts.sent * (participants - 1)))
+
+    def __str__(self) -> str:
+        counts = self._counts
+        return (
+            f"{self.per_cpu_second:10,.0f} packets per CPU second, "
+            f"p50 {counts.p50_ms:.2f} p99 {counts.p99_ms:.2f} p99.9 {counts.p999_ms:.2f} ms, "
+            f"{100 * self._lost:.2f} % lost"
+        )
+
+
+def measure_ours(participants: int, seconds: float) -> Result:
+    """The media plane with everything that it does for a packet."""
+    with child(media_process) as pipe, asyncio.Runner() as runner:
 
         async def ask(*message: Any) -> Any:
             pipe.send(message)
-            return await loop.run_in_executor(None, pipe.recv)
+            return await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
 
-        streams, sinks = loop.run_until_complete(_connect_all(ask))
-        load = Load(streams, sinks)
+        def used() -> float:
+            pipe.send(("cpu", 0, ""))
+            return float(pipe.recv())
+
+        load = Load()
+        runner.run(load.connect(participants, ask))
         load.run(WARM_SECONDS)
-        before = loop.run_until_complete(ask("cpu", 0, ""))
-        load.run(seconds)
-        used = loop.run_until_complete(ask("cpu", 0, "")) - before
-        expected = load.sent * (PARTICIPANTS - 1)
-        result = load.received / used, sorted(load.latencies_us), max(0.0, 1 - load.received / expected)
-        loop.run_until_complete(ask("end", 0, ""))
+        before = used()
+        counts = load.run(seconds)
+        result = Result(counts, used() - before, participants)
+        pipe.send(("end", 0, ""))
+        pipe.recv()
         return result
+
+
+def measure_janus(participants: int, seconds: float) -> Result:
+    """The same load through Janus."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running(Path(directory), ADDRESS, MEDIA_CORE, participants) as janus,
+        asyncio.Runner() as runner,
+    ):
+        load = Load()
+        runner.run(load.connect(participants, janus.ask))
+        load.run(WARM_SECONDS)
+        before = janus.cpu_seconds()
+        counts = load.run(seconds)
+        return Result(counts, janus.cpu_seconds() - before, participants)
 
 
 # --- the floor ----------------------------------------------------------------------------------------
@@ -250,7 +170,7 @@ def drain_process(pipe: Connection) -> None:
     """Take whatever arrives, until told to end."""
     pin(LOAD_CORE)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
-        sink.bind((LOOPBACK, 0))
+        sink.bind((ADDRESS, 0))
         sink.settimeout(0.2)
         pipe.send(sink.getsockname())
         while not pipe.poll():
@@ -260,7 +180,7 @@ def drain_process(pipe: Connection) -> None:
 
 
 def measure_floor(packets: int = 120_000) -> float:
-    """Packets per CPU second of nothing but protect and sendto, in the same mix of sizes."""
+    """Packets per CPU second of nothing but protect and sendto, one by one, in the same mix of sizes."""
     pin(MEDIA_CORE)
     policy = pylibsrtp.Policy(
         key=bytes(range(28)),
@@ -287,104 +207,46 @@ def measure_floor(packets: int = 120_000) -> float:
     return packets / used
 
 
-# --- the peer -----------------------------------------------------------------------------------------
+# --- all of it ----------------------------------------------------------------------------------------
 
 
-class _Picture(VideoStreamTrack):
-    """640×480 with something moving in it."""
-
-    async def recv(self) -> av.VideoFrame:
-        pts, time_base = await self.next_timestamp()
-        frame = av.VideoFrame(640, 480, "yuv420p")
-        for plane in frame.planes:
-            row = bytes((place + pts // 300) & 0xFF for place in range(256))
-            plane.update((row * (plane.buffer_size // 256 + 1))[: plane.buffer_size])
-        frame.pts, frame.time_base = pts, time_base
-        return frame
-
-
-def relay_process(pipe: Connection, seconds: float) -> None:
-    """aiortc's MediaRelay: one publisher, two subscribers; packets per CPU second through the pipe."""
-    pin(MEDIA_CORE)
-    asyncio.run(_relay(pipe, seconds))
-
-
-async def _relay(pipe: Connection, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    relay = MediaRelay()
-    source = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    tracks: list[Any] = []
-    source.on("track", tracks.append)
-    await source.setRemoteDescription(await loop.run_in_executor(None, pipe.recv))
-    await source.setLocalDescription(await source.createAnswer())
-    pipe.send(source.localDescription)
-    outs = [RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2)]
-    for out in outs:
-        out.addTrack(relay.subscribe(tracks[0]))
-        await out.setLocalDescription(await out.createOffer())
-        pipe.send(out.localDescription)
-        await out.setRemoteDescription(await loop.run_in_executor(None, pipe.recv))
-
-    async def sent() -> int:
-        reports = [report for out in outs for report in (await out.getStats()).values()]
-        return sum(report.packetsSent for report in reports if report.type == "outbound-rtp")
-
-    await asyncio.sleep(WARM_SECONDS)
-    packets, used = await sent(), time.process_time()
-    await asyncio.sleep(seconds)
-    pipe.send((await sent() - packets) / (time.process_time() - used))
-    await asyncio.gather(*(pc.close() for pc in (source, *outs)))
-
-
-def measure_relay(seconds: float) -> float:
-    """Packets per CPU second of aiortc's own relay, which decodes and encodes."""
-
-    async def client(pipe: Connection) -> float:
-        loop = asyncio.get_running_loop()
-        configuration = RTCConfiguration(iceServers=[])
-        source = RTCPeerConnection(configuration)
-        source.addTrack(_Picture())
-        await source.setLocalDescription(await source.createOffer())
-        pipe.send(source.localDescription)
-        await source.setRemoteDescription(await loop.run_in_executor(None, pipe.recv))
-        sinks = [RTCPeerConnection(configuration) for _ in range(2)]
-        for sink in sinks:
-            await sink.setRemoteDescription(await loop.run_in_executor(None, pipe.recv))
-            await sink.setLocalDescription(await sink.createAnswer())
-            pipe.send(sink.localDescription)
-        result: float = await loop.run_in_executor(None, pipe.recv)
-        await asyncio.gather(*(pc.close() for pc in (source, *sinks)))
-        return result
-
-    with child(relay_process, seconds) as pipe:
-        return asyncio.run(asyncio.wait_for(client(pipe), 60))
-
-
-def percentile(ordered: list[float], share: float) -> float:
-    """Of an ascending list; 0 if it is empty."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+def in_a_namespace() -> None:
+    """Start again where there is one address that nobody else has."""
+    links = (
+        "ip link set lo up && ip link add bench0 type veth peer name bench1 && "
+        f"ip addr add {ADDRESS}/24 dev bench0 && ip link set bench0 up && ip link set bench1 up"
+    )
+    inside = ["unshare", "-n", "sh", "-c", links + ' && exec "$@"', "sh"]
+    command = [*inside, sys.executable, "-m", "bench.forwarding", *sys.argv[1:]]
+    sys.exit(subprocess.run(command, env=os.environ | {_INSIDE: "1"}, check=False).returncode)
 
 
 def main() -> None:
-    """Run all three and print them; the last line is the ratio."""
+    """Run all three in turn, as often as asked; the last line is the ratio, the median of all rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each measurement lasts")
+    parser.add_argument("--participants", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    if _INSIDE not in os.environ:
+        in_a_namespace()
     whole = os.sched_getaffinity(0)
-    pin(LOAD_CORE)
-    relay = measure_relay(min(6.0, arguments.seconds))
-    os.sched_setaffinity(0, whole)
-    floor = measure_floor()
-    os.sched_setaffinity(0, whole)
-    pin(LOAD_CORE)
-    packets, latencies, lost = measure_ours(arguments.seconds)
-    print(f"room of {PARTICIPANTS}, {PARTICIPANTS * 200} packets/s in, {PARTICIPANTS * 200 * 9} packets/s out")
-    print(f"media plane:        {packets:10,.0f} packets per CPU second, {100 * lost:.2f} % lost")
-    print(f"forwarding latency: p50 {percentile(latencies, 0.5) / 1000:.2f} ms, "
-          f"p99 {percentile(latencies, 0.99) / 1000:.2f} ms")  # fmt: skip
-    print(f"floor (protect and sendto alone): {floor:10,.0f} packets per CPU second")
-    print(f"aiortc MediaRelay:  {relay:10,.0f} packets per CPU second (ours is {packets / relay:.0f} times that)")
-    print(f"ratio: {packets / floor:.2f}")
+    people, ratios = arguments.participants, []
+    print(f"room of {people}: {people * PACKETS_IN:,} packets/s in, {people * (people - 1) * PACKETS_IN:,} out")
+    for _ in range(arguments.rounds):
+        pin(LOAD_CORE)
+        ours = measure_ours(people, arguments.seconds)
+        print(f"media plane: {ours}", flush=True)
+        if shutil.which("janus"):
+            theirs = measure_janus(people, arguments.seconds)
+            print(f"Janus:       {theirs}", flush=True)
+            ratios.append(ours.per_cpu_second / theirs.per_cpu_second)
+        os.sched_setaffinity(0, whole)
+        print(f"floor:       {measure_floor():10,.0f} packets per CPU second (protect and sendto, one by one)")
+        os.sched_setaffinity(0, whole)
+    if not ratios:
+        sys.exit("Debian's package janus is not installed: there is no peer to measure against")
+    print(f"ratio: {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def environment(database_url: str) -> dict[str, str]:
         "MEDIA_HOST": "127.0.0.1",
         "MEDIA_PORT": str(free_port()),
         "MEDIA_ADDRESSES": "127.0.0.1",
+        "MEDIA_UDP_PORT": "0",
     }
 
 

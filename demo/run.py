@@ -75,6 +75,7 @@ def environment(var: Path) -> dict[str, str]:
         "MEDIA_HOST": "127.0.0.1",
         "MEDIA_PORT": str(media_port),
         "MEDIA_ADDRESSES": "127.0.0.1",
+        "MEDIA_UDP_PORT": "0",
     }
 
 

@@ -13,14 +13,18 @@ import sys
 
 import uvloop
 
+from media import forwarding, garbage
 from media.control import CommandDesk, ControlLine
 from media.node import Node
+from media.port import Port, PortError
 from media.signaling import SignalingServer
 from models import log
 from models.config import Settings, SettingsError, load_settings
 from models.messages.events import AnyEvent
 
 STOP_SECONDS = 2.5
+SMALL_BUFFER = 1 << 20
+"""Bytes; with less a moment's stand-still loses packets (docs/media.md, "Network")."""
 
 
 async def serve(settings: Settings, stopped: asyncio.Event) -> None:
@@ -30,7 +34,10 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     def publish(event: AnyEvent) -> None:
         line.publish(event)
 
-    node = Node(settings, publish)
+    port = Port(settings.media_addresses, settings.media_udp_port, settings.media_announced_addresses)
+    if port.receive_buffer < SMALL_BUFFER:
+        log.event("small_receive_buffer", level=logging.WARNING, bytes=port.receive_buffer)
+    node = Node(settings, publish, port)
     line = ControlLine(
         settings.amqp_url,
         node_id=node.node_id,
@@ -42,7 +49,16 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     await server.start(settings.media_host, settings.media_port)
     node.start()
     line.start()
-    log.event("media_started", node_id=node.node_id, boot_id=node.boot_id, port=settings.media_port)
+    garbage.settle()
+    log.event(
+        "media_started",
+        fan_out="native" if forwarding.native is not None else "python",
+        node_id=node.node_id,
+        boot_id=node.boot_id,
+        port=settings.media_port,
+        udp_port=port.number,
+        addresses=len(port.gates),
+    )
     await stopped.wait()
     log.event("media_stopping", rooms=len(node.rooms))
     try:
@@ -51,6 +67,8 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
             await asyncio.gather(line.stop(), server.stop(), node.close())
     except TimeoutError:
         log.event("media_stop_cut_short", level=logging.WARNING)
+    finally:
+        port.close()
 
 
 async def main(settings: Settings) -> None:
@@ -70,4 +88,8 @@ if __name__ == "__main__":
     # What these have to say of a broker that is away is said once, by us.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(chosen))
+        try:
+            runner.run(main(chosen))
+        except PortError as error:
+            # The address is the operator's own; without the port there is no media, and /readyz says so.
+            sys.exit(f"The media node cannot open its UDP port (MEDIA_UDP_PORT, MEDIA_ADDRESSES): {error}")

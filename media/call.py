@@ -45,6 +45,7 @@ class Call:
         budget: Budget,
         *,
         room_id: str,
+        epoch: int,
         creator_id: str,
         reporter: Reporter,
         read_what_waits: Callable[[], bool],
@@ -57,7 +58,7 @@ class Call:
         self.budget = budget
         self._spent_reason = budget.spent_reason
         self.meter = SessionMeter(budget, now_ms)
-        self._room_id = room_id
+        self._room_id, self._epoch = room_id, epoch
         self._creator_id = creator_id
         self._reporter = reporter
         self._read_what_waits = read_what_waits
@@ -173,6 +174,12 @@ class Call:
         self.meter.close(monotonic_ms())
         self.look()
 
+    def abandon(self) -> None:
+        """The session goes on elsewhere: nothing is counted or said here any more."""
+        self._over = True
+        if self._cut is not None:
+            self._cut.cancel()
+
     # --- time ---------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -269,6 +276,7 @@ class Call:
             sequence=self._sequence,
             session_id=self.budget.session_id,
             room_id=self._room_id,
+            epoch=self._epoch,
             state=_shown(figures),
             cause=figures.cause,
             delivered_ms=figures.delivered_ms,
@@ -297,6 +305,7 @@ class Call:
             sequence=self._sequence,
             session_id=self.budget.session_id,
             room_id=self._room_id,
+            epoch=self._epoch,
             fact=ending.fact,
             delivered_ms=figures.delivered_ms,
             paid_ms=figures.paid_ms,

@@ -22,7 +22,8 @@ from websockets.exceptions import ConnectionClosed
 
 from media.capture_times import SenderClock
 from media.depacketizing import Depacketizer, Frame, depacketizer_for
-from media.tracks import Kept, PublishedTrack
+from media.layers import Kept
+from media.tracks import PublishedTrack
 from models import log
 from models.messages import egress as say
 from models.messages.commands import Reason

@@ -30,6 +30,10 @@ class KeyframeThrottle:
         self._wanted = True
         return self.due(now_ms)
 
+    def answered(self) -> None:
+        """A key frame came: what was asked or kept before it has been met."""
+        self._wanted = False
+
     def due(self, now_ms: int) -> bool:
         """Whether a kept request may go out now."""
         if not self._wanted or (self._last_ms is not None and now_ms - self._last_ms < KEYFRAME_INTERVAL_MS):
@@ -74,6 +78,28 @@ class Reception:
     def lost(self) -> int:
         """Expected less received, since the beginning."""
         return self._highest - self._base + 1 - self._received if self._base >= 0 else 0
+
+    @property
+    def expected(self) -> int:
+        """Packets that were due, since the beginning."""
+        return self._highest - self._base + 1 if self._base >= 0 else 0
+
+    def resume(self, sequence: int) -> None:
+        """The next packet is this one: what was not taken before it, behind a closed gate, is no loss."""
+        skipped = sequence - 1 - self._highest
+        if self._base >= 0 and skipped > 0:
+            self._base += skipped
+            self._highest += skipped
+
+    @property
+    def received(self) -> int:
+        """Packets that came, since the beginning."""
+        return self._received
+
+    @property
+    def jitter_ms(self) -> float:
+        """Interarrival jitter now."""
+        return self._jitter / self._per_ms
 
     def block(self, ssrc: int, now_ms: int) -> rtp.ReportBlock | None:
         """The report block since the last one; None before the first packet."""

@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from struct import Struct
+from typing import Any, NamedTuple
 
-from media import rtp
+from media import fastpath, rtp
 from media.aiortc_seam import Path, lengths, srtp, workspace
+from media.codecs import vp8_shift
 from media.feedback import Arrivals
-from media.tracks import Kept, PublishedTrack, Slot
+from media.layers import Kept, Lane, Layer
+from media.repairs import Repairs
+from media.tracks import PublishedTrack, Slot
 
 LARGEST_PACKET = 1500
 SMALLEST_PACKET = 12 + 8
 MOST_SOURCES = 32
-"""SSRCs that one connection may bring: each costs an SRTP stream."""
-MOST_NACKED = 64
-"""Packets sent again for one NACK."""
-RETRANSMIT_EVERY_MS = 20
+"""SSRCs that one connection may bring at a time: each costs an SRTP stream."""
+MOST_OPENED = 96
+"""And over its whole life, whichever offers brought them: SRTP forgets none, and looks through them in a row."""
 MAX_VIDEO_BITRATE = 2_800_000
-"""What REMB allows a publisher: 720p at 2.5 Mbit/s and its sound."""
+"""What REMB allows a publisher for a track: 720p at 2.5 Mbit/s and its sound."""
+MAX_LOWER_BITRATE = 1_000_000
+"""And for the smaller layers of simulcast together."""
+STRANGER_PACKETS = 100
+"""Packets of an SSRC that we try to place, by their extensions, before it is ignored."""
 OWN_SSRC = 1
 """We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
 
+native = fastpath.load()
+"""Fan-out in C, if it was built; without it the same in Python."""
 _pack_header = rtp.RTP_HEADER.pack_into
+_pack_number = Struct("!H").pack_into
 _buffer, _view = workspace(2048)
 _length = lengths()
 
@@ -35,7 +45,7 @@ _length = lengths()
 class Wire:
     """One connected transport: a socket, the address that checked in, and two SRTP contexts."""
 
-    __slots__ = ("_path", "address", "protect_context", "refused", "sendto", "unprotect_context")
+    __slots__ = ("_destination", "_path", "_refused", "address", "protect_context", "sendto", "unprotect_context")
 
     def __init__(self, path: Path) -> None:
         self._path: Path | None = path
@@ -43,7 +53,22 @@ class Wire:
         self.unprotect_context: Any = path.unprotect_context
         self.sendto = path.sendto
         self.address = path.address
-        self.refused = 0
+        self._destination = 0
+        self._refused = 0
+
+    @property
+    def destination(self) -> int:
+        """Of the native fan-out, which has places for 4,095: taken when something is first forwarded here. 0:
+        there is none, or no place, and fan-out is in Python."""
+        if not self._destination and native is not None and self._path is not None:
+            self._destination = native.destination(self.protect_context, self._path.socket, self.address)
+        return self._destination
+
+    @property
+    def refused(self) -> int:
+        """Packets that the socket did not take, also after ``close``. What fan-out in Python could not send is
+        with the publisher (``Ingress.refused``)."""
+        return self._refused + (native.refused(self._destination) if native is not None else 0)
 
     def open_rtp(self, data: bytes) -> bytes | None:
         """The RTP packet inside, or None if it does not authenticate or came before."""
@@ -85,6 +110,27 @@ class Wire:
             _view, 0, 0x80, kept.marker | payload_type, (kept.sequence + slot.sequence_offset) & 0xFFFF,
             (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.ssrc,
         )  # fmt: skip
+        if slot.shift is not None:
+            vp8_shift(_view, 12, slot.shift)
+        _length[0] = size
+        if not srtp.protect(self.protect_context, _buffer, _length):
+            self._send(_view[: _length[0]])
+
+    def send_repair(self, slot: Slot, kept: Kept, payload_type: int) -> None:
+        """Send one packet again under the slot's repair SSRC (RFC 4588 section 4), with a number of its own."""
+        packet = kept.packet
+        size = len(packet) + 2
+        if self._path is None:
+            return
+        slot.repairs += 1
+        _view[14:size] = packet[12:]
+        _pack_header(
+            _view, 0, 0x80, kept.marker | payload_type, slot.repairs & 0xFFFF,
+            (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.repair_ssrc,
+        )  # fmt: skip
+        _pack_number(_view, 12, (kept.sequence + slot.sequence_offset) & 0xFFFF)
+        if slot.shift is not None:
+            vp8_shift(_view, 14, slot.shift)
         _length[0] = size
         if not srtp.protect(self.protect_context, _buffer, _length):
             self._send(_view[: _length[0]])
@@ -93,29 +139,48 @@ class Wire:
         try:
             self.sendto(data, self.address)
         except OSError:
-            self.refused += 1
+            self._refused += 1
 
     def close(self) -> None:
         """Forget the contexts and close the socket; nothing is sent any more."""
         if self._path is not None:
+            if native is not None:
+                self._refused += native.refused(self._destination)
+                native.forget(self._destination)
+                self._destination = 0
             self._path.close()
             self._path = None
             self.protect_context = self.unprotect_context = None
 
 
-def fan_out(track: PublishedTrack, kept: Kept) -> int:
-    """Send a fresh packet to every live slot; returns how many the sockets refused."""
+def fan_out(layer: Layer, kept: Kept) -> int:
+    """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused.
+
+    The native one sends at ``flush``, and counts what was refused with each wire."""
     sequence, timestamp, marker, packet = kept
+    lanes = layer.lanes
+    if native is not None:
+        if layer.native is None:
+            layer.native = (
+                native.lanes(_copy(lane) for lane in lanes if lane[-1]),
+                [lane for lane in lanes if not lane[-1]],
+            )
+        placed, lanes = layer.native
+        native.packet(placed, packet, sequence, timestamp, marker)
+        if not lanes:
+            return 0
     size = len(packet)
     view, buffer, length = _view, _buffer, _length
     protect, pack = srtp.protect, _pack_header
     refused = 0
-    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address in track.lanes:
+    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift, _ in lanes:
         view[:size] = packet
         pack(
             view, 0, 0x80, marker | payload_type, (sequence + sequence_offset) & 0xFFFF,
             (timestamp + timestamp_offset) & 0xFFFFFFFF, ssrc,
         )  # fmt: skip
+        if shift is not None:
+            vp8_shift(view, 12, shift)
         length[0] = size
         if protect(context, buffer, length):
             refused += 1
@@ -127,22 +192,58 @@ def fan_out(track: PublishedTrack, kept: Kept) -> int:
     return refused
 
 
-def late(track: PublishedTrack, kept: Kept) -> None:
-    """Send a packet that came out of order to the slots that were live when it was due."""
+def flush() -> None:
+    """Send what fan-out has sealed: after every batch of datagrams."""
+    if native is not None:
+        native.flush()
+
+
+def _copy(lane: Lane) -> fastpath.Copy:
+    payload_type, sequence_offset, timestamp_offset, ssrc, _, _, _, shift, destination = lane
+    return fastpath.Copy(destination, payload_type, ssrc, sequence_offset, timestamp_offset, shift)
+
+
+def late(track: PublishedTrack, layer: Layer, kept: Kept) -> None:
+    """Send a packet that came out of order to the slots that carried its layer when it was due."""
     for slot in tuple(track.slots):
+        if not slot.live or slot.layer is not layer or slot.wire is None or kept.sequence < slot.first:
+            continue
         payload_type = slot.payload_type()
-        if slot.live and slot.wire is not None and payload_type is not None and kept.sequence >= slot.first:
+        if payload_type is not None:
             slot.wire.send_rtp(slot, kept, payload_type)
 
 
 class Source:
-    """One SSRC of a publisher: a track, or its retransmission stream."""
+    """One SSRC of a publisher: a layer of a track, or that layer's retransmission stream."""
 
-    __slots__ = ("retransmission", "track")
+    __slots__ = ("layer", "mid", "retransmission", "track")
 
-    def __init__(self, track: PublishedTrack, retransmission: bool) -> None:
+    def __init__(self, track: PublishedTrack, layer: Layer, mid: str, *, retransmission: bool) -> None:
         self.track = track
+        self.layer = layer
+        self.mid = mid
         self.retransmission = retransmission
+
+
+class Extensions(NamedTuple):
+    """The ids that the latest offer gives the header extensions we read; 0: it has none.
+
+    Looked up once an offer: per packet ``rtp.extension`` gets the id, and only where it is needed.
+    """
+
+    transport_cc: int = 0
+    mid: int = 0
+    rid: int = 0
+    repaired_rid: int = 0
+
+
+class Bindings(NamedTuple):
+    """What an offer says about packets."""
+
+    announced: dict[int, Source]
+    """By SSRC."""
+    by_payload_type: dict[int, list[Source]]
+    extensions: Extensions
 
 
 class Ingress:
@@ -152,23 +253,32 @@ class Ingress:
         self.wire = wire
         self.tracks: list[PublishedTrack] = []
         self.by_payload_type: dict[int, list[Source]] = {}
+        self.extensions = Extensions()
         self.arrivals: Arrivals | None = None
-        self.transport_cc_id = 0
         self.packets_in = self.bytes_in = self.refused = 0
+        self.unknown = self.unopened = 0
+        """Datagrams of SSRCs that nobody announced, and those that did not authenticate or came before."""
         self._now_ms = now_ms
-        self._sources: dict[int, Source | None] = {}
+        self._announced: dict[int, Source] = {}
+        self._sources: dict[int, Source] = {}
+        """Whose packets have come."""
+        self._opened: set[int] = set()
+        """Every SSRC that has authenticated, whoever it was or is."""
+        self._strangers: dict[int, int] = {}
         self._talkers: set[int] = set()
 
-    def bind(
-        self, tracks: list[PublishedTrack], announced: dict[int, Source], by_payload_type: dict[int, list[Source]],
-        transport_cc_id: int,
-    ) -> None:  # fmt: skip
-        """Take over what the latest offer said: SSRCs that it announced, payload types, extension id."""
+    def bind(self, tracks: list[PublishedTrack], bindings: Bindings) -> None:
+        """Take over what the latest offer said. SSRCs that packets told stay with tracks that stay: browsers say
+        only at the beginning which layer an SSRC is."""
         self.tracks = tracks
-        self.by_payload_type = by_payload_type
-        self._sources = dict(announced)
-        self.transport_cc_id = transport_cc_id
-        if transport_cc_id and self.arrivals is None:
+        self.by_payload_type = bindings.by_payload_type
+        self._announced = bindings.announced
+        self._sources = {ssrc: source for ssrc, source in self._sources.items() if source.track in tracks}
+        self._sources |= {ssrc: source for ssrc, source in bindings.announced.items() if ssrc in self._opened}
+        # Each of them was opened once: they count for as long as the connection lasts.
+        self._strangers = dict.fromkeys(self._strangers.keys() - self._sources.keys(), 0)
+        self.extensions = bindings.extensions
+        if self.extensions.transport_cc and self.arrivals is None:
             self.arrivals = Arrivals()
 
     def receive(self, data: bytes) -> None:
@@ -181,28 +291,32 @@ class Ingress:
             return
         ssrc = int.from_bytes(data[8:12], "big")
         source = self._sources.get(ssrc)
-        if source is None and (ssrc in self._sources or len(self._sources) >= MOST_SOURCES):
+        if source is None and not self._may_open(ssrc):
+            self.unknown += 1
             return
         packet = self.wire.open_rtp(data)
         if packet is None or (bounds := rtp.payload_bounds(packet)) is None:
+            self.unopened += 1
             return
         self.packets_in += 1
         self.bytes_in += size
         if source is None:
-            source = self._learn(ssrc, packet[1] & 0x7F)
-        if self.transport_cc_id and self.arrivals is not None:
-            value = rtp.extension(packet, self.transport_cc_id)
+            source = self._learn(ssrc, packet)
+        if self.arrivals is not None and (transport_cc := self.extensions.transport_cc):
+            value = rtp.extension(packet, transport_cc)
             if value is not None and len(value) == 2:
                 self.arrivals.packet(int.from_bytes(value, "big"), time.monotonic_ns() // 1000)
         if source is not None:
             self._media(source, ssrc, packet, bounds)
 
     def _media(self, source: Source, ssrc: int, packet: bytes, bounds: tuple[int, int]) -> None:
-        track = source.track
+        track, layer = source.track, source.layer
         start, end = bounds
         sequence = int.from_bytes(packet[2:4], "big")
         timestamp = int.from_bytes(packet[4:8], "big")
         now_ms = self._now_ms()
+        if track.level_id and (level := rtp.extension(packet, track.level_id)):
+            track.loudness.heard(level[0], now_ms)
         if source.retransmission:  # RFC 4588 section 4: the original number precedes the payload
             if end - start < 2:
                 return
@@ -211,37 +325,65 @@ class Ingress:
             if start == end:
                 return
         else:
-            track.ssrc = ssrc
-        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms)
+            layer.ssrc = ssrc
+        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms, layer)
         if kept is None:
             return
         if not source.retransmission:
-            track.reception.packet(kept.sequence, timestamp, now_ms)
-        if kept.sequence == track.highest:
-            self.refused += fan_out(track, kept)
+            layer.reception.packet(kept.sequence, timestamp, now_ms)
+        if kept.sequence == layer.highest:
+            self.refused += fan_out(layer, kept)
         else:
-            late(track, kept)
-        if track.tap is not None:
-            track.tap(kept)
-        if track.gaps and track.kind == "video":
-            self._ask_again(track, now_ms)
+            late(track, layer, kept)
+        if track.tap is not None and layer is track.feed and (shown := track.shown(kept)) is not None:
+            track.tap(shown)
+        if layer.gaps and track.kind == "video":
+            self._ask_again(layer, now_ms)
 
-    def _learn(self, ssrc: int, payload_type: int) -> Source | None:
-        """An SSRC that no offer announced belongs to the only track of its payload type, if there is one."""
-        candidates = self.by_payload_type.get(payload_type, [])
-        source = candidates[0] if len(candidates) == 1 else None
-        self._sources[ssrc] = source
-        return source
+    def _may_open(self, ssrc: int) -> bool:
+        """Each SSRC that we open costs an SRTP stream, known or not, and for good."""
+        if ssrc not in self._opened and len(self._opened) >= MOST_OPENED:
+            return False
+        if ssrc in self._announced:
+            return True
+        tried = self._strangers.get(ssrc)
+        if tried is None:
+            return len(self._sources) + len(self._strangers) < MOST_SOURCES
+        return tried < STRANGER_PACKETS
 
-    def _ask_again(self, track: PublishedTrack, now_ms: int) -> None:
-        missing = track.gaps.due(now_ms)
-        if missing and track.ssrc is not None:
-            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.negative_ack(OWN_SSRC, track.ssrc, missing))
+    def _learn(self, ssrc: int, packet: bytes) -> Source | None:
+        """Whose an SSRC is that was not heard before: whoever announced it; else by payload type, MID and
+        (repaired) RID together, if they leave one answer (RFC 8843 section 9.2, RFC 8852)."""
+        self._opened.add(ssrc)
+        announced = self._announced.get(ssrc)
+        if announced is not None:
+            self._sources[ssrc] = announced
+            return announced
+        found = self.by_payload_type.get(packet[1] & 0x7F, [])
+        ids = self.extensions
+        if ids.mid and (mid := rtp.extension(packet, ids.mid)):
+            found = [source for source in found if source.mid.encode() == mid]
+        for identifier in (ids.repaired_rid, ids.rid):
+            if identifier and (rid := rtp.extension(packet, identifier)):
+                found = [source for source in found if source.layer.rid.encode() in (rid, b"")]
+                break
+        if len(found) == 1:
+            self._strangers.pop(ssrc, None)
+            self._sources[ssrc] = found[0]
+            return found[0]
+        self._strangers[ssrc] = self._strangers.get(ssrc, 0) + 1
+        return None
 
-    def ask_keyframe(self, track: PublishedTrack) -> None:
-        """Send a picture loss indication for ``track``."""
-        if track.ssrc is not None:
-            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.picture_loss(OWN_SSRC, track.ssrc))
+    def _ask_again(self, layer: Layer, now_ms: int) -> None:
+        missing = layer.gaps.due(now_ms)
+        if missing and layer.ssrc is not None:
+            nack = rtp.negative_ack(OWN_SSRC, layer.ssrc, missing)
+            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + nack)
+
+    def ask_keyframe(self, layer: Layer) -> None:
+        """Send a picture loss indication for ``layer``."""
+        if layer.ssrc is not None:
+            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.picture_loss(OWN_SSRC, layer.ssrc))
 
     def _receive_rtcp(self, data: bytes) -> None:
         compound = _open_known(self.wire, self._talkers, data)
@@ -252,51 +394,59 @@ class Ingress:
             info = rtp.sender_info(packet.body) if packet.kind == rtp.SR else None
             if info is None:
                 continue
-            for track in self.tracks:
-                if track.ssrc == info.ssrc:
-                    track.reception.sender_report(info.ntp, now_ms)
-                    track.report = (info, now_ms)
-                    report_on(track, info)
+            source = self._sources.get(info.ssrc) or self._announced.get(info.ssrc)
+            if source is not None and source.layer.ssrc == info.ssrc:
+                source.layer.reception.sender_report(info.ntp, now_ms)
+                source.track.reported(source.layer, info, now_ms)
+                report_on(source.track, source.layer, info, now_ms)
 
     def report(self, now_ms: int) -> None:
         """Once a second: receiver reports, and REMB for whoever has no transport-wide feedback."""
         blocks = [
-            block for track in self.tracks
-            if track.ssrc is not None and (block := track.reception.block(track.ssrc, now_ms)) is not None
+            block for track in self.tracks for layer in track.layers
+            if layer.ssrc is not None and (block := layer.reception.block(layer.ssrc, now_ms)) is not None
         ]  # fmt: skip
         message = rtp.receiver_report(OWN_SSRC, blocks)
-        video = [track.ssrc for track in self.tracks if track.kind == "video" and track.ssrc is not None]
-        if self.arrivals is None and video:
-            message += rtp.max_bitrate(OWN_SSRC, MAX_VIDEO_BITRATE * len(video), video)
+        cameras = [
+            ssrcs for track in self.tracks
+            if track.kind == "video"
+            and (ssrcs := [layer.ssrc for layer in track.layers if layer.ssrc is not None])
+        ]  # fmt: skip
+        if self.arrivals is None and cameras:
+            most = sum(MAX_VIDEO_BITRATE + (MAX_LOWER_BITRATE if len(ssrcs) > 1 else 0) for ssrcs in cameras)
+            message += rtp.max_bitrate(OWN_SSRC, most, [ssrc for ssrcs in cameras for ssrc in ssrcs])
         self.wire.send_rtcp(message)
 
     def tick(self, now_ms: int) -> None:
         """Ten times a second: arrival times, NACKs that went unanswered, key-frame requests that waited."""
         if self.arrivals is not None:
-            feedback = self.arrivals.feedback(OWN_SSRC, next((t.ssrc for t in self.tracks if t.ssrc), 0) or 0)
+            media = next((layer.ssrc for track in self.tracks for layer in track.layers if layer.ssrc), 0)
+            feedback = self.arrivals.feedback(OWN_SSRC, media)
             if feedback is not None:
                 self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + feedback)
         for track in self.tracks:
             track.tick(now_ms)
-            if track.gaps and track.kind == "video":
-                self._ask_again(track, now_ms)
+            for layer in track.layers:
+                if layer.gaps and track.kind == "video":
+                    self._ask_again(layer, now_ms)
 
 
-def report_on(track: PublishedTrack, info: rtp.SenderInfo) -> None:
-    """Pass a sender report on, in the numbers of each subscriber, so that lips match sound."""
+def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
+    """Pass a layer's sender report on, in the numbers of each of its slots, so that lips match sound."""
     for slot in track.slots:
-        if slot.live and slot.wire is not None:
+        if slot.live and slot.layer is layer and slot.wire is not None:
+            slot.far_end.sent(info.ntp, now_ms)
             slot.wire.send_rtcp(
                 rtp.sender_report(
                     slot.ssrc, info.ntp, info.timestamp + slot.timestamp_offset,
-                    slot.packets + track.packets, slot.octets + track.octets,
+                    *slot.sent(),
                 )
                 + rtp.source_name(slot.ssrc, f"seat{slot.seat}")
             )  # fmt: skip
 
 
 class Egress:
-    """What a subscriber's connection says back: NACKs and key-frame requests."""
+    """What a subscriber's connection says back: NACKs, key-frame requests, receiver reports."""
 
     def __init__(self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> None:
         self.wire = wire
@@ -304,7 +454,7 @@ class Egress:
         self._slots = slots
         self._now_ms = now_ms
         self._talkers: set[int] = set()
-        self._again: dict[tuple[int, int], int] = {}
+        self._repairs = Repairs()
 
     def receive(self, data: bytes) -> None:
         """One datagram that may be SRTCP."""
@@ -318,9 +468,13 @@ class Egress:
             if packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_NACK:
                 slot = self._slots.get(rtp.media_ssrc(packet.body))
                 if slot is not None:
-                    self._retransmit(slot, rtp.nacked(packet.body), now_ms)
+                    self._retransmit(slot, packet.body, now_ms)
             elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
                 self._keyframe(packet, now_ms)
+            elif packet.kind in (rtp.RR, rtp.SR):
+                for block in rtp.report_blocks(packet):
+                    if (slot := self._slots.get(block.ssrc)) is not None:
+                        slot.far_end.reported(block, now_ms)
 
     def _keyframe(self, packet: rtp.Rtcp, now_ms: int) -> None:
         wanted = [rtp.media_ssrc(packet.body)] if packet.fmt == rtp.FMT_PLI else rtp.fir_ssrcs(packet.body)
@@ -328,26 +482,26 @@ class Egress:
             slot = self._slots.get(ssrc)
             if slot is not None and slot.track is not None:
                 self.keyframe_requests += 1
-                slot.track.request_keyframe(now_ms)
+                slot.track.request_keyframe(now_ms, slot.layer if slot.live else slot.target)
 
-    def _retransmit(self, slot: Slot, wanted: list[int], now_ms: int) -> None:
-        track, wire, payload_type = slot.track, slot.wire, slot.payload_type()
+    def _retransmit(self, slot: Slot, nack: bytes, now_ms: int) -> None:
+        track, wire, payload_type, repair_type = slot.track, slot.wire, slot.payload_type(), slot.repair_type()
         if track is None or wire is None or payload_type is None:
             return
         self.nacks += 1
-        for outgoing in wanted[:MOST_NACKED]:
-            key = (slot.ssrc, outgoing)
-            # A client that repeats its NACK faster than a packet travels multiplies nothing.
-            if now_ms - self._again.get(key, -RETRANSMIT_EVERY_MS) < RETRANSMIT_EVERY_MS:
+        repairs = self._repairs
+        for outgoing in repairs.wanted(slot, nack, now_ms):
+            if repairs.was_just_sent(slot, outgoing, now_ms):
                 continue
             kept = track.find(slot, outgoing)
             if kept is None:
                 continue
-            if len(self._again) >= 4 * MOST_NACKED:
-                del self._again[next(iter(self._again))]
-            self._again.pop(key, None)
-            self._again[key] = now_ms
-            wire.send_rtp(slot, kept, payload_type)
+            if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
+                return
+            if repair_type is not None:
+                wire.send_repair(slot, kept, repair_type)
+            else:
+                wire.send_rtp(slot, kept, payload_type)
             self.retransmitted += 1
 
 
@@ -360,4 +514,3 @@ def _open_known(wire: Wire, talkers: set[int], data: bytes) -> bytes | None:
     if compound is not None:
         talkers.add(ssrc)
     return compound
-

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from media.plane import Pc, Peer, PublishedTrack, Slot
+from media.plane import Pc, Peer, PublishedTrack, Quality, Slot
+from media.port import Port
 from models import log
 from models.messages import signaling as wire_messages
 from models.messages.commands import Reason
 from models.messages.signaling import TERMINATED_CLOSE_CODE, Kind, ServerMessage
 
-# A silent peer is noticed within 10 s; ticks and the last datagram's age take the rest.
+# A silent browser is noticed within 10 s; ticks and the last datagram's age take the rest.
 SILENT_MS = 8_000
+UNTOLD_SILENT_MS = 20_000
+"""Of one who comes over HTTP: with nothing to play, a player sends nothing but ICE's checks, every 4 to 6 s (RFC
+7675 section 5.1), and nobody could tell it that its seat is gone because one was lost. It hangs up by DTLS."""
 
 
 Announced = Literal["on", "off", "stalled"]
@@ -56,9 +60,12 @@ class Participant:
         publishes: bool,
         wire: Wire,
         now_ms: int,
-        addresses: tuple[str, ...],
+        port: Port,
         on_connected: Callable[[Participant, Pc], None],
+        answers: tuple[Kind, ...] | None = None,
+        key_id: str = "",
     ) -> None:
+        """``answers``: of one who comes over HTTP and is told nothing (``Peer``). ``key_id``: its stream key."""
         self.user_id = user_id
         self.display_name = display_name
         self.publishes = publishes
@@ -69,13 +76,22 @@ class Participant:
         self.watches: dict[str, Watch] = {}
         self.slots: dict[str, Slot] = {}
         self.switched_off: set[str] = set()
+        self.qualities: dict[str, Quality] = {}
+        """What it asked for, by track id; who asked for nothing gets the best."""
+        self.left_out: set[str] = set()
+        """Pictures that it would be sent, had not others spoken since (last-N)."""
         self._ever_up = False
         self._last_message_ms = now_ms
         self._on_connected = on_connected
         self._revision = 0
+        self.key_id = key_id
+        self.resource = self.etag = ""
+        """Of one who came over HTTP: the name of its resource, and of its ICE session."""
+        self._told_nothing = answers is not None
+        self._silent_ms = UNTOLD_SILENT_MS if self._told_nothing else SILENT_MS
         self._offer_due = self._offering = self._offer_open = False
         self.peer = Peer(
-            user_id=user_id, addresses=addresses, on_connected=self._connected, on_lost=self._lost
+            user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost, answers=answers
         )
 
     # --- presence -----------------------------------------------------------------------------------
@@ -92,10 +108,10 @@ class Participant:
         """
         heard = max(self._last_message_ms, awake_since_ms)
         if self.up:
-            return now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+            return now_ms - max(heard, self.peer.last_heard_ms) < self._silent_ms
         if self.wire is None:
             return False
-        return not self._ever_up or now_ms - max(heard, self.peer.last_heard_ms) < SILENT_MS
+        return not self._ever_up or now_ms - max(heard, self.peer.last_heard_ms) < self._silent_ms
 
     def _connected(self, pc: Pc) -> None:
         self.up.add(pc)
@@ -104,15 +120,28 @@ class Participant:
 
     def _lost(self, pc: Pc) -> None:
         self.up.discard(pc)
+        if self._told_nothing and not self.up:
+            # Without a connection there is nobody to wait for: no wire says that they are still there.
+            self.wire = None
 
     # --- tracks -------------------------------------------------------------------------------------
 
     def receive(self, track: PublishedTrack) -> None:
         """Be sent ``track`` from now on."""
-        if self.stopped or track.track_id in self.slots or track.track_id in self.switched_off:
+        if self.stopped or track.track_id in self.slots:
+            return
+        if track.track_id in self.switched_off or track.track_id in self.left_out:
             return
         self.slots[track.track_id] = self.peer.subscribe(track)
+        if track.track_id in self.qualities:
+            self.peer.prefer(self.slots[track.track_id], self.qualities[track.track_id])
         self._offer_due = True
+
+    def prefer(self, track_id: str, quality: Quality) -> None:
+        """Be sent that track in this quality, now and whenever it is sent again."""
+        self.qualities[track_id] = quality
+        if track_id in self.slots:
+            self.peer.prefer(self.slots[track_id], quality)
 
     def drop(self, track_id: str) -> None:
         """Be sent that track no more."""
@@ -123,7 +152,7 @@ class Participant:
 
     async def offer(self) -> None:
         """Offer what changed, if anything: one unanswered offer at a time, whatever the client does."""
-        if self._offering or self._offer_open:
+        if self._offering or self._offer_open or self._told_nothing:
             return
         self._offering = True
         try:
@@ -145,12 +174,22 @@ class Participant:
         finally:
             self._offering = False
 
+    async def restart_ice(self) -> None:
+        """Offer anew with other ICE credentials; an offer that is open is answered first."""
+        self.peer.restart_subscribe()
+        self._offer_due = True
+        await self.offer()
+
     async def answered(self, sdp: str, revision: int) -> None:
         """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
         if revision != self._revision:
             return
+        offered = self.peer.mids()
         await self.peer.accept_subscribe_answer(sdp)
         self._offer_open = False
+        if self.peer.mids() != offered:
+            # It took a line without the codec of the track there: it is told that there is no such picture.
+            self._offer_due = True
         await self.offer()
 
     def _mapping(self) -> dict[str, wire_messages.SlotInfo]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from media import rtp
+from media import codecs
 
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 MOST = 1 << 16
@@ -18,12 +18,13 @@ MOST = 1 << 16
 
 def macroblocks(codec: str, payload: bytes) -> int:
     """The blocks of 16×16 that the picture has, by a packet that begins a key frame; 0: not known."""
-    count = _vp8(payload) if codec == "VP8" else _h264(payload)
+    read = _READERS.get(codec)
+    count = read(payload) if read is not None else 0
     return count if 0 < count <= MOST else 0
 
 
 def _vp8(payload: bytes) -> int:
-    start = rtp.vp8_start(payload)
+    start = codecs.vp8_start(payload)
     header = payload[start : start + 10]
     if start == 0 or len(header) < 10 or header[3:6] != b"\x9d\x01\x2a":
         return 0
@@ -99,3 +100,6 @@ def _parameter_set(bits: _Bits) -> int:
     bits.ue(), bits.take(1)  # reference frames, gaps allowed
     width, height = bits.ue() + 1, bits.ue() + 1
     return width * height * (1 if bits.take(1) else 2)
+
+
+_READERS = {"VP8": _vp8, "H264": _h264}

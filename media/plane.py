@@ -14,10 +14,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Literal, cast
 
-from media import sdp_rules
-from media.aiortc_seam import Leg, Received, State
-from media.forwarding import Egress, Ingress, Source, Wire
+from media import forwarding, sdp_media, sdp_rules
+from media.aiortc_seam import Leg, Line, Received, State
+from media.forwarding import Bindings, Egress, Extensions, Ingress, Source, Wire
+from media.layers import HIGH, LOW, MEDIUM, Layer
+from media.port import Port
 from media.sdp_rules import BadSdp as BadSdp
+from media.stats import Sample, sample
 from media.tracks import Codec, Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
@@ -25,6 +28,7 @@ from models.clock import monotonic_ms
 from models.ids import new_id
 
 Pc = Literal["publish", "subscribe"]
+Quality = Literal["high", "medium", "low"]
 
 MOST_TRACKS = 4
 """Tracks that one participant may publish: camera, microphone, and a screen with sound."""
@@ -36,6 +40,7 @@ MOST_AT_ONCE = 1_000
 """Waiting datagrams that are read in one go: some ten milliseconds."""
 TICK_SECONDS = 0.1
 TICKS_A_REPORT = 10
+_LAYERS: dict[Quality, int] = {"high": HIGH, "medium": MEDIUM, "low": LOW}
 
 
 class Peer:
@@ -45,20 +50,23 @@ class Peer:
         self,
         *,
         user_id: str,
-        addresses: tuple[str, ...] = (),
+        port: Port,
         on_connected: Callable[[Pc], None],
         on_lost: Callable[[Pc], None],
+        answers: tuple[Kind, ...] | None = None,
     ) -> None:
-        """``addresses``: local addresses to offer candidates on (empty: all of this host's; loopback only
-        if named). ``on_connected`` is called once ICE and DTLS of that connection are complete,
-        ``on_lost`` when it failed or the other side closed it; neither after ``stop_forwarding``."""
+        """``port``: what its connections are reached at. ``on_connected`` is called once ICE and DTLS of
+        that connection are complete, ``on_lost`` when it failed or the other side closed it; neither after
+        ``stop_forwarding``. ``answers``: the client offers to receive, and these are its m-lines in their
+        order (WHEP; none for one who receives nothing). Nothing else carries anything then."""
         self.user_id = user_id
         self.published: dict[str, PublishedTrack] = {}
         """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
         self.last_heard_ms = monotonic_ms()
         """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
         SRTP, SRTCP); at first the moment of creation."""
-        self._addresses = addresses
+        self._port = port
+        port.after_batch = forwarding.flush
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._stopped = False
@@ -66,18 +74,23 @@ class Peer:
         self._publish: Leg | None = None
         self._ingress: Ingress | None = None
         self._by_mid: dict[str, PublishedTrack] = {}
-        self._bindings: tuple[dict[int, Source], dict[int, list[Source]], int] = ({}, {}, 0)
+        self._bindings = Bindings({}, {}, Extensions())
         self._subscribe: Leg | None = None
         self._egress: Egress | None = None
         self._slots: list[Slot] = []
         self._by_ssrc: dict[int, Slot] = {}
         self._waiting: list[PublishedTrack] = []
         self._offered = ""
-        self._open_offer = False
+        self._open_offer = self._restart = False
         self._negotiated = 0
+        self._refused = 0
+        """By wires that are closed."""
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._fixed = answers is not None
+        for kind in answers or ():
+            self._add_slot(kind, 0)
 
     # --- publish
 
@@ -87,8 +100,8 @@ class Peer:
             raise BadSdp("the peer is gone")
         text = sdp_rules.check(sdp, most_media=MOST_TRACKS)
         leg = self._publish
-        if leg is None or leg.remote_fragment != sdp_rules.fragment(text):
-            leg = Leg(self._addresses, lambda state: self._publish_state(leg, state), self._heard)
+        if leg is None or not leg.goes_on(text):
+            leg = Leg(self._port, lambda state: self._publish_state(leg, state), self._heard)
         try:
             answer, received, transport_cc = await leg.answer(text)
         except BaseException:
@@ -100,7 +113,10 @@ class Peer:
             raise BadSdp("the peer is gone")
         if leg is not self._publish:
             self._replace_publish(leg)
-        self._take(received, transport_cc)
+        self._take(received, _extensions(text, transport_cc))
+        level_id = sdp_rules.extension_id(text, sdp_rules.AUDIO_LEVEL_URI)
+        for track in self.published.values():
+            track.level_id = level_id if track.kind == "audio" else 0
         return answer
 
     def _replace_publish(self, leg: Leg) -> None:
@@ -113,7 +129,7 @@ class Peer:
                 self._unpublish(mid)
             self._later(old.close())
 
-    def _take(self, received: list[Received], transport_cc: int) -> None:
+    def _take(self, received: list[Received], extensions: Extensions) -> None:
         """Bring ``published`` and the packet bindings up to the latest offer."""
         announced: dict[int, Source] = {}
         by_type: dict[int, list[Source]] = {}
@@ -121,23 +137,26 @@ class Peer:
             self._unpublish(mid)
         for line in received:
             track = self._by_mid.get(line.mid)
-            if track is not None and track.codec != line.codec:
+            if track is not None and not _is_of(track, line):
                 self._unpublish(line.mid)
                 track = None
             if track is None:
                 track = self._new_track(line)
-            sources = [(line.payload_type, Source(track, retransmission=False))]
-            if line.retransmission_type is not None:
-                sources.append((line.retransmission_type, Source(track, retransmission=True)))
-            for payload_type, source in sources:
-                by_type.setdefault(payload_type, []).append(source)
-            for ssrc, (_, source) in zip(line.ssrcs, sources, strict=False):
-                announced[ssrc] = source
-            if line.ssrcs:
-                track.ssrc = line.ssrcs[0]
-        self._bindings = (announced, by_type, transport_cc)
+            for layer, encoding in zip(track.layers, line.layers, strict=True):
+                source = Source(track, layer, line.mid, retransmission=False)
+                by_type.setdefault(line.payload_type, []).append(source)
+                if encoding.ssrc is not None:
+                    announced[encoding.ssrc] = source
+                    layer.ssrc = encoding.ssrc
+                if line.retransmission_type is None:
+                    continue
+                source = Source(track, layer, line.mid, retransmission=True)
+                by_type.setdefault(line.retransmission_type, []).append(source)
+                if encoding.repair_ssrc is not None:
+                    announced[encoding.repair_ssrc] = source
+        self._bindings = Bindings(announced, by_type, extensions)
         if self._ingress is not None:
-            self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+            self._ingress.bind(list(self._by_mid.values()), self._bindings)
 
     def _new_track(self, line: Received) -> PublishedTrack:
         track = PublishedTrack(
@@ -146,15 +165,16 @@ class Peer:
             kind=cast(Kind, line.kind),
             codec=cast(Codec, line.codec),
             clock_rate=line.clock_rate,
-            ask_keyframe=lambda: self._ask_keyframe(track),
+            rids=[encoding.rid for encoding in line.layers],
+            ask_keyframe=self._ask_keyframe,
         )
         self._by_mid[line.mid] = track
         self.published[track.track_id] = track
         return track
 
-    def _ask_keyframe(self, track: PublishedTrack) -> None:
+    def _ask_keyframe(self, layer: Layer) -> None:
         if self._ingress is not None:
-            self._ingress.ask_keyframe(track)
+            self._ingress.ask_keyframe(layer)
 
     def _unpublish(self, mid: str) -> None:
         track = self._by_mid.pop(mid)
@@ -162,10 +182,11 @@ class Peer:
         track.close(monotonic_ms())
 
     def read_what_waits(self) -> bool:
-        """Handle, as ever, what the kernel holds of what this peer sent; whether nothing is left.
+        """Handle, as ever, what the kernel holds of what this peer sent, and of what everybody else on the port
+        did; whether nothing is left.
 
         Of a long queue only ``MOST_AT_ONCE``: call it again soon."""
-        return self._stopped or self._publish is None or self._publish.drain(MOST_AT_ONCE)
+        return self._stopped or self._publish is None or self._port.drain(MOST_AT_ONCE)
 
     def _publish_state(self, leg: Leg | None, state: State) -> None:
         if self._stopped or leg is None or leg is not self._publish:
@@ -178,11 +199,11 @@ class Peer:
         if path is None:
             return
         if self._ingress is not None:
-            self._ingress.wire.close()
+            self._close_wire(self._ingress.wire)
             self._ingress.wire = Wire(path)
             return
         self._ingress = Ingress(Wire(path), self._now_heard)
-        self._ingress.bind(list(self._by_mid.values()), *self._bindings)
+        self._ingress.bind(list(self._by_mid.values()), self._bindings)
         leg.on_media(self._ingress.receive)
         self._tick()
         self._on_connected("publish")
@@ -203,7 +224,7 @@ class Peer:
             self._timer.cancel()
             self._timer = None
         if self._ingress is not None:
-            self._ingress.wire.close()
+            self._close_wire(self._ingress.wire)
             self._ingress = None
 
     # --- subscribe
@@ -223,10 +244,22 @@ class Peer:
         if slot.track is not None:
             slot.track.remove(slot, monotonic_ms())
 
+    def prefer(self, slot: Slot, quality: Quality) -> None:
+        """Which of several layers the subscriber wants, at most; taken at that layer's next key frame."""
+        if slot.track is not None:
+            slot.wanted_layer = _LAYERS[quality]
+            slot.track.choose(monotonic_ms())
+
     @property
     def needs_offer(self) -> bool:
-        """Some subscribed track has no negotiated m-line yet: send ``offer_subscribe()``."""
-        return any(slot.track is not None for slot in self._slots[self._negotiated :])
+        """Some subscribed track has no negotiated m-line yet, or ICE is to restart: send ``offer_subscribe()``."""
+        missing = any(slot.track is not None for slot in self._slots[self._negotiated :])
+        return self._restart or (missing and not self._fixed)
+
+    def restart_subscribe(self) -> None:
+        """The next new offer brings other ICE credentials; until the client has nominated a pair with them,
+        media goes on over the old ones. Nothing happens before there was an answer."""
+        self._restart = self._negotiated > 0 and not self._fixed
 
     async def offer_subscribe(self) -> str:
         """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
@@ -234,16 +267,22 @@ class Peer:
         ``needs_offer`` was true (an unanswered offer is simply sent again)."""
         if self._subscribe is None:
             raise BadSdp("nothing is subscribed")
-        if not self._open_offer and self._negotiated < len(self._slots):
+        if not self._open_offer and (self._restart or self._negotiated < len(self._slots)):
             self._open_offer = True
-            self._offered, mids = await self._subscribe.offer()
+            restart, self._restart = self._restart, False
+            self._offered, mids = await self._subscribe.offer(restart=restart)
             for slot, mid in zip(self._slots, mids, strict=False):
                 slot.mid = mid
         return self._offered
 
     def mids(self) -> dict[str, PublishedTrack]:
-        """Which track each used m-line of the last offer carries now (OFFER's ``tracks``)."""
-        return {slot.mid: slot.track for slot in self._slots if slot.mid is not None and slot.track is not None}
+        """Which track each used m-line of the last offer carries now (OFFER's ``tracks``). Not a track whose
+        codec the client refused in its answer: there is nothing to show."""
+        return {
+            slot.mid: slot.track for slot in self._slots
+            if slot.mid is not None and slot.track is not None
+            and (slot.payload_types is None or slot.payload_type() is not None)
+        }  # fmt: skip
 
     async def accept_subscribe_answer(self, sdp: str) -> None:
         """The client's answer; ignored if no offer is open. Raises BadSdp."""
@@ -252,9 +291,26 @@ class Peer:
         text = sdp_rules.check(sdp, most_media=len(self._slots))
         lines = await self._subscribe.accept_answer(text)
         self._open_offer = False
+        self._negotiate(lines)
+
+    async def answer_subscribe(self, sdp: str) -> str:
+        """Answer the client's offer to receive, once: for a peer that was made with ``answers``. What is
+        subscribed, before or later, flows in these slots without another word. Raises BadSdp."""
+        if self._stopped or not self._fixed or self._subscribe is None or self._negotiated:
+            raise BadSdp("nothing is to be answered")
+        text = sdp_rules.check(sdp, most_media=len(self._slots))
+        answer, lines = await self._subscribe.answer_sending(text)
+        if self._stopped:
+            raise BadSdp("the peer is gone")
+        self._negotiate(lines)
+        return answer
+
+    def _negotiate(self, lines: list[Line]) -> None:
         self._negotiated = len(lines)
         for slot, line in zip(self._slots, lines, strict=False):
+            slot.mid = line.mid
             slot.payload_types = cast("dict[Codec, int]", line.payload_types)
+            slot.repair_types = cast("dict[Codec, int]", line.repair_types)
         self._rewire()
 
     def _free_slot(self, track: PublishedTrack) -> Slot | None:
@@ -268,26 +324,29 @@ class Peer:
         for slot in free:
             if slot.seat not in taken:
                 return slot
+        if self._fixed:
+            return None
         before = len(self._slots)
         for _ in range(min(SEAT_BLOCK if before else 1, MOST_SEATS - before // 2)):
             self._add_seat()
         return next((slot for slot in self._slots[before:] if slot.kind == track.kind), None)
 
     def _add_seat(self) -> None:
-        if self._subscribe is None:
-            self._subscribe = Leg(self._addresses, self._subscribe_state, self._heard)
         seat = len(self._slots) // 2
-        kinds: tuple[Kind, ...] = ("audio", "video")
-        for kind in kinds:
-            ssrc = self._subscribe.add_line(kind, f"seat{seat}")
-            slot = Slot(kind=kind, ssrc=ssrc, seat=seat)
-            self._slots.append(slot)
-            self._by_ssrc[ssrc] = slot
+        self._add_slot("audio", seat)
+        self._add_slot("video", seat)
+
+    def _add_slot(self, kind: Kind, seat: int) -> None:
+        if self._subscribe is None:
+            self._subscribe = Leg(self._port, self._subscribe_state, self._heard)
+        ssrc, repair_ssrc = self._subscribe.add_line(kind, f"seat{seat}")
+        slot = Slot(kind=kind, ssrc=ssrc, seat=seat, repair_ssrc=repair_ssrc)
+        self._slots.append(slot)
+        self._by_ssrc[ssrc] = slot
 
     def _subscribe_state(self, state: State) -> None:
         if self._stopped or self._subscribe is None:
             return
-        first = self._egress is None
         if state == "lost":
             self._drop_egress()
             self._on_lost("subscribe")
@@ -295,14 +354,16 @@ class Peer:
         path = self._subscribe.path()
         if path is None:
             return
-        old = self._egress
+        if self._egress is not None:
+            # The same association at another address: what it counted, and whom it has heard, stays.
+            old, self._egress.wire = self._egress.wire, Wire(path)
+            self._rewire()
+            self._close_wire(old)
+            return
         self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
         self._rewire()
-        if old is not None:
-            old.wire.close()
         self._subscribe.on_media(self._egress.receive)
-        if first:
-            self._on_connected("subscribe")
+        self._on_connected("subscribe")
 
     def _rewire(self) -> None:
         """Give every negotiated slot the wire as it is now."""
@@ -314,7 +375,7 @@ class Peer:
             if slot.track is not None:
                 slot.track.refresh()
                 if fresh:
-                    slot.track.request_keyframe(now_ms)
+                    slot.track.choose(now_ms)
 
     def _drop_egress(self) -> None:
         """Take this peer out of every fan-out, then close the wire: in this order, as fan-out holds contexts."""
@@ -322,10 +383,25 @@ class Peer:
             self.unsubscribe(slot)
             slot.wire = None
         if self._egress is not None:
-            self._egress.wire.close()
+            self._close_wire(self._egress.wire)
             self._egress = None
 
     # --- both
+
+    @property
+    def remote_fragment(self) -> str | None:
+        """Of a client that has one connection: what its ICE calls itself now."""
+        leg = self._publish or self._subscribe
+        return leg.remote_fragment if leg is not None else None
+
+    def restart(self, fragment: str, password: str) -> str:
+        """ICE begins again on a client's one connection: its new names in, ours out, as an SDP fragment (RFC 8840
+        section 4.4). Media goes on meanwhile. Raises BadSdp."""
+        leg = self._publish or self._subscribe
+        if leg is None or self._stopped:
+            raise BadSdp("there is no connection")
+        sdp_rules.check_names(fragment, password)
+        return leg.restart(fragment, password)
 
     def add_candidate(self, pc: Pc, candidate: dict[str, str | int | None] | None) -> None:
         """Accepted and ignored: we answer addresses that checked in, and never send to one that was named."""
@@ -343,6 +419,10 @@ class Peer:
             self._unpublish(mid)
         self._drop_ingress()
         self._drop_egress()
+        if self._fixed:
+            for leg in (self._publish, self._subscribe):
+                if leg is not None:
+                    leg.goodbye()
 
     async def close(self) -> None:
         """``stop_forwarding``, then free sockets, SRTP contexts, tasks; harmless to repeat."""
@@ -359,18 +439,33 @@ class Peer:
     def stats(self) -> dict[str, int]:
         """Counters since the connections stand: packets and bytes in, losses, NACKs, key-frame requests."""
         ingress, egress = self._ingress, self._egress
-        tracks = self.published.values()
+        layers = [layer for track in self.published.values() for layer in track.layers]
         return {
             "packets_in": ingress.packets_in if ingress else 0,
             "bytes_in": ingress.bytes_in if ingress else 0,
-            "refused": ingress.refused if ingress else 0,
-            "packets_lost": sum(track.reception.lost for track in tracks),
-            "packets_repaired": sum(track.repaired for track in tracks),
-            "keyframes_asked": sum(track.throttle.sent for track in tracks),
+            "refused": (ingress.refused if ingress else 0) + self._wires_refused(),
+            "packets_lost": sum(layer.reception.lost for layer in layers),
+            "packets_repaired": sum(layer.repaired for layer in layers),
+            "keyframes_asked": sum(layer.throttle.sent for layer in layers),
             "keyframes_wanted": egress.keyframe_requests if egress else 0,
             "nacks": egress.nacks if egress else 0,
             "retransmitted": egress.retransmitted if egress else 0,
         }
+
+    def sample(self) -> Sample:
+        """Everything counted so far, by connection, track and slot."""
+        return sample(
+            self._ingress, self._egress, self.published.values(), self._slots, self._wires_refused()
+        )
+
+    def _close_wire(self, wire: Wire) -> None:
+        wire.close()
+        self._refused += wire.refused
+
+    def _wires_refused(self) -> int:
+        """What sockets refused of everything that was for this peer."""
+        open_ones = [end.wire.refused for end in (self._ingress, self._egress) if end is not None]
+        return self._refused + sum(open_ones)
 
     def _heard(self) -> None:
         self.last_heard_ms = monotonic_ms()
@@ -384,3 +479,14 @@ class Peer:
         task = self._loop.create_task(closing)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+
+def _extensions(sdp: str, transport_cc: int) -> Extensions:
+    """Which header extensions this offer has under which ids."""
+    uris = (sdp_media.MID_URI, sdp_media.RID_URI, sdp_media.REPAIRED_RID_URI)
+    return Extensions(transport_cc, *(sdp_rules.extension_id(sdp, uri) for uri in uris))
+
+
+def _is_of(track: PublishedTrack, line: Received) -> bool:
+    """Whether an m-line goes on with the track that it had."""
+    return track.codec == line.codec and [layer.rid for layer in track.layers] == [e.rid for e in line.layers]

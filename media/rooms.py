@@ -11,10 +11,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from media.attention import Attention
 from media.call import Call
 from media.egress import Tap
+from media.outside import Outside
 from media.participants import Announced, Participant, Watch, Wire
 from media.plane import Pc
+from media.port import Port
 from media.recorded import Permission
 from media.reports import Reporter
 from models import log
@@ -46,21 +49,28 @@ class Room:
         *,
         reporter: Reporter,
         spawn: Spawn,
-        addresses: tuple[str, ...],
-        ice_servers: tuple[IceServer, ...],
+        port: Port,
+        ice_servers: Callable[[str], tuple[IceServer, ...]],
         on_closed: Callable[[Room], None],
+        last_n: int = 0,
     ) -> None:
         self.spec = spec
         self.room_id = spec.room_id
         self.barred = set(spec.barred)
+        self.opened_at = utc_now().timestamp()
+        """When it was opened here, in Unix seconds."""
         self._missed_cuts: dict[str, float] = {}
         self.participants: dict[str, Participant] = {}
         self._reporter = reporter
         self._spawn = spawn
-        self._addresses = addresses
+        self._port = port
         self._ice_servers = ice_servers
         self._on_closed = on_closed
         self._closed = False
+        self.outside = Outside(self.participants, private=bool(spec.parties))
+        self.attention = Attention(
+            self.participants, creators=lambda: self._seats_of_creators, last_n=last_n, spawn=spawn
+        )
         self.egress: Tap | None = None
         """As long as somebody reads this room's media."""
         self._permission = Permission()
@@ -69,6 +79,7 @@ class Room:
             self.call = Call(
                 spec.budget,
                 room_id=spec.room_id,
+                epoch=spec.epoch,
                 creator_id=spec.creator_id,
                 reporter=reporter,
                 read_what_waits=self._read_what_waits,
@@ -81,11 +92,13 @@ class Room:
     # --- seats --------------------------------------------------------------------------------------
 
     def update(self, spec: RoomSpec) -> None:
-        """Bring the room to a newer wish: more people barred, more time paid, never less of either; and whether
-        it may be recorded."""
+        """Bring the room to a newer wish: more people barred, more stream keys revoked, more time paid, never less
+        of any; and whether it may be recorded."""
         self.barred |= set(spec.barred)
         for user_id in tuple(self.barred & self.participants.keys()):
             self.cut(user_id, "MODERATION")
+        for key_id in spec.revoked_keys:
+            self.revoke(key_id)
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
         if spec.recording_id:
@@ -113,20 +126,35 @@ class Room:
 
     def join(self, grant: Grant, wire: Wire) -> Participant:
         """Seat the grant's user, instead of an earlier connection of the same user. Raises Refused."""
+        participant = self.prepare(grant, wire)
+        self.seat(grant, participant)
+        return participant
+
+    def prepare(self, grant: Grant, wire: Wire, answers: tuple[Kind, ...] | None = None) -> Participant:
+        """The grant's user without a seat yet, whom nobody hears of: to be seated, or closed. Raises Refused.
+
+        ``answers``: of one who comes over HTTP (``media.whip``).
+        """
         self.admit(grant)
-        earlier = self.participants.get(grant.user_id)
-        if earlier is not None:
-            self._release(earlier)
-            earlier.dismiss("REPLACED")
-        participant = Participant(
+        return Participant(
             user_id=grant.user_id,
             display_name=grant.display_name,
             publishes=grant.publish and self._may_publish(grant.user_id),
             wire=wire,
             now_ms=monotonic_ms(),
-            addresses=self._addresses,
+            port=self._port,
             on_connected=self._connected,
+            answers=answers,
+            key_id=grant.key_id,
         )
+
+    def seat(self, grant: Grant, participant: Participant) -> None:
+        """Seat whom ``prepare`` made, instead of an earlier connection of the same user. Raises Refused."""
+        self.admit(grant)
+        earlier = self.participants.get(grant.user_id)
+        if earlier is not None:
+            self._release(earlier)
+            earlier.dismiss("REPLACED")
         self.participants[participant.user_id] = participant
         self._welcome(participant)
         if earlier is None:
@@ -138,11 +166,13 @@ class Room:
             room_id=self.room_id,
             user_id=participant.user_id,
             viewers=self._viewers,
+            encoder=bool(participant.key_id),
         )
         if self.call is not None:
             self.call.seated(participant.user_id)
+        if participant.peer.published:
+            self._sync_tracks(participant)
         self._spawn(participant.offer())
-        return participant
 
     def leave(self, participant: Participant) -> None:
         """The user said that it leaves for good."""
@@ -155,6 +185,12 @@ class Room:
             participant.wire = None
         if self.call is not None:
             self.call.left(participant.user_id)
+
+    def revoke(self, key_id: str) -> None:
+        """Whoever publishes with this stream key leaves; forwarding has stopped on return."""
+        for participant in tuple(self.participants.values()):
+            if participant.key_id == key_id:
+                self.leave(participant)
 
     def lost(self, participant: Participant, wire: Wire) -> None:
         """A wire broke. The seat stays as long as the peer is heard."""
@@ -173,7 +209,7 @@ class Room:
             say.Joined(
                 room_id=self.room_id,
                 user_id=newcomer.user_id,
-                ice_servers=self._ice_servers,
+                ice_servers=self._ice_servers(newcomer.user_id),
                 participants=tuple(other.info() for other in others),
                 session=self.call.info() if self.call is not None else None,
             )
@@ -182,11 +218,13 @@ class Room:
             newcomer.send(self.call.clock())
             if self._permission.recording_id:
                 newcomer.send(self._permission.word)
+        self.outside.welcome(newcomer)
+        self.attention.welcome(newcomer)
         for other in others:
             for track in other.peer.published.values():
                 newcomer.receive(track)
-            for watch in other.watches.values():
-                if watch.announced is not None and watch.announced != "on":
+            for track_id, watch in other.watches.items():
+                if watch.announced not in (None, "on") and track_id not in newcomer.left_out:
                     newcomer.send(
                         say.TrackState(user_id=other.user_id, kind=watch.kind, state=watch.announced)
                     )
@@ -213,10 +251,9 @@ class Room:
         if not participant.publishes:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
         answer = await participant.peer.accept_publish(sdp)
-        if participant.stopped:
-            return
-        self._sync_tracks(participant)
-        participant.send(say.PublishAnswer(sdp=answer))
+        if not participant.stopped:
+            self._sync_tracks(participant)
+            participant.send(say.PublishAnswer(sdp=answer))
 
     def _sync_tracks(self, publisher: Participant) -> None:
         """After any offer: hooks on what is new, and everybody else is sent it; what went is taken back."""
@@ -232,6 +269,7 @@ class Room:
                 track.on_frame = watch.frame
             if self.egress is not None:
                 self.egress.published(track, publisher.display_name, None)
+            self.attention.arrange()
             for other in self._others(publisher):
                 other.receive(track)
         self._offer_changes(publisher)
@@ -242,6 +280,7 @@ class Room:
             self.egress.withdrawn(track_id)
         for other in self._others(publisher):
             other.switched_off.discard(track_id)
+            other.qualities.pop(track_id, None)
             other.drop(track_id)
 
     def _read_what_waits(self) -> bool:
@@ -253,7 +292,8 @@ class Room:
             self._spawn(other.offer())
 
     def select(self, participant: Participant, track_id: str, layer: Layer) -> None:
-        """``off`` stops a picture, anything else brings it back. It never touches a clock."""
+        """``off`` stops a picture, anything else brings it back, in that quality if its publisher sends several.
+        It never touches a clock."""
         for other in self._others(participant):
             track = other.peer.published.get(track_id)
             if track is None:
@@ -263,6 +303,7 @@ class Room:
                 participant.drop(track_id)
             else:
                 participant.switched_off.discard(track_id)
+                participant.prefer(track_id, layer)
                 participant.receive(track)
         self._spawn(participant.offer())
 
@@ -286,7 +327,9 @@ class Room:
                     self.egress.state(track_id, state)
                 if not (first and state == "on"):
                     message = say.TrackState(user_id=participant.user_id, kind=watch.kind, state=state)
-                    self._broadcast(message, without=participant)
+                    for other in self._others(participant):
+                        if track_id not in other.left_out:
+                            other.send(message)
 
     # --- egress -------------------------------------------------------------------------------------
 
@@ -343,6 +386,9 @@ class Room:
             self.egress.tick()
         for participant in tuple(self.participants.values()):
             self._announce_states(participant, now_ms, awake_since_ms)
+        self.outside.tick(now_ms, awake_since_ms)
+        self.attention.tick(now_ms)
+        for participant in tuple(self.participants.values()):
             self._look_after(participant, now_ms, awake_since_ms)
 
     def _look_after(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
@@ -396,6 +442,29 @@ class Room:
                 participant.wire.close(1012)
                 participant.wire = None
 
+    def release(self) -> None:
+        """The room lives on another node. Forwarding has stopped on return, and nothing more is said of it.
+
+        Clients are let go as by a restart: they come back, and are led to where it is.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self.call is not None:
+            self.call.abandon()
+        if self.egress is not None:
+            self.egress.suspend()
+        everybody = tuple(self.participants.values())
+        self.participants.clear()
+        for participant in everybody:
+            participant.stop()
+            if participant.wire is not None:
+                participant.wire.close(1012)
+                participant.wire = None
+            self._spawn(participant.close())
+        log.event("room_released", room_id=self.room_id, epoch=self.spec.epoch, participants=len(everybody))
+        self._on_closed(self)
+
     def _shut(self, reason: Reason) -> None:
         if self._closed:
             return
@@ -414,10 +483,12 @@ class Room:
 
     def _release(self, participant: Participant) -> None:
         """Stop forwarding, then forget and free: the part that every way out shares."""
+        self.outside.gone(participant)
         participant.stop()
         for track_id in tuple(participant.watches):
             self._withdraw(participant, track_id)
         del self.participants[participant.user_id]
+        self.attention.gone(participant.user_id)
         self._offer_changes(participant)
         self._spawn(participant.close())
 

@@ -1,7 +1,7 @@
 """RTP and RTCP arithmetic: bytes in, numbers out, and back. Pure: no socket, no clock, no state but in a class.
 
-RTP is RFC 3550, header extensions RFC 8285, feedback RFC 4585, VP8 RFC 7741, H.264 RFC 6184, REMB
-draft-alvestrand-rmcat-remb, transport-wide feedback draft-holmer-rmcat-transport-wide-cc-extensions-01.
+RTP is RFC 3550, header extensions RFC 8285, feedback RFC 4585, REMB draft-alvestrand-rmcat-remb, transport-wide
+feedback draft-holmer-rmcat-transport-wide-cc-extensions-01.
 Packets come from hostile networks: a parser here returns None or stops early, it never raises.
 """
 
@@ -98,48 +98,6 @@ def extension(packet: bytes, wanted: int) -> bytes | None:
     return None
 
 
-# --- key frames ---------------------------------------------------------------------------------------
-
-
-def vp8_keyframe(payload: bytes) -> bool:
-    """Whether the payload begins a VP8 key frame (RFC 7741 sections 4.2 and 4.3)."""
-    at = vp8_start(payload)
-    return 0 < at < len(payload) and not payload[at] & 0x01
-
-
-def vp8_start(payload: bytes) -> int:
-    """Where the frame begins, behind the payload descriptor; 0 if this packet does not begin a frame."""
-    if len(payload) < 2 or payload[0] & 0x17 != 0x10:  # S set, partition 0
-        return 0
-    at = 1
-    if payload[0] & 0x80:
-        flags = payload[1]
-        at = 2
-        if flags & 0x80:
-            if at >= len(payload):
-                return 0
-            at += 2 if payload[at] & 0x80 else 1
-        at += (1 if flags & 0x40 else 0) + (1 if flags & 0x30 else 0)
-    return at
-
-
-def h264_keyframe(payload: bytes) -> bool:
-    """Whether the payload begins what a decoder can start at: an SPS or an IDR slice (RFC 6184 section 5)."""
-    if not payload:
-        return False
-    kind = payload[0] & 0x1F
-    if kind == 28:  # FU-A
-        return len(payload) > 1 and bool(payload[1] & 0x80) and payload[1] & 0x1F in (5, 7)
-    if kind != 24:  # not STAP-A
-        return kind in (5, 7)
-    at = 1
-    while at + 2 < len(payload):
-        if payload[at + 2] & 0x1F in (5, 7):
-            return True
-        at += 2 + int.from_bytes(payload[at : at + 2], "big")
-    return False
-
-
 # --- RTCP, reading ------------------------------------------------------------------------------------
 
 
@@ -190,6 +148,18 @@ def sender_info(body: bytes) -> SenderInfo | None:
     return SenderInfo(
         int.from_bytes(body[:4], "big"), int.from_bytes(body[4:12], "big"), int.from_bytes(body[12:16], "big")
     )
+
+
+def report_blocks(packet: Rtcp) -> list[ReportBlock]:
+    """The reception report blocks of a sender or receiver report."""
+    blocks = []
+    for at in range(24 if packet.kind == SR else 4, len(packet.body) - 23, 24)[: packet.fmt]:
+        ssrc, loss, highest, jitter, last_sr, delay = _BLOCK.unpack_from(packet.body, at)
+        lost = loss & 0xFFFFFF
+        blocks.append(
+            ReportBlock(ssrc, loss >> 24, lost - (lost >> 23 << 24), highest, jitter, last_sr, delay)
+        )
+    return blocks
 
 
 def media_ssrc(body: bytes) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiortc.sdp import SessionDescription
 
+    from media.tracks import Kind
+
 MAX_BYTES = 64 * 1024
 MAX_MEDIA = 64
 # Chromium's longest m-line has some 130. Reading thousands holds up everybody's packets.
@@ -18,6 +20,7 @@ MAX_LINES_PER_MEDIA = 250
 _FRAGMENT = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _START_BITRATE = "x-google-start-bitrate=1800"
+AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _DIGESTS = ("sha-256", "sha-384", "sha-512")
 
 
@@ -51,6 +54,15 @@ def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
     return "\r\n".join(line for line in lines if not line.startswith(dropped)) + "\r\n"
 
 
+def kinds_to_play(sdp: str) -> tuple[Kind, ...]:
+    """What a client offers to receive, at most one sound and one picture, in its order. Raises BadSdp."""
+    lines = [line for line in check(sdp).splitlines() if line.startswith("m=")]
+    kinds: tuple[Kind, ...] = tuple("audio" if line.startswith("m=audio ") else "video" for line in lines)
+    if len(set(kinds)) != len(kinds):
+        raise BadSdp("one sound and one picture at most")
+    return kinds
+
+
 def check_parsed(description: SessionDescription) -> None:
     """What would otherwise go wrong later, in a task of aiortc's where nobody could answer for it."""
     mids = [media.rtp.muxId for media in description.media]
@@ -64,6 +76,24 @@ def check_parsed(description: SessionDescription) -> None:
             raise BadSdp("ice-pwd missing or malformed")
         if media.dtls is None or not any(f.algorithm.lower() in _DIGESTS for f in media.dtls.fingerprints):
             raise BadSdp("fingerprint or setup missing")
+
+
+def check_names(fragment: str, password: str) -> None:
+    """What a client's ICE calls itself, outside any description. Raises BadSdp."""
+    if not _FRAGMENT.fullmatch(fragment) or not _PASSWORD.fullmatch(password):
+        raise BadSdp("ice-ufrag or ice-pwd missing or malformed")
+
+
+def ice_fragment(ours: str, fragment: str, password: str) -> str:
+    """New names of ours with the candidates of a description of ours (RFC 8840 section 9)."""
+    lines = ours.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("m="))
+    kept = [line for line in lines[first:] if line.startswith(("a=mid:", "a=candidate:"))]
+    # The candidates stand in the first m-line alone; all others are bundled with it.
+    mid, *others = kept
+    candidates = [line for line in others if line.startswith("a=candidate:")]
+    news = [f"a=ice-ufrag:{fragment}", f"a=ice-pwd:{password}", "a=ice-lite", lines[first], mid]
+    return "\r\n".join([*news, *dict.fromkeys(candidates), "a=end-of-candidates"]) + "\r\n"
 
 
 def extension_id(sdp: str, uri: str) -> int:
@@ -88,7 +118,7 @@ def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
             lines.append(f"a=rtcp-fb:{match[1]} transport-cc")
             if match[2] == "VP8":
                 lines.append(f"a=fmtp:{match[1]} {_START_BITRATE}")
-        elif line.startswith("a=fmtp:") and "packetization-mode" in line:
+        elif line.startswith("a=fmtp:") and ("packetization-mode" in line or "profile" in line):
             lines[-1] += f";{_START_BITRATE}"
     return "\r\n".join(lines) + "\r\n"
 
@@ -108,7 +138,33 @@ def slim(sdp: str) -> str:
     return "\r\n".join(line for line in sdp.splitlines() if not line.startswith(dropped)) + "\r\n"
 
 
+def with_ice_lite(sdp: str) -> str:
+    """Our SDP, saying that we only answer checks (RFC 8445 section 2.5): the client is the controlling side."""
+    return re.sub(r"^(t=[^\r\n]*)\r?$", "\\1\r\na=ice-lite\r", sdp, count=1, flags=re.M)
+
+
+def is_same_connection(before: str, sdp: str) -> bool:
+    """Whether two offers are of one and the same connection of the client.
+
+    Either it keeps its ICE user fragment, or it restarts ICE: then the session id (RFC 8829 section 5.2.1) and
+    the fingerprints stay, and with them the DTLS association.
+    """
+    if fragment(before) == fragment(sdp):
+        return True
+    certificates = _fingerprints(before)
+    return bool(certificates) and certificates == _fingerprints(sdp) and _session(before) == _session(sdp)
+
+
+def _fingerprints(sdp: str) -> set[str]:
+    return {text.strip().lower() for text in re.findall(r"^a=fingerprint:(.*)$", sdp, re.M)}
+
+
+def _session(sdp: str) -> str | None:
+    match = re.search(r"^o=(\S+ \S+) ", sdp, re.M)
+    return match[1] if match else None
+
+
 def fragment(sdp: str) -> str | None:
-    """The first ICE user fragment: it names the client's connection."""
+    """The first ICE user fragment: it names the client's connection, until it restarts ICE."""
     match = re.search(r"^a=ice-ufrag:(\S+)", sdp, re.M)
     return match[1] if match else None

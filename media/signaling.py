@@ -1,4 +1,5 @@
-"""The signaling server: docs/contract.md §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port.
+"""The signaling server: docs/contract.md §4 over WebSockets (RFC 6455), and ``GET /healthz`` on the same port
+(and what ``operators`` tells).
 
 Reads frames, checks them, calls the node; writes through one bounded queue a connection. Every refusal of
 the node becomes an ERROR here, in one place. Knows nothing of packets, budgets or the broker.
@@ -18,14 +19,17 @@ from websockets.http11 import Request, Response
 
 from media.egress import Reader
 from media.node import Node
+from media.operators import answer as operators_answer
 from media.participants import Participant
 from media.plane import BadSdp
 from media.rooms import Refused, Room
+from media.whip import Desk
 from models import log
 from models.clock import monotonic_ms
 from models.errors import DomainError, Forbidden
 from models.grants import Grant
 from models.messages import egress as egress_messages
+from models.messages import health, resources
 from models.messages import signaling as say
 from models.messages.signaling import JOIN_TIMEOUT_SECONDS, MAX_FRAME_BYTES, ServerMessage
 
@@ -153,7 +157,7 @@ class Connection:
         try:
             self._messages.take(now_ms)
             message = self._decode(frame)
-            if isinstance(message, say.PublishOffer | say.SubscribeAnswer):
+            if isinstance(message, say.PublishOffer | say.SubscribeAnswer | say.RestartIce):
                 self._descriptions.take(now_ms)
             await self._answer(message)
             self._malformed = 0
@@ -229,6 +233,8 @@ class Connection:
                 await participant.answered(message.sdp, message.revision)
             case say.IceCandidate():
                 participant.peer.add_candidate(message.pc, message.candidate)
+            case say.RestartIce():
+                await participant.restart_ice()
             case say.SelectLayer():
                 room.select(participant, message.track_id, message.layer)
             case say.MuteTrack():
@@ -248,9 +254,13 @@ def bearer(request: Request | None) -> str:
     return token if scheme.lower() == "bearer" else ""
 
 
+def _path(request: Request | None) -> str:
+    return request.path.partition("?")[0] if request is not None else ""
+
+
 def egress_room(request: Request | None) -> str | None:
     """Which room's media the request wants to read."""
-    path = request.path.partition("?")[0] if request is not None else ""
+    path = _path(request)
     return path.removeprefix(egress_messages.PATH) if path.startswith(egress_messages.PATH) else None
 
 
@@ -259,6 +269,7 @@ class SignalingServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._desk = Desk(node)
         self._server: Server | None = None
         self._open = 0
 
@@ -292,7 +303,9 @@ class SignalingServer:
         self._open += 1
         room_id = egress_room(socket.request)
         try:
-            if room_id is None:
+            if _path(socket.request) == resources.PATH:
+                await self._desk.serve(socket)
+            elif room_id is None:
                 await Connection(socket, self._node).run()
             else:
                 await Reader(socket, self._node.readable_room(room_id).tap()).run()
@@ -305,11 +318,17 @@ class SignalingServer:
 
     def _route(self, socket: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return socket.respond(HTTPStatus.OK, "ok\n")
+        if path == health.PATH:
+            return socket.respond(HTTPStatus.OK, msgspec.json.encode(self._node.health).decode())
+        peer = str((socket.remote_address or ("",))[0])
+        if (told := operators_answer(self._node, path, request.headers, bearer(request), peer)) is not None:
+            response = socket.respond(told.status, told.body)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = told.content_type
+            return response
         if (room_id := egress_room(request)) is not None:
             return self._route_egress(socket, request, room_id)
-        if path != "/signaling":
+        if path not in ("/signaling", resources.PATH):
             return socket.respond(HTTPStatus.NOT_FOUND, "not here\n")
         if self._open >= MOST_CONNECTIONS:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "full\n")

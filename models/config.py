@@ -43,7 +43,14 @@ SETTING_NAMES = (
     "MEDIA_NODE_ID",
     "MEDIA_HOST",
     "MEDIA_PORT",
+    "MEDIA_CAPACITY",
     "MEDIA_ADDRESSES",
+    "MEDIA_UDP_PORT",
+    "MEDIA_ANNOUNCED_ADDRESSES",
+    "TURN_URLS",
+    "TURN_SECRET",
+    "MEDIA_LAST_N",
+    "METRICS_TOKEN",
     "VAR_DIR",
     "RECEIPT_KEY_FILE",
     "CLEARING_DAYS",
@@ -82,6 +89,7 @@ LEAST_CLEARING_DAYS = 2
 PLAIN_CDN_SECONDS = 120
 """A CDN that checks nothing goes on serving whoever was barred until the address has expired."""
 TRANSCODE_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
+_TURN_URL = re.compile(r"turns?:[A-Za-z0-9.\-\[\]:]+(\?transport=(udp|tcp))?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 CURRENCIES = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK")
 """What tokens may be sold in: a hundred minor units to the major one, and a price in the same range."""
@@ -131,8 +139,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_node_id: str
     media_host: str
     media_port: int
+    media_capacity: int
+    """For how many participants this media node is made; it is given no more rooms than that."""
     media_addresses: tuple[str, ...]
-    """Addresses that the media node gathers ICE candidates on; empty: all of this host's."""
+    """Addresses that the media node opens its UDP port on; empty: all of this host's."""
+    media_udp_port: int
+    """The one port that all media of a node passes through; 0: any free one."""
+    media_announced_addresses: tuple[str, ...]
+    """What clients are told in place of ``media_addresses``, by family: a node behind NAT."""
+    turn_urls: tuple[str, ...]
+    turn_secret: str
+    """Shared with the TURN servers; clients are given credentials made with it, each for a while."""
+    media_last_n: int
+    """In rooms of many who publish: beside the creators', only the pictures of so many last speakers go to each
+    participant. 0: all do."""
+    metrics_token: str
+    """The bearer with which a media node's figures are read from another machine; empty: from this one alone."""
     var_dir: Path
     log_level: str
     receipt_key_file: Path | None
@@ -224,7 +246,14 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_node_id=read.text("MEDIA_NODE_ID", "media-1"),
         media_host=read.text("MEDIA_HOST", "127.0.0.1"),
         media_port=read.integer("MEDIA_PORT", 8090, 1, 65535),
+        media_capacity=read.integer("MEDIA_CAPACITY", 200, 2, 1_000_000),
         media_addresses=read.words("MEDIA_ADDRESSES"),
+        media_udp_port=read.integer("MEDIA_UDP_PORT", 50_000, 0, 65535),
+        media_announced_addresses=read.words("MEDIA_ANNOUNCED_ADDRESSES"),
+        turn_urls=read.words("TURN_URLS"),
+        turn_secret=read.text("TURN_SECRET", ""),
+        media_last_n=read.integer("MEDIA_LAST_N", 0, 0, 20),
+        metrics_token=read.text("METRICS_TOKEN", ""),
         var_dir=var_dir,
         log_level=read.text("LOG_LEVEL", "INFO").upper(),
         receipt_key_file=read.file("RECEIPT_KEY_FILE"),
@@ -359,6 +388,30 @@ def _minute_rule(settings: Settings) -> list[str]:
     return ["MINUTE_SECONDS may shorten the minute in demo mode and tests only"]
 
 
+def _media_network_rule(settings: Settings) -> list[str]:
+    wrong = [
+        f"{name} must be IP addresses in digits, with commas"
+        for name, addresses in (
+            ("MEDIA_ADDRESSES", settings.media_addresses),
+            ("MEDIA_ANNOUNCED_ADDRESSES", settings.media_announced_addresses),
+        )
+        if not all(_is_ip(address) for address in addresses)
+    ]
+    if not all(_TURN_URL.fullmatch(url) for url in settings.turn_urls):
+        wrong.append("TURN_URLS must be such as turn:turn.example:3478?transport=udp, with commas")
+    if bool(settings.turn_urls) != bool(settings.turn_secret):
+        wrong.append("TURN_URLS and TURN_SECRET are of use only together")
+    return wrong
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
 def _demo_rule(settings: Settings) -> list[str]:
     if not settings.demo:
         return []
@@ -383,6 +436,7 @@ _RULES: tuple[Callable[[Settings], list[str]], ...] = (
     _recordings_rule,
     _storage_rule,
     _minute_rule,
+    _media_network_rule,
     _demo_rule,
 )
 

@@ -30,6 +30,7 @@ AMENDMENT = "amd"
 BROADCAST = "brd"
 RECORDING = "rec"
 CONSENT = "con"
+STREAM_KEY = "sky"
 
 
 # Each of 32 characters (RFC 4648 section 6, in lower case) for eight of 256 values: all are equally likely.

@@ -92,6 +92,8 @@ class SessionRow(Machine):
     node_id: Mapped[str | None]
     boot_id: Mapped[str | None]
     """The life of the node that last reported; ``last_sequence`` rises within it."""
+    room_epoch: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Its room's ``epoch``: reports from where the room was before are not heard."""
     status: Mapped[str]
     cause_id: Mapped[str]
 

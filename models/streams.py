@@ -13,6 +13,8 @@ from models.machine import Machine, allowed
 AUTO_ACCEPT = ("manual", "all", "subscribers")
 REQUEST_PRIORITIES = ("first_come", "subscribers_first", "highest_total")
 ROOM_KINDS = ("live", "private", "battle")
+DEFAULT_CAPACITY = 200
+"""Participants, of a node that did not say how many."""
 
 
 class StreamRow(Machine):
@@ -44,6 +46,22 @@ class StreamRow(Machine):
     """Since when the creator's seat in the public room is empty, or a private session is over; else none."""
     creator_heard_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """The node's time of the newest fact about that seat; an older one that comes late says nothing."""
+    encoder_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when the public picture comes from an encoder (WHIP); none: from a browser."""
+
+
+class StreamKeyRow(Base):
+    """What a creator's encoder signs in with (WHIP). Only the SHA-256 of the key is kept."""
+
+    __tablename__ = "stream_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    creator_id: Mapped[str] = mapped_column(ForeignKey("people.id"), index=True)
+    name: Mapped[str]
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class CreatorSettingsRow(Base):
@@ -93,6 +111,16 @@ class MediaNodeRow(Base):
     boot_id: Mapped[str]
     signaling_url: Mapped[str]
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    capacity: Mapped[int] = mapped_column(default=DEFAULT_CAPACITY, server_default=text(str(DEFAULT_CAPACITY)))
+    """How many participants it is to have at most, in all its rooms."""
+    participants: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many it had when it was heard of last."""
+    draining_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when it takes no new room, because an operator said so; what it has stays."""
+    lost_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when this life of it does not answer; its rooms go to other nodes."""
+    found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When this life of it answered again after that."""
 
 
 class RoomRow(Machine):
@@ -115,6 +143,22 @@ class RoomRow(Machine):
     viewers: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    placed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When it came to the node that it is on."""
+    epoch: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How often it was moved away from a node that was lost: what is said under a lower one counts no more."""
+    awaited: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many had seats when it was moved: expected back, until its node has reported a while later."""
+
+
+class RoomDepartureRow(Base):
+    """A room was moved away from a node that may not know of it: until it says that it has let go."""
+
+    __tablename__ = "room_departures"
+
+    room_id: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class RoomBarRow(Base):

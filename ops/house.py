@@ -167,6 +167,14 @@ class House:
             raise HouseError(f"python {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}".rstrip())
         return done.stdout
 
+    def add(self, name: str, like: str, **environment: str) -> Child:
+        """Start another process of a type, with settings of its own; watched and stopped like all others."""
+        log = self.var / "log" / f"{name}.log"
+        child = Child(name, procfile()[like], {**self.environment, **environment}, log)
+        child.start()
+        self.children = {**self.children, name: child}
+        return child
+
     def watch(self) -> None:
         """Restart what dies, until ``stop`` is called; run it in the main thread or one of its own."""
         while not self._stopping.wait(0.2):

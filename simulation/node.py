@@ -27,6 +27,8 @@ from simulation.network import Broker
 from simulation.truth import SessionTruth, Truth
 
 NODE_ID = "media-1"
+CAPACITY = 10_000
+"""Participants: everybody of a world has a place, so that nobody is turned away who came to spend money."""
 FRAME_MS = 200
 TICK_MS = 100
 KEY_FRAME_EVERY = 10
@@ -302,9 +304,7 @@ class Node:
             return
         self._connected = True
         self._broker.node = self._command
-        self.reporter.say(
-            events.NodeReady, NODE_ID, signaling_url="ws://media.test/signaling", rooms=tuple(self.rooms)
-        )
+        self._ready()
 
     def disconnect(self) -> None:
         """The line broke: commands on their way are lost, events are not."""
@@ -359,8 +359,16 @@ class Node:
                 return self._grant(command)
             case commands.CloseRoom():
                 return self._close(command.room_id)
-            case commands.TerminateCall() | commands.PermitRecording() | commands.StopRecording():
-                # Nobody is cut out of these rooms, and nobody here consents to being recorded.
+            case (
+                commands.TerminateCall()
+                | commands.PermitRecording()
+                | commands.StopRecording()
+                | commands.RevokeKey()
+            ):
+                # Nobody is cut out of these rooms, nobody here consents to being recorded, or has an encoder.
+                return NOT_HERE
+            case commands.ReleaseRoom():
+                # There is no other node.
                 return NOT_HERE
             case commands.SyncRooms():
                 return self._sync(command)
@@ -368,7 +376,8 @@ class Node:
     def _open(self, spec: RoomSpec) -> Reply:
         session_id = spec.budget.session_id if spec.budget is not None else None
         if session_id is not None and session_id in self._ended:
-            self._publish(self._ended[session_id])
+            again = msgspec.structs.replace(self._ended[session_id], message_id=ids.new_id(ids.MESSAGE))
+            self._publish(again)
             return Reply(ok=False, code="ENDED")
         room = self.rooms.get(spec.room_id)
         if room is None:
@@ -416,9 +425,16 @@ class Node:
 
     def _ready_again(self) -> None:
         if self._connected:
-            self.reporter.say(
-                events.NodeReady, NODE_ID, signaling_url="ws://media.test/signaling", rooms=tuple(self.rooms)
-            )
+            self._ready()
+
+    def _ready(self) -> None:
+        self.reporter.say(
+            events.NodeReady,
+            NODE_ID,
+            signaling_url="ws://media.test/signaling",
+            rooms=tuple(self.rooms),
+            capacity=CAPACITY,
+        )
 
     # --- seats --------------------------------------------------------------------------------------
 

@@ -39,11 +39,11 @@ HOUSES = {"make_house", "live_app"}
 ALSO = ("test_chaos", "test_supervise")
 # Those that take longest, first.
 LONGEST = (
-    "test_ways_to_pay", "test_kills", "test_spectating", "test_queue_and_bookings", "test_private_call",
-    "test_spectators_under_kills", "test_private_frames", "test_egress", "test_troubles", "test_blank_media",
-    "test_hostile_clients", "test_recording_private", "test_recording", "test_chaos", "test_money_from_outside",
-    "test_patrons", "test_pages", "test_admin", "test_signaling", "test_egress_chromium", "test_broadcasting",
-    "test_supervise", "test_control", "test_mock_fan",
+    "test_ways_to_pay", "test_kills", "test_node_death", "test_spectating", "test_queue_and_bookings",
+    "test_private_call", "test_spectators_under_kills", "test_private_frames", "test_egress", "test_troubles",
+    "test_blank_media", "test_hostile_clients", "test_recording_private", "test_recording", "test_chaos",
+    "test_money_from_outside", "test_patrons", "test_pages", "test_admin", "test_signaling",
+    "test_egress_chromium", "test_broadcasting", "test_supervise", "test_control", "test_mock_fan",
 )  # fmt: skip
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
@@ -268,6 +268,7 @@ def _houses(rabbit: RabbitNode, servers_directory: Path) -> Iterator[MakeHouse]:
                 "PUBLIC_URL": f"http://localhost:{port}",
                 "MEDIA_PORT": str(free_port()),
                 "MEDIA_ADDRESSES": "127.0.0.1",
+                "MEDIA_UDP_PORT": "0",
                 "SECRET_KEY": "a-key-for-tests-only-that-is-long-enough",
                 "MINUTE_SECONDS": str(minute_seconds),
                 "TESTING": "1",

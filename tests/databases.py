@@ -33,7 +33,10 @@ SELECT (SELECT md5(string_agg(concat_ws(' ', oid, xmin), ',' ORDER BY oid)) FROM
        (SELECT md5(string_agg(concat_ws(' ', oid, xmin), ',' ORDER BY oid)) FROM pg_proc
          WHERE pronamespace = 'public'::regnamespace)
 """
-OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL(%s)"
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> ALL(%s)
+"""
 
 _numbers = itertools.count()
 _idle: dict[str, list[KeptConnection]] = {}

@@ -20,7 +20,7 @@ from models.gateways import gateway_for
 from models.receipt_keys import signing_key
 from models.sharing import Players
 from models.timing import timers_for
-from web import assets, auth, cli, crowd, events, failures, live, security, signaling, sockets
+from web import assets, auth, cli, crowd, events, failures, ingest, live, security, signaling, sockets
 from web.api import (
     admin,
     battles,
@@ -39,6 +39,7 @@ from web.api import (
     subscriptions,
     tips,
     wallet,
+    whip,
 )
 from web.api import auth as auth_api
 from web.audience import Audience
@@ -55,6 +56,7 @@ APIS = (
     payments.api,
     streaming.api,
     rtc.api,
+    whip.api,
     spectating.api,
     subscriptions.api,
     passes.api,
@@ -126,6 +128,7 @@ def _house(settings: Settings) -> Greenroom:
 
 
 def _register_views(app: Flask) -> None:
+    app.after_request(ingest.accept_post)
     for api in APIS:
         app.register_blueprint(api.blueprint())
     app.register_blueprint(health.blueprint)

@@ -20,6 +20,7 @@ from models.receipt_keys import signing_key
 from models.services import accounts, receipt_chain, recording_work
 from web import sign_in
 from web.api import recordings, reference
+from web.cli_nodes import nodes_group
 from web.context import Greenroom, greenroom
 
 database_group = AppGroup("db", help="The database.")
@@ -39,6 +40,7 @@ def init_app(app: Flask) -> None:
         receipts_group,
         recordings_group,
         integrators_group,
+        nodes_group,
     )
     for group in groups:
         app.cli.add_command(group)

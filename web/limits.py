@@ -41,6 +41,10 @@ SIGNALING = Limit("signaling", 120, 60, "address")
 EVENTS = Limit("events", 120, 60, "address")
 PRIVATE_REQUEST = Limit("private-request", 60, 60, "caller")
 PRIVATE_EXTEND = Limit("private-extend", 60, 60, "caller")
+# An encoder that lost its connection tries again every other second; a house may have several.
+WHIP = Limit("whip", 240, 60, "address")
+WHIP_KEY = Limit("whip-key", 60, 60, "caller")
+STREAM_KEYS = Limit("stream-keys", 30, 60, "caller")
 GRANTS = Limit("grants", 60, 60, "caller")
 SPECTATE = Limit("spectate", 600, 60, "address")
 """A whole house behind one address, each renewing twice a minute."""

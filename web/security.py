@@ -33,8 +33,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         CORS(
             app,
             resources={r"/api/.*": {"origins": list(settings.cors_origins)}},
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After", "Location", "ETag", "Link"],
             max_age=600,
         )
     policy = content_security_policy(settings)

@@ -36,8 +36,11 @@ BURST = 100
 MOST_BEFORE_JOIN = 20
 NODE_OPEN_SECONDS = 3.0
 NODE_CLOSE_SECONDS = 2.0
+# One that stands still is taken for lost after some six seconds; whoever is in its rooms is to hear of it then.
+NODE_PING_SECONDS, NODE_PONG_SECONDS = 4.0, 6.0
 OPENING_SECONDS = 2.0
 OPENING_LOOK_SECONDS = 0.02
+GONE_LOOK_SECONDS = 0.1
 # Above the 64 KiB that clients may send: an offer for a full room is the node's own affair.
 MAX_NODE_FRAME_BYTES = 1024 * 1024
 # Closes that say something about the node, not about the call.
@@ -71,6 +74,10 @@ class Refused(Exception):
         self.close = close
 
 
+class Gone(Refused):
+    """The node's process is not there, at this moment."""
+
+
 blueprint = Blueprint("signaling", __name__)
 
 
@@ -98,8 +105,8 @@ def talk(ws: BoundedServer) -> None:
         try:
             bucket = Bucket(MESSAGES_PER_SECOND, BURST, time.monotonic())
             first, join = _await_join(ws, bearer, bucket)
-            url = _node_of(house, join, bearer)
-            with _connect(url) as node:
+            _check_grant(house, join, bearer)
+            with _reach(house, join.room_id) as node:
                 log.event("pipe_opened", room_id=join.room_id, user_id=join.user_id, cause_id=cause)
                 code = Pipe(ws, node, bucket).run(first)
             log.event("pipe_closed", room_id=join.room_id, user_id=join.user_id, code=code, cause_id=cause)
@@ -138,8 +145,8 @@ def _decode(frame: str | bytes) -> signaling.ClientMessage | None:
         return None
 
 
-def _node_of(house: Greenroom, join: JoinRoom, bearer: str | None) -> str:
-    """The address of the room's node, for whoever holds a grant for just that room as just that user."""
+def _check_grant(house: Greenroom, join: JoinRoom, bearer: str | None) -> None:
+    """Raises Refused unless it is a grant for just that room as just that user."""
     try:
         grant = grants.verify(join.grant or "", house.settings.key("grants"), utc_now().timestamp())
     except Forbidden as error:
@@ -148,32 +155,49 @@ def _node_of(house: Greenroom, join: JoinRoom, bearer: str | None) -> str:
         raise Refused("FORBIDDEN", "The grant is for another room or user.")
     if bearer is not None and bearer != join.grant:
         raise Refused("FORBIDDEN", "Two different grants.")
+
+
+def _reach(house: Greenroom, room_id: str) -> ClientConnection:
+    """A connection to the node that the room is on, looked up anew as long as there is hope.
+
+    Accepted a moment ago, the node's confirmation is on its way. And a node that refuses connections has died
+    just now: its next life is on its way, or the room is on another node as soon as that is noticed.
+    """
     patient_until = time.monotonic() + OPENING_SECONDS
     while True:
         try:
             with house.database.reading() as tx:
-                return rooms.signaling_url(tx, join.room_id)
+                url = rooms.signaling_url(tx, room_id)
+            return _connect(url)
         except NotFound as error:
             raise Refused("ROOM_NOT_FOUND", error.detail) from error
         except DomainError as error:
             if error.code != "ROOM_OPENING" or time.monotonic() > patient_until:
                 raise Refused("UNAVAILABLE", error.detail, sockets.TRY_LATER) from error
-        # Accepted a moment ago: the node's confirmation is on its way.
-        time.sleep(OPENING_LOOK_SECONDS)
+            pause = OPENING_LOOK_SECONDS
+        except Gone as gone:
+            if time.monotonic() > patient_until:
+                raise
+            log.event("media_node_awaited", level=logging.DEBUG, room_id=room_id, error=gone.message)
+            pause = GONE_LOOK_SECONDS
+        time.sleep(pause)
 
 
 def _connect(url: str) -> ClientConnection:
+    """Raises Refused, and Gone when nobody listens there."""
     try:
         node = connect(
             url,
             open_timeout=NODE_OPEN_SECONDS,
             close_timeout=NODE_CLOSE_SECONDS,
-            ping_interval=10,
-            ping_timeout=20,
+            ping_interval=NODE_PING_SECONDS,
+            ping_timeout=NODE_PONG_SECONDS,
             max_size=MAX_NODE_FRAME_BYTES,
             compression=None,
             proxy=None,
         )
+    except ConnectionRefusedError as error:
+        raise Gone("UNAVAILABLE", "The media service does not answer.", sockets.TRY_LATER) from error
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
         log.event("media_node_unreachable", level=logging.WARNING, error=type(error).__name__)
         raise Refused("UNAVAILABLE", "The media service does not answer.", sockets.TRY_LATER) from error

@@ -1,7 +1,8 @@
 """The clock process: delivers the outbox, reads the deadlines, starts periodic work. ``python -m workers.clock``
 
-It also takes in dead letters, watches the queues and runs audits: a thread each, which share nothing. Any
-number of clocks may run; one is enough. Killed at any instant it loses nothing: all it knows is in rows.
+It also takes in dead letters, watches queues and media nodes and runs audits: a thread each, which share
+nothing. Any number of clocks may run; one is enough. Killed at any instant it loses nothing: all it knows is in
+rows.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from workers.deadlines import Deadlines
 from workers.heartbeat import Heartbeat
 from workers.loop import Loop
 from workers.management import Management
+from workers.node_watch import NodeWatch
 from workers.observer import Observer
 from workers.relay import Relay
 
@@ -62,12 +64,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
     collector = Collector(db, settings.amqp_url)
     management = Management(settings.rabbitmq_management_url, parameters(settings.amqp_url).virtual_host)
     observer = Observer(db, settings.amqp_url, management)
+    node_watch = NodeWatch(db)
     loops = [
         Loop("relay", relay.step, stop, relay.close),
         Loop("deadlines", deadlines.step, stop),
         Loop("dead_letters", collector.step, stop, collector.close),
         Loop("observer", observer.step, stop, observer.close),
         Loop("auditor", Auditor(db).step, stop),
+        Loop("nodes", node_watch.step, stop),
         Loop("heartbeat", heartbeat.step, stop),
     ]
     threads = [threading.Thread(target=loop.run, name=loop.name, daemon=True) for loop in loops]
@@ -77,6 +81,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     until = time.monotonic() + STOP_SECONDS
     for thread in threads:
         thread.join(timeout=max(0.0, until - time.monotonic()))
+    node_watch.close()
     try:
         heartbeat.end()
     except (OperationalError, Unavailable) as error:

@@ -11,11 +11,14 @@ that is used here.
 from __future__ import annotations
 
 from media.aiortc_seam.connection import SRTP_PROFILES as SRTP_PROFILES
+from media.aiortc_seam.leg import Encoding as Encoding
 from media.aiortc_seam.leg import Leg as Leg
 from media.aiortc_seam.leg import Line as Line
 from media.aiortc_seam.leg import Received as Received
 from media.aiortc_seam.leg import State as State
 from media.aiortc_seam.transport import Path as Path
+from media.aiortc_seam.transport import address_in_memory as address_in_memory
+from media.aiortc_seam.transport import context_in_memory as context_in_memory
 from media.aiortc_seam.transport import lengths as lengths
 from media.aiortc_seam.transport import path_of as path_of
 from media.aiortc_seam.transport import srtp as srtp

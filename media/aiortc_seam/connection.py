@@ -31,6 +31,11 @@ class _Sender(RTCRtpSender):
 
 
 class _Receiver(RTCRtpReceiver):
+    def __init__(self, kind: str, transport: RTCDtlsTransport) -> None:
+        super().__init__(kind, transport)
+        # A thousand buckets a line that nobody asks: the collector would look through them while packets wait.
+        self._RTCRtpReceiver__remote_bitrate_estimator = None
+
     async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
         """Media does not pass through aiortc."""
 
@@ -58,9 +63,9 @@ class PeerConnection(RTCPeerConnection):
         method = RTCPeerConnection._RTCPeerConnection__createDtlsTransport  # type: ignore[attr-defined]
         dtls: RTCDtlsTransport = method(self)
         ice = dtls.transport
-        ice.iceGatherer._connection = self.agent
-        ice._connection = self.agent
-        ice._recv, ice._send = self.agent.recv, self.agent.send
+        agent: Any = self.agent  # in place of aioice's
+        ice.iceGatherer._connection = ice._connection = agent
+        ice._recv, ice._send = agent.recv, agent.send
         ice._role_set = True
         dtls._srtp_profiles = list(SRTP_PROFILES)
         self.dtls = dtls

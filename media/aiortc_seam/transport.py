@@ -1,4 +1,4 @@
-"""What packets go through once a connection stands: libsrtp by cffi, a socket, an address.
+"""What packets go through once a connection stands: libsrtp by cffi, the port's socket, an address.
 
 Knows no SDP, no ICE and no signaling.
 """
@@ -9,10 +9,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from aioice.ice import CandidatePair
 from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from pylibsrtp._binding import ffi, lib
+
+from media.port import Address
 
 
 class _Srtp:
@@ -29,6 +30,16 @@ class _Srtp:
 srtp = _Srtp()
 
 
+def address_in_memory(function: str) -> int:
+    """Where libsrtp's function of this name (``srtp_protect``) is, for code that is not Python."""
+    return int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
+
+
+def context_in_memory(context: Any) -> int:
+    """The same of a context of :class:`Path`."""
+    return int(ffi.cast("uintptr_t", context))
+
+
 def workspace(size: int) -> tuple[Any, memoryview]:
     """A buffer for libsrtp and the same memory as a writable view."""
     buffer = ffi.new("char[]", size)
@@ -41,24 +52,24 @@ def lengths() -> Any:
 
 
 class Path:
-    """A connected transport: SRTP contexts both ways, the socket, and the address that was nominated."""
+    """A connected transport: SRTP contexts both ways, a socket, and the address to send to."""
 
-    def __init__(self, dtls: RTCDtlsTransport, pair: CandidatePair) -> None:
+    def __init__(self, dtls: RTCDtlsTransport, handle: socket.socket, address: Address, *, owned: bool) -> None:
+        """``owned``: ``close`` closes the socket too."""
         # The sessions own the contexts: keep them as long as the raw pointers are in use.
         self._sessions: tuple[Any, Any] = (dtls._tx_srtp, dtls._rx_srtp)
         self.protect_context: Any = dtls._tx_srtp._srtp[0]
         self.unprotect_context: Any = dtls._rx_srtp._srtp[0]
-        self.address: tuple[str, int] = pair.remote_addr
-        # uvloop's socket object cannot send; a duplicate descriptor can.
-        number = pair.protocol.transport.get_extra_info("socket").fileno()
-        self._socket = socket.socket(fileno=socket.dup(number))
-        self._socket.setblocking(False)
-        self.sendto: Callable[[memoryview, tuple[str, int]], int] = self._socket.sendto
-        self.receive_into: Callable[[memoryview], int] = self._socket.recv_into
+        self.address = address
+        self.socket = handle
+        self._owned = handle if owned else None
+        self.sendto: Callable[[memoryview, Address], int] = handle.sendto
+        self.receive_into: Callable[[memoryview], int] = handle.recv_into
 
     def close(self) -> None:
-        """Close the duplicate and let the contexts go."""
-        self._socket.close()
+        """Let the contexts go, and the socket if it is nobody else's."""
+        if self._owned is not None:
+            self._owned.close()
         self._sessions = (None, None)
         self.protect_context = self.unprotect_context = None
 
@@ -66,4 +77,8 @@ class Path:
 def path_of(client: RTCPeerConnection) -> Path:
     """The transport of a connected stock client: for load generators, which take it over."""
     dtls = client.getTransceivers()[0].receiver.transport
-    return Path(dtls, dtls.transport._connection._nominated[1])
+    pair = dtls.transport._connection._nominated[1]
+    # uvloop's socket object cannot send; a duplicate descriptor can.
+    handle = socket.socket(fileno=socket.dup(pair.protocol.transport.get_extra_info("socket").fileno()))
+    handle.setblocking(False)
+    return Path(dtls, handle, pair.remote_addr, owned=True)

@@ -1,7 +1,7 @@
-"""Builds the native engine: ``python -m media.fastpath.build``; what the installation runs, and nothing at import.
+"""Builds the native fan-out and the native engine: ``python -m media.fastpath.build``, which the installation runs, and
+no import.
 
-A shared library and no extension module: it needs a C compiler and no Python headers, and one build serves
-every Python. Without a compiler there is none, and media takes the Python path.
+Without a compiler there is neither, and media takes the Python path.
 """
 
 from __future__ import annotations
@@ -12,37 +12,40 @@ import sys
 from pathlib import Path
 
 from media.fastpath import HERE, LIBRARY
+from media.fastpath.engine import LIBRARY as ENGINE
 
-SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c")
+SOURCES = ("fan.c",)
+ENGINE_SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c")
 FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
-def compile_c(output: Path, *flags: str, sources: tuple[str, ...] = SOURCES) -> None:
+def compile_c(output: Path, *flags: str, sources: tuple[str | Path, ...] = SOURCES) -> None:
     """Compile ``sources`` to ``output``; raises CalledProcessError with the compiler's words on stderr."""
     compiler = os.environ.get("CC", "cc")
     # Beside its place first: a process that has the former one loaded keeps it.
     fresh = output.with_suffix(f".{os.getpid()}")
-    paths = [str(HERE / name) for name in sources]
+    paths = [str(HERE / name) for name in sources]  # an absolute path stays as it is
     subprocess.run([compiler, *FLAGS, *flags, "-o", str(fresh), *paths], check=True, timeout=120)
     fresh.replace(output)
 
 
 def is_fresh() -> bool:
-    """Whether the library is there and younger than everything that it is made of."""
-    if not LIBRARY.exists():
+    """Whether the libraries are there and younger than everything that they are made of."""
+    if not (LIBRARY.exists() and ENGINE.exists()):
         return False
-    made = LIBRARY.stat().st_mtime
+    made = min(LIBRARY.stat().st_mtime, ENGINE.stat().st_mtime)
     return all(path.stat().st_mtime <= made for path in HERE.iterdir() if path.suffix in (".c", ".h"))
 
 
 def build() -> None:
-    """Build the library, unless it is fresh."""
+    """Build both libraries, unless they are fresh."""
     if not is_fresh():
-        compile_c(LIBRARY, "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden")
+        for library, sources in ((LIBRARY, SOURCES), (ENGINE, ENGINE_SOURCES)):
+            compile_c(library, "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", sources=sources)
 
 
 if __name__ == "__main__":
     try:
         build()
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"the native media engine was not built: {error}")
+        sys.exit(f"the native parts were not built: {error}")

@@ -37,6 +37,7 @@ WHEN (NEW.status IN ('ended', 'cancelled')) EXECUTE FUNCTION refuse_full_pot()
 def upgrade() -> None:
     """Nothing was broadcast before."""
     _battles()
+    _several_nodes()
     op.create_table(
         "broadcasts",
         sa.Column("id", sa.String(), nullable=False),
@@ -88,6 +89,25 @@ def upgrade() -> None:
     )
     _passes()
     _recordings()
+    _stream_keys()
+
+
+def _stream_keys() -> None:
+    op.add_column("streams", sa.Column("encoder_since", sa.DateTime(timezone=True), nullable=True))
+    op.create_table(
+        "stream_keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("creator_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("key_hash", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["creator_id"], ["people.id"], name=op.f("fk_stream_keys_creator_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stream_keys")),
+        sa.UniqueConstraint("key_hash", name=op.f("uq_stream_keys_key_hash")),
+    )
+    op.create_index(op.f("ix_stream_keys_creator_id"), "stream_keys", ["creator_id"])
 
 
 def _recordings() -> None:
@@ -239,6 +259,35 @@ def _passes() -> None:
     op.create_index(op.f("ix_passes_refund_due_at"), "passes", ["refund_due_at"])
 
 
+_OF_NODES = (
+    ("media_nodes", sa.Column("capacity", sa.Integer(), nullable=False, server_default=sa.text("200"))),
+    ("media_nodes", sa.Column("participants", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    ("media_nodes", sa.Column("draining_at", sa.DateTime(timezone=True), nullable=True)),
+    ("media_nodes", sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True)),
+    ("media_nodes", sa.Column("found_at", sa.DateTime(timezone=True), nullable=True)),
+    ("rooms", sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True)),
+    ("rooms", sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    ("rooms", sa.Column("awaited", sa.Integer(), nullable=False, server_default=sa.text("0"))),
+    (
+        "private_stream_sessions",
+        sa.Column("room_epoch", sa.Integer(), nullable=False, server_default=sa.text("0")),
+    ),
+)
+
+
+def _several_nodes() -> None:
+    """Defaults are the database's, so that no table with triggers is made anew on SQLite."""
+    for table, column in _OF_NODES:
+        op.add_column(table, column)
+    op.create_table(
+        "room_departures",
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("room_id", "node_id", name=op.f("pk_room_departures")),
+    )
+
+
 def _battles() -> None:
     with op.batch_alter_table("rooms") as batch:
         batch.drop_constraint(op.f("ck_rooms_kind"), type_="check")
@@ -353,6 +402,11 @@ def _battles() -> None:
 
 def downgrade() -> None:
     """Back to no broadcasts."""
+    for table, column in reversed(_OF_NODES):
+        op.drop_column(table, column.name)
+    op.drop_table("room_departures")
+    op.drop_table("stream_keys")
+    op.drop_column("streams", "encoder_since")
     for table in ("battle_tips", "battle_sides", "battles"):
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":

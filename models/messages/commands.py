@@ -65,14 +65,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 class RoomSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A room as it should be. ``parties`` empty: any valid grant; else those users and nobody else.
 
-    ``publishers``: who sends picture and sound, where that is not the creator alone.
+    ``publishers``: who sends picture and sound, where that is not the creator alone. ``epoch`` rises when the room
+    is taken from a node that was lost: whatever a node still has of a lower one is over.
     """
 
     room_id: str
+    epoch: int = 0
     creator_id: str
     parties: tuple[str, ...] = ()
     publishers: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
+    revoked_keys: tuple[str, ...] = ()
+    """Of a public stream: ids of its creator's stream keys that may not publish any more, should ``RevokeKey`` not
+    have been heard."""
     budget: Budget | None = None
     recording_id: str = ""
     """Of a private room: both its parties have agreed to this recording, so its media may be read."""
@@ -114,12 +119,35 @@ class CloseRoom(Command, frozen=True, kw_only=True, tag="CloseRoom"):
     reason: Reason
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A room that lives on another node, and under which epoch."""
+
+    room_id: str
+    epoch: int
+
+
 class SyncRooms(Command, frozen=True, kw_only=True, tag="SyncRooms"):
-    """The desired state, in answer to a node's ``NodeReady``: open or update these, close those."""
+    """The desired state, in answer to a node's ``NodeReady``: open or update these, close or release those."""
 
     boot_id: str
     open: tuple[RoomSpec, ...]
     close: tuple[str, ...]
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """As so many ``ReleaseRoom``: what has come back under that epoch or a higher one meanwhile stays."""
+    release: tuple[str, ...] = ()
+    """Rooms that live elsewhere, without their epochs: what a control plane said before ``elsewhere``. As it may
+    be late, such a room is let go and may come back under any epoch."""
+
+
+class ReleaseRoom(Command, frozen=True, kw_only=True, tag="ReleaseRoom"):
+    """The room lives on another node, under ``epoch``: stop forwarding and metering, let everybody go there.
+
+    Nobody's call ends by it, and nothing is reported of it any more. Not carried out on a room that has come back
+    under that epoch or a higher one meanwhile.
+    """
+
+    room_id: str
+    epoch: int
 
 
 class PermitRecording(Command, frozen=True, kw_only=True, tag="PermitRecording"):
@@ -142,7 +170,27 @@ class StopRecording(Command, frozen=True, kw_only=True, tag="StopRecording"):
     recording_id: str
 
 
-AnyCommand = OpenRoom | GrantBudget | TerminateCall | CloseRoom | SyncRooms | PermitRecording | StopRecording
+class RevokeKey(Command, frozen=True, kw_only=True, tag="RevokeKey"):
+    """A stream key was revoked: whoever publishes with it leaves the room, and nobody joins with it any more.
+
+    Nobody is barred: the creator goes on with a browser, or with another key.
+    """
+
+    room_id: str
+    key_id: str
+
+
+AnyCommand = (
+    OpenRoom
+    | GrantBudget
+    | TerminateCall
+    | CloseRoom
+    | SyncRooms
+    | ReleaseRoom
+    | PermitRecording
+    | StopRecording
+    | RevokeKey
+)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,8 @@ EndFact = Literal[
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every event carries. ``at`` is RFC 3339 UTC, by the node's clock; no rule about money reads it."""
+    """What every event carries. ``at`` is RFC 3339 UTC, by the node's clock. Money asks it one thing: whether it
+    was said before the room was taken from the node."""
 
     message_id: str
     cause_id: str
@@ -41,27 +42,33 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class NodeReady(Event, frozen=True, kw_only=True, tag="NodeReady"):
     """The node booted, or reached the broker again. Answered by ``SyncRooms``.
 
-    ``signaling_url`` is where the web app pipes browsers to.
+    ``signaling_url`` is where the web app pipes browsers to. ``capacity``: for how many participants it is made,
+    in all rooms together; 0: it does not say. ``participants``: how many it has.
     """
 
     signaling_url: str
     rooms: tuple[str, ...]
+    capacity: int = 0
+    participants: int = 0
 
 
 class NodeReport(Event, frozen=True, kw_only=True, tag="NodeReport"):
-    """Which rooms the node has, every ten seconds. Answered by ``SyncRooms`` only where that is not as wished."""
+    """Which rooms the node has and how many participants, every five seconds. Answered by ``SyncRooms`` only where
+    the rooms are not as wished."""
 
     rooms: tuple[str, ...]
+    participants: int = 0
 
 
 class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
     """The room takes joins. ``paid_ms`` is the budget that the node now holds, acknowledged.
 
     ``creator_here``: the creator's seat is taken; the room was open before. ``publishers_here``: the same of those
-    who publish in a battle's room.
+    who publish in a battle's room. ``epoch`` is the one under which the room was placed here.
     """
 
     room_id: str
+    epoch: int = 0
     session_id: str | None = None
     paid_ms: int = 0
     creator_here: bool = False
@@ -69,11 +76,15 @@ class RoomOpened(Event, frozen=True, kw_only=True, tag="RoomOpened"):
 
 
 class ParticipantJoined(Event, frozen=True, kw_only=True, tag="ParticipantJoined"):
-    """Somebody's seat is taken. ``viewers`` counts everybody but the creator, this one included."""
+    """Somebody's seat is taken. ``viewers`` counts everybody but the creator, this one included.
+
+    ``encoder``: an encoder (WHIP) took it, no browser.
+    """
 
     room_id: str
     user_id: str
     viewers: int
+    encoder: bool = False
 
 
 class ParticipantLeft(Event, frozen=True, kw_only=True, tag="ParticipantLeft"):
@@ -89,10 +100,11 @@ class MediaDelivered(Event, frozen=True, kw_only=True, tag="MediaDelivered"):
     """A session's meter, every ``report_ms`` and at each change of state. Milliseconds.
 
     ``black_ms``, ``silent_ms``: of the time that this boot delivered, how much of the creator's picture was
-    black, or of the sound silent, for all that packet sizes tell.
+    black, or of the sound silent, for all that packet sizes tell. ``epoch`` is that of the room.
     """
 
     sequence: int
+    epoch: int = 0
     session_id: str
     room_id: str
     state: Literal["waiting", "running", "paused"]
@@ -109,11 +121,12 @@ class CallEnded(Event, frozen=True, kw_only=True, tag="CallEnded"):
     """Forwarding has stopped for good; the last word on what was delivered.
 
     ``pause_cause`` and ``paused_for_ms`` describe the pause in which the end fell, if any;
-    ``fact`` is ``closed`` when the control plane asked for the end. ``black_ms`` and ``silent_ms`` as in
-    ``MediaDelivered``.
+    ``fact`` is ``closed`` when the control plane asked for the end. ``black_ms``, ``silent_ms`` and ``epoch`` as
+    in ``MediaDelivered``.
     """
 
     sequence: int
+    epoch: int = 0
     session_id: str
     room_id: str
     fact: EndFact

@@ -59,6 +59,13 @@ class IceCandidate(Message, frozen=True, kw_only=True, tag="ICE_CANDIDATE"):
     candidate: dict[str, str | int | None] | None
 
 
+class RestartIce(Message, frozen=True, kw_only=True, tag="RESTART_ICE"):
+    """The client's network changed: offer the subscribe connection again, with new ICE credentials (RFC 8445
+    section 9). For its publish connection it sends such an offer itself."""
+
+    pc: Literal["subscribe"]
+
+
 class SelectLayer(Message, frozen=True, kw_only=True, tag="SELECT_LAYER"):
     """Which simulcast layer to receive; ``off`` stops the picture and never the clock."""
 
@@ -90,6 +97,7 @@ ClientMessage = (
     | PublishOffer
     | SubscribeAnswer
     | IceCandidate
+    | RestartIce
     | SelectLayer
     | MuteTrack
     | LeaveRoom
@@ -190,12 +198,22 @@ class SessionClock(Message, frozen=True, kw_only=True, tag="SESSION_CLOCK", omit
     cause: str | None = None
 
 
-class TrackState(Message, frozen=True, kw_only=True, tag="TRACK_STATE"):
-    """Whether somebody's picture or sound arrives."""
+class TrackState(Message, frozen=True, kw_only=True, tag="TRACK_STATE", omit_defaults=True):
+    """Whether somebody's picture or sound arrives. ``cause``: ``last_n`` when it is on, but not sent to this
+    participant for now because others have spoken since."""
 
     user_id: str
     kind: Kind
     state: Literal["on", "off", "stalled"]
+    cause: Literal["last_n"] | None = None
+
+
+class ConnectionQuality(Message, frozen=True, kw_only=True, tag="CONNECTION_QUALITY"):
+    """How a participant's way to the node and back is, graded by the node (``media.quality``). Everybody is told
+    of itself and of those who publish, in a private room of the other party in any case."""
+
+    user_id: str
+    quality: Literal["good", "fair", "poor", "lost"]
 
 
 class Recording(Message, frozen=True, kw_only=True, tag="RECORDING"):
@@ -251,6 +269,7 @@ ServerMessage = (
     | ActiveSpeaker
     | SessionClock
     | TrackState
+    | ConnectionQuality
     | Recording
     | SpectatorUrl
     | TerminateCall

@@ -17,7 +17,7 @@ from models.errors import Conflict, NotFound
 from models.machine import move
 from models.people import BlockRow
 from models.requests import RequestRow
-from models.services import engaged, offers, presence, queueing, rooms, streams, unlocks
+from models.services import engaged, offers, placement, presence, queueing, rooms, streams, unlocks
 from models.services.announcements import session_changed, tell
 from models.services.closing import close_request, open_requests
 from models.services.ending import open_by
@@ -47,7 +47,7 @@ def accept(
     STREAM_NOT_LIVE, FAN_BUSY, FAN_AWAY, CREATOR_UNAVAILABLE, FAN_BOOKED), Unavailable without a media node.
     """
     request, stream = _acceptable(tx, request_id, creator_id, now)
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "private", now)
     if by != "unlock":
         unlocks.drop(tx, request, now)
     move(tx, RequestRow, request.id, "pending", "accepted", answered_at=now, accepted_by=by)

@@ -102,15 +102,16 @@ def seat(
 
 def node_reborn(tx: Session, node_id: str, now: datetime) -> None:
     """A node's former life took all connections with it: nobody is there until the present one says so."""
-    on_node = (
-        select(BattleRow.id)
-        .join(RoomRow, RoomRow.id == BattleRow.room_id)
-        .where(RoomRow.node_id == node_id, BattleRow.status == "running")
-    )
+    nobody_there(tx, select(RoomRow.id).where(RoomRow.node_id == node_id), now)
+
+
+def nobody_there(tx: Session, room_ids: Select[str], now: datetime) -> None:
+    """All seats of the battles in these rooms are empty since now, at the latest."""
+    running = select(BattleRow.id).where(BattleRow.room_id.in_(room_ids), BattleRow.status == "running")
     tx.execute(
         update(BattleSideRow)
         .where(
-            BattleSideRow.battle_id.in_(on_node),
+            BattleSideRow.battle_id.in_(running),
             BattleSideRow.status == "in",
             BattleSideRow.absent_since.is_(None),
         )

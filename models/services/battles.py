@@ -24,7 +24,7 @@ from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import Reason
 from models.people import BlockRow
-from models.services import accounts, battle_money, engaged, rooms, streams
+from models.services import accounts, battle_money, engaged, placement, rooms, streams
 from models.services.accounts import Person
 from models.services.announcements import tell
 from models.services.battle_views import BattleView, view_of
@@ -175,7 +175,7 @@ def begin(tx: Session, battle: BattleRow, now: datetime) -> None:
 
     A creator who is in a private stream just then stays there, and is away from the battle meanwhile.
     """
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "battle", now)
     sides = [side for side in battle_money.sides_of(tx, battle.id) if side.status == "in"]
     for side in sides:
         side.absent_since = now

@@ -22,7 +22,7 @@ from models.errors import Unavailable
 from models.machine import move
 from models.people import BlockRow, PersonRow
 from models.requests import RequestRow
-from models.services import acceptance, accounts, rooms, streams
+from models.services import acceptance, accounts, placement, streams
 from models.services.announcements import tell
 from models.services.bookings import Because, close_booking, locked_booking
 from models.services.engaged import in_session
@@ -161,7 +161,7 @@ def _start(tx: Session, row: BookingRow, now: datetime) -> bool:
             close_booking(tx, row, "released", "busy" if busy else "unavailable", now)
         return late
     try:
-        node_id = rooms.pick_node(tx)
+        node_id = placement.pick_node(tx, "private", now)
     except Unavailable:
         return False
     stream = _stream_for(tx, row, now)

@@ -20,7 +20,7 @@ from models.payments import DisputeRow, PurchaseRow, RefundRow
 from models.people import PersonRow
 from models.receipts import ReceiptRow
 from models.requests import OPEN, RequestRow
-from models.services import audits, book_search, dead_letters, floor, processes, queues
+from models.services import audits, book_search, dead_letters, nodes, processes, queues
 from models.sessions import SessionRow
 from models.streams import RoomRow, StreamRow
 
@@ -118,10 +118,12 @@ def _money(tx: Session, now: datetime) -> Iterator[Figure]:
 
 
 def _media(tx: Session, now: datetime) -> Iterator[Figure]:
-    for node in floor.nodes(tx, now):
+    for node in nodes.nodes(tx, now):
         label = (("node", node.node_id),)
         yield Figure("media_node_up", "Whether the media node reports", node.alive, label)
         yield Figure("media_node_rooms", "Rooms placed on it", node.rooms, label)
+        yield Figure("media_node_participants", "Participants, as placement counts them", node.load, label)
+        yield Figure("media_node_capacity", "Participants it is made for", node.capacity, label)
     rows = tx.execute(
         select(RoomRow.kind, RoomRow.status, func.count(), func.coalesce(func.sum(RoomRow.viewers), 0))
         .where(RoomRow.status != "closed")

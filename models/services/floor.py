@@ -1,30 +1,19 @@
-"""What is going on now, for operators: media nodes, rooms and who is cut from them, sessions with their clocks."""
+"""What is going on now, for operators: rooms and who is cut from them, sessions with their clocks."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from models.flags import FlagRow
 from models.people import ApiTokenRow, PersonRow
 from models.sessions import SessionRow
-from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
+from models.streams import RoomBarRow, RoomRow, StreamRow
 
 MOST = 200
-NODE_SILENT = timedelta(seconds=30)
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A media process. ``alive``: it was heard of lately."""
-
-    node_id: str
-    boot_id: str
-    seen_at: datetime
-    alive: bool
-    rooms: int
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -101,27 +90,6 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-
-def nodes(tx: Session, now: datetime) -> tuple[Node, ...]:
-    """Every media node that was ever heard of, the latest first."""
-    counted = {
-        node_id: int(count)
-        for node_id, count in tx.execute(
-            select(RoomRow.node_id, func.count()).where(RoomRow.status != "closed").group_by(RoomRow.node_id)
-        )
-    }
-    rows = tx.scalars(select(MediaNodeRow).order_by(MediaNodeRow.seen_at.desc(), MediaNodeRow.id).limit(MOST))
-    return tuple(
-        Node(
-            node_id=row.id,
-            boot_id=row.boot_id,
-            seen_at=row.seen_at,
-            alive=row.seen_at > now - NODE_SILENT,
-            rooms=counted.get(row.id, 0),
-        )
-        for row in rows
-    )
 
 
 def rooms(tx: Session) -> tuple[Room, ...]:

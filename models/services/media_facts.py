@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -18,16 +19,17 @@ from models import ids, log, outbox
 from models.db import insert_into
 from models.machine import move
 from models.messages import events
-from models.messages.commands import RoomSpec, SyncRooms
-from models.services import battle_clock, blank_media, room_repair, rooms, streams
+from models.messages.commands import Reason, RoomSpec, SyncRooms
+from models.services import battle_clock, blank_media, departures, failover, room_repair, rooms, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
+from models.services.failover import interrupt, running_on
 from models.services.locks import locked
 from models.services.settling import settle
 from models.sessions import RUNNING, SessionRow
 from models.settlement import EndFacts
-from models.streams import MediaNodeRow, RoomRow
+from models.streams import DEFAULT_CAPACITY, MediaNodeRow, RoomRow
 
 SYNC_WITHIN_SECONDS = 60
 _STATUS_OF = {"running": "live", "paused": "paused"}
@@ -59,14 +61,23 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
     """A node is there, perhaps in a new life: tell it how its rooms should be."""
     known = locked(tx, MediaNodeRow, event.node_id)
     reborn = known is not None and known.boot_id != event.boot_id
-    values = {"boot_id": event.boot_id, "signaling_url": event.signaling_url, "seen_at": now}
+    values = {
+        "boot_id": event.boot_id,
+        "signaling_url": event.signaling_url,
+        "seen_at": now,
+        "capacity": event.capacity or DEFAULT_CAPACITY,
+        "participants": max(0, event.participants),
+        # A new life is there; whether the same one answers again, who asked it says (``failover``).
+        **({"lost_at": None, "found_at": None} if reborn else {}),
+    }
     tx.execute(
         insert_into(tx, MediaNodeRow)
         .values(id=event.node_id, **values)
         .on_conflict_do_update(index_elements=["id"], set_=values),
         execution_options={"synchronize_session": False},
     )
-    sessions = _running_on(tx, event.node_id)
+    departures.reported(tx, event.node_id, event.rooms, datetime.fromisoformat(event.at))
+    sessions = running_on(tx, event.node_id)
     broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
     wanted = [
         *(rooms.private_spec(tx, session, paused_for_ms=broken_ms.get(session.id, 0)) for session in sessions),
@@ -76,44 +87,24 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
     log.event("node_ready", node_id=event.node_id, reborn=reborn, rooms=len(wanted))
 
 
-def _running_on(tx: Session, node_id: str) -> Sequence[SessionRow]:
-    return tx.scalars(
-        select(SessionRow)
-        .where(SessionRow.node_id == node_id, SessionRow.status.in_(RUNNING))
-        .order_by(SessionRow.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).all()
-
-
 def _begin_anew(
     tx: Session, event: events.NodeReady, sessions: Sequence[SessionRow], now: datetime
 ) -> dict[str, int]:
-    """The node's former life took all connections with it; what was running is paused, by our cause.
-
-    Since its last report nothing is known to have been delivered: that time is part of our pause. Session's
-    id → how many ms.
-    """
-    broken_ms: dict[str, int] = {}
+    """The node's former life took all connections with it; what was running is paused, by our cause. Session's
+    id → for how many ms already."""
     tx.execute(
         update(RoomRow)
         .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
         .values(status="opening", viewers=0)
     )
     battle_clock.node_reborn(tx, event.node_id, now)
-    for session in sessions:
-        _set(tx, session, {"boot_id": event.boot_id, "last_sequence": -1})
-        if session.live_at is not None and session.reported_at is not None:
-            broken_ms[session.id] = max(0, (now - session.reported_at) // timedelta(milliseconds=1))
-            _set(tx, session, {"node_pause_ms": session.node_pause_ms + broken_ms[session.id], "reported_at": now})
-        if session.status == "live":
-            move(tx, SessionRow, session.id, "live", "paused", pause_cause="node", next_hold_at=None)
-            session_changed(tx, session, now)
-    return broken_ms
+    return {session.id: interrupt(tx, session, event.boot_id, now) for session in sessions}
 
 
 def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: datetime) -> None:
     keep = {spec.room_id for spec in wanted}
+    others = [room_id for room_id in event.rooms if room_id not in keep]
+    elsewhere = failover.moved_away(tx, event.node_id, others)
     outbox.command(
         tx,
         event.node_id,
@@ -123,7 +114,8 @@ def _sync(tx: Session, event: events.NodeReady, wanted: list[RoomSpec], now: dat
             deadline_at=(now + timedelta(seconds=SYNC_WITHIN_SECONDS)).timestamp(),
             boot_id=event.boot_id,
             open=tuple(wanted),
-            close=tuple(room_id for room_id in event.rooms if room_id not in keep),
+            close=tuple(sorted(set(others) - {moved.room_id for moved in elsewhere})),
+            elsewhere=elsewhere,
         ),
     )
 
@@ -137,14 +129,16 @@ def _room_opened(tx: Session, event: events.RoomOpened, now: datetime) -> None:
     else:
         _creator_seat(tx, event, event.creator_here, now)
     room = locked(tx, RoomRow, event.room_id)
-    if room is not None and room.status == "opening" and room.node_id == event.node_id:
+    if room is None or room.status != "opening":
+        return
+    if (room.node_id, room.epoch) == (event.node_id, event.epoch):
         move(tx, RoomRow, room.id, "opening", "open")
 
 
 def _session_opened(tx: Session, event: events.RoomOpened, session_id: str, now: datetime) -> None:
     """The node holds the budget: from here on, what it does not forward is not paid."""
     session = locked(tx, SessionRow, session_id)
-    if session is None or session.node_id != event.node_id:
+    if session is None or not _is_there(session, event):
         return
     if session.status == "ended":
         # It came too late for us; nobody may go on there.
@@ -185,6 +179,8 @@ def _creator_seat(
 ) -> None:
     said_at = datetime.fromisoformat(event.at)
     streams.creator_seat(tx, event.room_id, node_id=event.node_id, here=here, said_at=said_at, now=now)
+    if isinstance(event, events.ParticipantJoined):
+        streams.picture_from(tx, event.room_id, encoder=event.encoder, said_at=said_at, now=now)
 
 
 def _battle_seat(
@@ -204,6 +200,9 @@ def _battle_seat(
 
 def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
+    if session is not None and _was_said_before_the_move(tx, session, event):
+        _late_report(tx, session, event, now)
+        return
     if session is None or not _is_news(tx, session, event):
         log.event("report_ignored", logging.DEBUG, session_id=event.session_id, sequence=event.sequence)
         return
@@ -212,6 +211,7 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
         log.event("ended_session_goes_on", logging.WARNING, session_id=session.id, cause_id=session.cause_id)
         rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         return
+    first, interrupted_at = session.last_sequence < 0, session.reported_at
     values = _figures(session, event, now)
     blank_media.flag(tx, session, event, now)
     status = _STATUS_OF.get(event.state)
@@ -231,14 +231,19 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
     _set(tx, session, {"next_hold_at": next_hold_at(session, now)})
     if (session.status, session.pause_cause) != before:
         session_changed(tx, session, now)
+    if first:
+        _catch_up(tx, session, event, interrupted_at, now)
 
 
 def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
-    if session is None or session.status == "ended" or not _is_final(tx, session, event):
+    late = session is not None and _was_said_before_the_move(tx, session, event)
+    if session is None or session.status == "ended" or not (late or _is_final(tx, session, event)):
         log.event("end_ignored", session_id=event.session_id, fact=event.fact)
         return
-    _set(tx, session, _figures(session, event, now))
+    # What the move took for our pause was none: the call was over.
+    over = {**_late_figures(tx, session, event), "node_pause_ms": event.node_pause_ms} if late else None
+    _set(tx, session, over or _figures(session, event, now))
     blank_media.flag(tx, session, event, now)
     facts = EndFacts(
         fact=event.fact,
@@ -250,10 +255,86 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
         paused_for_ms=event.paused_for_ms,
     )
     settle(tx, session, facts, now)
+    if late:
+        # Where it was moved to, nobody knows that yet.
+        reason = msgspec.convert(session.end_reason, Reason)
+        rooms.close_room(tx, session.room_id, reason, cause_id=session.cause_id, now=now)
+
+
+# --- what was still on its way when the room was moved -----------------------------------------------
+
+
+def _was_said_before_the_move(
+    tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
+) -> bool:
+    """Whether this comes from where the room was until it was moved, and was under way by then.
+
+    It counts as long as nothing was heard from where the room is now. What the node says that only seemed to be
+    lost, it says later, when its clients were let go already: that does not count.
+    """
+    if event.epoch != session.room_epoch - 1 or session.last_sequence >= 0:
+        return False
+    moved_at = _moved_at(tx, session)
+    return moved_at is not None and datetime.fromisoformat(event.at) <= moved_at
+
+
+def _late_report(tx: Session, session: SessionRow, event: events.MediaDelivered, now: datetime) -> None:
+    """Figures rise to it; where the session stands, the room's new place will say (``_catch_up``)."""
+    if session.status == "ended":
+        return
+    _set(tx, session, _late_figures(tx, session, event))
+    blank_media.flag(tx, session, event, now)
+    if session.status not in RUNNING:
+        return
+    if event.state in _STATUS_OF and session.live_at is None:
+        was_live = {"opened_at": session.opened_at or now, "live_at": now}
+        _set(tx, session, {**was_live, "creator_connected": True, "fan_connected": True})
+        move(tx, SessionRow, session.id, session.status, "paused", pause_cause="node")
+        session_changed(tx, session, now)
+    if session.opened_at is not None:
+        _set(tx, session, _next_report(session, now))
+
+
+def _late_figures(
+    tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
+) -> dict[str, object]:
+    """None falls. Our pause since then lasts from when this was said, not from when it is read."""
+    moved_at, said_at = _moved_at(tx, session), datetime.fromisoformat(event.at)
+    broken = min(moved_at - said_at, failover.UNSEEN) if moved_at is not None else timedelta()
+    node_pause_ms = event.node_pause_ms + broken // timedelta(milliseconds=1)
+    return {
+        "delivered_ms": max(session.delivered_ms, event.delivered_ms),
+        "acknowledged_ms": _acknowledged(session, event.paid_ms),
+        "creator_pause_ms": max(session.creator_pause_ms, event.creator_pause_ms),
+        "node_pause_ms": max(session.node_pause_ms, node_pause_ms),
+        "black_ms": max(session.black_ms, event.black_ms),
+        "silent_ms": max(session.silent_ms, event.silent_ms),
+    }
+
+
+def _moved_at(tx: Session, session: SessionRow) -> datetime | None:
+    return tx.scalar(select(RoomRow.placed_at).where(RoomRow.id == session.room_id))
+
+
+def _catch_up(
+    tx: Session, session: SessionRow, first: events.MediaDelivered, interrupted_at: datetime | None, now: datetime
+) -> None:
+    """A node's first word of a session shows that it was told less than was known since: it is told again."""
+    told = (first.delivered_ms, first.creator_pause_ms, first.node_pause_ms)
+    known = (session.delivered_ms, session.creator_pause_ms, session.node_pause_ms)
+    if all(one >= other for one, other in zip(told, known, strict=True)):
+        return
+    since = max((at for at in (interrupted_at, _moved_at(tx, session)) if at is not None), default=now)
+    paused_for_ms = max(0, (now - since) // timedelta(milliseconds=1))
+    spec = rooms.private_spec(tx, session, paused_for_ms=paused_for_ms)
+    rooms.tell(tx, first.node_id, spec, cause_id=session.cause_id, now=now)
+
+
+# --- which words count -------------------------------------------------------------------------------
 
 
 def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> bool:
-    if session.node_id != event.node_id:
+    if not _is_there(session, event):
         return False
     if session.boot_id in (None, event.boot_id):
         return event.sequence > session.last_sequence
@@ -262,9 +343,16 @@ def _is_news(tx: Session, session: SessionRow, event: events.MediaDelivered) -> 
 
 def _is_final(tx: Session, session: SessionRow, event: events.CallEnded) -> bool:
     """The last word of a former life counts as long as the present one has said nothing."""
-    if session.node_id != event.node_id:
+    if not _is_there(session, event):
         return False
     return session.boot_id in (None, event.boot_id) or session.last_sequence < 0 or _is_present_life(tx, event)
+
+
+def _is_there(
+    session: SessionRow, event: events.RoomOpened | events.MediaDelivered | events.CallEnded
+) -> bool:
+    """Whether the session's room is where this was said; it may have been there before, under a lower epoch."""
+    return (session.node_id, session.room_epoch) == (event.node_id, event.epoch)
 
 
 def _is_present_life(tx: Session, event: events.Event) -> bool:

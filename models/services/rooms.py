@@ -24,7 +24,7 @@ from models.services import broadcasts
 from models.services.accounts import Person
 from models.services.locks import locked
 from models.sessions import RUNNING, SessionRow
-from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamRow
+from models.streams import MediaNodeRow, RoomBarRow, RoomRow, StreamKeyRow, StreamRow
 from models.timing import Timers, timers_for
 
 Role = Literal["participant", "spectator"]
@@ -32,6 +32,8 @@ Role = Literal["participant", "spectator"]
 # A close or a cut that waited for a broker is still wanted. An opening that is late is told by SyncRooms.
 CLOSE_WITHIN_SECONDS = 86_400
 OPEN_WITHIN_SECONDS = 60
+MOST_REVOKED = 50
+"""How many revoked keys a room's spec names; an encoder is on the air with one of the latest."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -114,17 +116,21 @@ def signaling_url(tx: Session, room_id: str) -> str:
     Nobody enters a call that we do not know to be open: should we give it up for unconfirmed and give
     everything back, nothing may have been watched.
     """
-    url = tx.scalar(
-        select(MediaNodeRow.signaling_url)
+    found = tx.execute(
+        select(MediaNodeRow.signaling_url, RoomRow.status, RoomRow.epoch)
         .join(RoomRow, RoomRow.node_id == MediaNodeRow.id)
         .where(RoomRow.id == room_id, RoomRow.status != "closed")
-    )
-    if url is None:
+    ).one_or_none()
+    if found is None:
         raise _no_such_room()
+    url, status, epoch = found
+    if status == "opening" and epoch > 0:
+        # It was moved away from a node that was lost, and whoever was in it asks where to.
+        raise Unavailable("The room is not open yet.", code="ROOM_OPENING")
     opening = select(SessionRow.id).where(SessionRow.room_id == room_id, SessionRow.opened_at.is_(None))
     if tx.scalar(opening) is not None:
         raise Unavailable("The room is not open yet.", code="ROOM_OPENING")
-    return url
+    return str(url)
 
 
 def viewers(tx: Session, room_id: str) -> int:
@@ -132,20 +138,18 @@ def viewers(tx: Session, room_id: str) -> int:
     return tx.scalar(select(RoomRow.viewers).where(RoomRow.id == room_id)) or 0
 
 
-def pick_node(tx: Session) -> str:
-    """The node that was heard of last; raises Unavailable when there is none."""
-    node_id = tx.scalar(select(MediaNodeRow.id).order_by(MediaNodeRow.seen_at.desc(), MediaNodeRow.id).limit(1))
-    if node_id is None:
-        raise Unavailable("No media node is ready.", code="NO_MEDIA_NODE")
-    return node_id
-
-
 # --- how a room should be ----------------------------------------------------------------------------
 
 
 def live_spec(tx: Session, stream: StreamRow) -> RoomSpec:
     """The public room of a stream: any valid grant, except for those who were cut."""
-    return RoomSpec(room_id=stream.room_id, creator_id=stream.creator_id, barred=_barred(tx, stream.room_id))
+    return RoomSpec(
+        room_id=stream.room_id,
+        epoch=_epoch(tx, stream.room_id),
+        creator_id=stream.creator_id,
+        barred=_barred(tx, stream.room_id),
+        revoked_keys=_revoked_keys(tx, stream.creator_id),
+    )
 
 
 def battle_spec(tx: Session, battle: BattleRow) -> RoomSpec:
@@ -155,6 +159,7 @@ def battle_spec(tx: Session, battle: BattleRow) -> RoomSpec:
     )
     return RoomSpec(
         room_id=battle.room_id,
+        epoch=_epoch(tx, battle.room_id),
         creator_id=battle.host_id,
         publishers=tuple(tx.scalars(inside.order_by(BattleSideRow.place))),
         barred=_barred(tx, battle.room_id),
@@ -168,10 +173,14 @@ def public_specs(tx: Session, node_id: str, *, made_before: datetime | None = No
         on_node = on_node.where(RoomRow.created_at < made_before)
     streams = select(StreamRow).where(StreamRow.room_id.in_(on_node), StreamRow.status == "live")
     battles = select(BattleRow).where(BattleRow.room_id.in_(on_node), BattleRow.status == "running")
-    return [
+    # Looked up once here and not once for each spec.
+    known = tx.scalars(select(RoomRow).where(RoomRow.id.in_(on_node))).all()
+    specs = [
         *(live_spec(tx, stream) for stream in tx.scalars(streams.order_by(StreamRow.id))),
         *(battle_spec(tx, battle) for battle in tx.scalars(battles.order_by(BattleRow.id))),
     ]
+    del known
+    return specs
 
 
 def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) -> RoomSpec:
@@ -182,6 +191,7 @@ def private_spec(tx: Session, session: SessionRow, *, paused_for_ms: int = 0) ->
     recording_id, recording_epoch = _recording(tx, session.id)
     return RoomSpec(
         room_id=session.room_id,
+        epoch=session.room_epoch,
         creator_id=session.creator_id,
         parties=(session.creator_id, session.fan_id),
         barred=_barred(tx, session.room_id),
@@ -224,10 +234,25 @@ def _timers_of(session: SessionRow) -> Timers:
     return msgspec.structs.replace(timers, connecting_ms=session.connecting_ms)
 
 
+def _epoch(tx: Session, room_id: str) -> int:
+    room = tx.get(RoomRow, room_id)
+    return room.epoch if room is not None else 0
+
+
 def _barred(tx: Session, room_id: str) -> tuple[str, ...]:
     return tuple(
         tx.scalars(select(RoomBarRow.user_id).where(RoomBarRow.room_id == room_id).order_by(RoomBarRow.user_id))
     )
+
+
+def _revoked_keys(tx: Session, creator_id: str) -> tuple[str, ...]:
+    """Keys that somebody may still be publishing with: those that were ever used, the latest first."""
+    used = select(StreamKeyRow.id).where(
+        StreamKeyRow.creator_id == creator_id,
+        StreamKeyRow.revoked_at.is_not(None),
+        StreamKeyRow.last_used_at.is_not(None),
+    )
+    return tuple(tx.scalars(used.order_by(StreamKeyRow.revoked_at.desc(), StreamKeyRow.id).limit(MOST_REVOKED)))
 
 
 # --- opening and closing -----------------------------------------------------------------------------
@@ -253,22 +278,25 @@ def open_room(
                 creator_id=spec.creator_id,
                 status="opening",
                 created_at=now,
+                placed_at=now,
             )
         )
         tx.flush()
     else:
-        move(tx, RoomRow, room.id, room.status, "opening", node_id=node_id, viewers=0, closed_at=None)
-    outbox.command(
-        tx,
-        node_id,
-        OpenRoom(
-            message_id=ids.new_id(ids.MESSAGE),
-            cause_id=cause_id,
-            deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
-            room=spec,
-        ),
-        now=now,
+        anew = {"node_id": node_id, "placed_at": now, "viewers": 0, "awaited": 0, "closed_at": None}
+        move(tx, RoomRow, room.id, room.status, "opening", **anew)
+    tell(tx, node_id, spec, cause_id=cause_id, now=now)
+
+
+def tell(tx: Session, node_id: str, spec: RoomSpec, *, cause_id: str, now: datetime) -> None:
+    """Tell a node how a room of its should be, whether it has it already or not."""
+    opening = OpenRoom(
+        message_id=ids.new_id(ids.MESSAGE),
+        cause_id=cause_id,
+        deadline_at=(now + timedelta(seconds=OPEN_WITHIN_SECONDS)).timestamp(),
+        room=spec,
     )
+    outbox.command(tx, node_id, opening, now=now)
 
 
 def close_room(

@@ -14,7 +14,7 @@ from models.errors import Conflict, Forbidden, Invalid, NotFound
 from models.machine import move
 from models.messages.commands import CloseRoom, Reason
 from models.people import PersonRow
-from models.services import audiences, broadcasts, engaged, rooms
+from models.services import audiences, broadcasts, engaged, placement, rooms
 from models.services.accounts import Person, person_of
 from models.services.announcements import Notification, tell
 from models.services.closing import close_request, open_requests
@@ -101,7 +101,7 @@ def go_live(tx: Session, creator: Person, *, title: str | None = None, now: date
     if running is not None:
         raise Conflict("You are live already.", code="ALREADY_LIVE", stream_id=running.stream_id)
     _require_no_battle(tx, creator.user_id)
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "live", now)
     stream_id = ids.new_id(ids.STREAM)
     stream = StreamRow(
         id=stream_id,
@@ -161,6 +161,18 @@ def creator_seat(
         broadcasts.want(tx, room_id, now)
 
 
+def picture_from(tx: Session, room_id: str, *, encoder: bool, said_at: datetime, now: datetime) -> None:
+    """A node says what took the creator's seat, after :func:`creator_seat`; an older word changes nothing."""
+    since = func.coalesce(StreamRow.encoder_since, now) if encoder else None
+    newest = (StreamRow.room_id == room_id, StreamRow.creator_heard_at == said_at)
+    tx.execute(
+        update(StreamRow)
+        .where(*newest)
+        .values(encoder_since=since)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def end_absent(tx: Session, now: datetime, *, absent_ms: int) -> int:
     """End streams whose creator has been gone for ``absent_ms``; how many.
 
@@ -198,7 +210,7 @@ def resume_public(tx: Session, stream_id: str, by: Person, now: datetime) -> Str
     if (session_id := tx.scalar(running)) is not None:
         raise Conflict("Your private stream is still running.", code="SESSION_LIVE", session_id=session_id)
     _require_no_battle(tx, stream.creator_id)
-    node_id = rooms.pick_node(tx)
+    node_id = placement.pick_node(tx, "live", now)
     move(tx, StreamRow, stream.id, "private", "live", creator_gone_at=now)
     rooms.open_room(tx, rooms.live_spec(tx, stream), kind="live", node_id=node_id, cause_id=stream.id, now=now)
     view = _view_of(tx, stream)

@@ -88,6 +88,9 @@ def test_two_creators_battle_and_the_pot_is_split(
     for page in (host, rival, fan):
         moves(page, "#grid figure:nth-of-type(1) video")
         moves(page, "#grid figure:nth-of-type(2) video")
+        # and one of them is the speaker: the fake microphones beep
+        expect(page.locator("#grid figure.is-speaking")).to_have_count(1)
+        expect(page.locator("#grid [data-speaks]:visible")).to_have_count(1)
     moves(visitor, "#public-video")
     # And who finds no seat watches the broadcast, in 720p with a pass of one side, without a new page
     with ExitStack() as seats:

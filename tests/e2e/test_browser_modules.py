@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,6 +184,15 @@ def call_of_two(open_page: Callable[[], Page]) -> tuple[Page, Page]:
     fan.evaluate(JOIN, ["private-s1", "fan", True])
     fan.wait_for_function(f"{DECODED} > 10")
     return creator, fan
+
+
+def until(page: Page, holds: Callable[[], bool], what: str) -> None:
+    """Wait for what the node has heard."""
+    for _ in range(1_200):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(what)
 
 
 class TestCameraService:
@@ -378,10 +388,46 @@ def server_bill(
 
 
 class TestSFUClient:
-    def test_two_see_each_other(self, open_page: Callable[[], Page]) -> None:
+    def test_two_see_each_other(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         creator, fan = call_of_two(open_page)
         creator.wait_for_function(f"{DECODED} > 10")
         assert picture(fan) > 0
+        offers = [each["sdp"] for each in node.seats["creator"].heard if each["type"] == "OFFER"]
+        assert offers
+        assert not any("a=simulcast:" in sdp for sdp in offers), "one viewer needs one size"
+
+    def test_a_large_camera_goes_out_in_three_sizes(self, open_page: Callable[[], Page]) -> None:
+        offered = """async ([width, height, simulcast]) => {
+          const { Publisher } = await import("/js/publisher.js");
+          const stream = await navigator.mediaDevices.getUserMedia({ video: { width, height } });
+          const offers = [];
+          const publisher = new Publisher([], (message) => offers.push(message), { simulcast });
+          publisher.publish(stream.getTracks());
+          const said = () => offers.some(({ type }) => type === "OFFER");
+          while (!said()) await new Promise((resolve) => setTimeout(resolve, 50));
+          const encodings = publisher.pc.getSenders()[0].getParameters().encodings;
+          publisher.close();
+          stream.getTracks().forEach((track) => track.stop());
+          return encodings.map(({ rid, scaleResolutionDownBy }) => [rid ?? "", scaleResolutionDownBy]);
+        }"""
+        page = open_page()
+        assert page.evaluate(offered, [1280, 720, True]) == [["l", 4], ["m", 2], ["h", 1]]
+        assert [rid for rid, _ in page.evaluate(offered, [640, 480, True])] == [""]
+        assert [rid for rid, _ in page.evaluate(offered, [1280, 720, False])] == [""]
+
+    def test_on_another_network_both_ways_are_looked_for_again(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 10")
+        heard = node.seats["creator"].heard
+        # when the browser says that it is back on a network
+        creator.evaluate("dispatchEvent(new Event('online'))")
+        # then it offers its own tracks anew, under another name, and asks for the others' offer
+        until(creator, lambda: {"type": "RESTART_ICE", "pc": "subscribe"} in heard, "it asks")
+        until(creator, lambda: [each["type"] for each in heard].count("OFFER") >= 2, "it offers")
+        names = [re.findall("a=ice-ufrag:(.*)", each["sdp"])[0] for each in heard if each["type"] == "OFFER"]
+        assert names[0] != names[1]
 
     def test_switching_the_camera_keeps_the_sender(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         # given the third camera, on air
@@ -434,6 +480,65 @@ class TestSFUClient:
             }"""
         )
         assert code == "UNAVAILABLE"
+
+    def test_the_quality_of_both_ways_is_handed_on_and_goes_no_further_than_is_known(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        # given a page that notes what it shows and what it says
+        page = open_page()
+        page.evaluate(JOIN, ["private-s1", "fan", False])
+        page.evaluate(
+            """async () => {
+              const { CallQuality } = await import("/js/quality.js");
+              window.quality = new CallQuality();
+              window.shown = [];
+              window.news = [];
+              quality.onChange = (side, grade) => shown.push(side + " " + grade);
+              quality.onNews = (side, grade) => news.push(side + " " + grade);
+              const side = (userId) => (userId === "fan" ? "own" : "theirs");
+              client.onConnectionQuality = (userId, grade) => quality.told(side(userId), grade, 0);
+            }"""
+        )
+        # when the node grades both sides
+        for user_id, grade in (("fan", "good"), ("creator", "good")):
+            node.tell("fan", type="CONNECTION_QUALITY", userId=user_id, quality=grade)
+        page.wait_for_function("shown.length === 2")
+        # then that is shown, and good is no news
+        assert page.evaluate("[shown, news]") == [["own good", "theirs good"], []]
+        # when one gets worse and better and worse within seconds
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              quality.told("theirs", "poor", 1000);
+              quality.told("theirs", "fair", 2000);
+              quality.told("theirs", "poor", 3000);
+              return [shown, news];
+            }"""
+        )
+        # then each is shown, and one is said
+        assert seen == [["theirs poor", "theirs fair", "theirs poor"], ["theirs poor"]]
+        # when a picture comes and is not decoded for four seconds, then that is our own side, until it moves
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              const looks = [[1, 100], [1, 200], [1, 300], [9, 400]];
+              const look = (frames, packets, at) => quality.looked({ id: "v", frames, packets }, at);
+              looks.forEach(([frames, packets], at) => look(frames, packets, 20000 + 2000 * at));
+              return shown;
+            }"""
+        )
+        assert seen == ["own poor", "own good"]
+        # when signaling is away, then the way is unknown while the picture comes, and lost when it does not
+        seen = page.evaluate(
+            """() => {
+              shown.length = 0;
+              quality.reached(false, 30000);
+              quality.looked({ id: "v", frames: 9, packets: 400 }, 32000);
+              quality.reached(true, 40000);
+              return shown;
+            }"""
+        )
+        assert seen == ["own null", "theirs null", "own lost", "own null"]
 
     def test_the_clock_is_handed_on(self, open_page: Callable[[], Page], node: SmallNode) -> None:
         page = open_page()

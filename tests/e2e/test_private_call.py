@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from ops.house import House
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
-from tests.e2e.witness import has_seen, remember
+from tests.e2e.witness import has_matched, has_seen, remember
 
 COUNT_CAMERA_STARTS = """
   window.cameraStarts = 0;
@@ -79,6 +79,14 @@ def test_a_whole_private_call(house: House, sign_in: SignIn) -> None:
     for viewer in (fan, other):
         viewer.goto(f"{house.environment['PUBLIC_URL']}/models/creator_a")
         frames_grow(viewer, "video")
+    admin = sign_in(house, "admin")
+    admin.goto(f"{house.environment['PUBLIC_URL']}/admin/rooms")
+    admin.get_by_role("row").filter(has_text="live-").get_by_role("link").first.click()
+    row = admin.get_by_role("row").filter(has=admin.get_by_role("link", name="creator_a", exact=True))
+    expect(row.locator("[data-sends]")).to_contain_text(re.compile(r"[1-9][\d.]* [kM]bit/s, \d+ fps"))
+    expect(row.locator("[data-quality]")).to_have_text(re.compile("^(Good|Fair|Poor|Lost)$"))
+    expect(admin.get_by_role("row").filter(has_text="watches")).to_have_count(2)
+    admin.close()
 
     # When the fan asks for a private stream of one minute
     ask(fan, 1)
@@ -109,6 +117,11 @@ def test_a_whole_private_call(house: House, sign_in: SignIn) -> None:
     )
     expect(fan).to_have_url(re.compile("/models\\?"))
     expect(fan.get_by_role("alert").filter(has_text="Your private call has ended").first).to_be_visible()
+
+    # And before that each was told how both of them are connected, in words
+    for side in (creator, fan):
+        has_matched(side, "Your connection: (good|fair|poor|lost)")
+        has_matched(side, "Theirs: (good|fair|poor|lost)")
 
     # And the receipt says what was paid
     fan.goto(f"{house.environment['PUBLIC_URL']}/history")

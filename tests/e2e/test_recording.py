@@ -50,6 +50,12 @@ def test_both_agree_one_stops_it_and_both_watch_it(house: House, sign_in: SignIn
     shot(creator, "offer")
     creator.get_by_role("button", name="Save recordings").click()
     expect(creator.get_by_text("Saved. The next call has these terms.")).to_be_visible()
+    # (beside it is a stream key, shown once and revoked)
+    creator.get_by_label("Name of the key").fill("OBS at home")
+    creator.get_by_role("button", name="Make a stream key").click()
+    expect(creator.get_by_label("Stream key", exact=True)).to_have_value(re.compile("^gsk_"))
+    creator.get_by_role("button", name="Revoke OBS at home").click()
+    expect(creator.get_by_label("Stream key", exact=True)).to_be_hidden()
     # and a call
     go_live(creator, house)
     fan.goto(f"{address}/models/creator_a")

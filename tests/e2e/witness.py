@@ -16,6 +16,7 @@ REMEMBER = """(() => {
   };
   window.witness = {
     read: (word) => recall().words.some((each) => each.includes(word)),
+    matches: (pattern) => recall().words.some((each) => new RegExp(pattern).test(each)),
     frames: (id) => recall().frames[id] ?? 0,
   };
   // The feed's first word; what is pushed from then on reaches this page.
@@ -32,10 +33,13 @@ REMEMBER = """(() => {
   new MutationObserver(() => {
     const shown = texts('[role="alert"], [role="status"], .toast');
     shown.push(...texts(".tip-flash").map((text) => `over the picture: ${text}`));
+    for (const way of document.querySelectorAll(".call__quality .quality:not([hidden])")) {
+      shown.push(`${way.querySelector(".quality__long").textContent} ${way.lastElementChild.textContent}`);
+    }
     const known = recall().words;
     const fresh = shown.filter((word) => word && !known.includes(word));
     if (fresh.length) change((all) => all.words.push(...fresh));
-  }).observe(document, { childList: true, subtree: true, characterData: true });
+  }).observe(document, { childList: true, subtree: true, characterData: true, attributeFilter: ["hidden"] });
   setInterval(() => {
     for (const video of document.querySelectorAll("video")) {
       const decoded = video.getVideoPlaybackQuality().totalVideoFrames;
@@ -60,6 +64,11 @@ def hears(*pages: Page) -> None:
 def has_read(page: Page, words: str) -> None:
     """Wait until ``words`` have been in a message, an alert or a status, still there or not."""
     page.wait_for_function("(words) => window.witness?.read(words)", arg=words)
+
+
+def has_matched(page: Page, pattern: str) -> None:
+    """The same for a pattern of JavaScript's; also of the words beside the bars of a call's connections."""
+    page.wait_for_function("(pattern) => window.witness?.matches(pattern)", arg=pattern)
 
 
 def has_seen(page: Page, video: str, frames: int = 20) -> None:

@@ -102,6 +102,35 @@ def test_ice_servers_are_read_as_browsers_take_them() -> None:
         load_settings({**KEY, "ICE_SERVERS": "stun:nobody"})
 
 
+def test_media_addresses_are_digits_and_one_port_serves_them() -> None:
+    assert load_settings(KEY).media_udp_port == 50_000
+    given = {"MEDIA_UDP_PORT": "0", "MEDIA_ADDRESSES": "::1, 127.0.0.1", "MEDIA_ANNOUNCED_ADDRESSES": "192.0.2.7"}
+    settings = load_settings({**KEY, **given})
+    assert (settings.media_udp_port, settings.media_addresses) == (0, ("::1", "127.0.0.1"))
+    assert settings.media_announced_addresses == ("192.0.2.7",)
+    for name, value in (
+        ("MEDIA_UDP_PORT", "65536"),
+        ("MEDIA_ADDRESSES", "stream.example"),
+        ("MEDIA_ANNOUNCED_ADDRESSES", "192.0.2.7:50000"),
+    ):
+        with pytest.raises(SettingsError, match=name):
+            load_settings({**KEY, name: value})
+
+
+TURN = {"TURN_URLS": "turn:turn.example:3478, turns:[2001:db8::1]?transport=tcp", "TURN_SECRET": "not-to-be-shown"}
+
+
+def test_turn_needs_both_its_addresses_and_its_secret_and_says_the_secret_nowhere() -> None:
+    settings = load_settings({**KEY, **TURN})
+    assert settings.turn_urls == ("turn:turn.example:3478", "turns:[2001:db8::1]?transport=tcp")
+    for missing in TURN:
+        with pytest.raises(SettingsError, match="TURN_URLS and TURN_SECRET") as refusal:
+            load_settings({**KEY, **TURN, missing: ""})
+        assert "not-to-be-shown" not in str(refusal.value)
+    with pytest.raises(SettingsError, match="TURN_URLS"):
+        load_settings({**KEY, **TURN, "TURN_URLS": "stun:turn.example"})
+
+
 def test_each_purpose_has_a_key_of_its_own() -> None:
     settings = load_settings(KEY)
     assert settings.key("grants") != settings.key("cookies")

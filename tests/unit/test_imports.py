@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHELF_NAMES = ("config", "errors", "ids", "clock", "log", "timing", "grants", "egress_tickets", "ladder")
+SHELF_NAMES = ("config", "errors", "ids", "clock", "log", "timing", "grants", "egress_tickets", "ladder", "turn")
 SHELF = {"models", *(f"models.{name}" for name in SHELF_NAMES)}
 SHELF_FILES = [*(ROOT / "models").glob("messages/*.py")] + [ROOT / "models" / f"{name}.py" for name in SHELF_NAMES]
 NOT_IN_MODELS = {"flask", "dramatiq", "pika", "aiortc", "av", "web", "workers", "media", "demo", "ops", "bench",

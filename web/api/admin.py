@@ -18,6 +18,7 @@ from models.services import (
     complaints,
     dead_letters,
     moderation,
+    nodes,
     operations,
     processes,
     queues,
@@ -28,6 +29,7 @@ from models.services.audits import AuditRun
 from models.services.complaints import ComplaintView
 from models.services.dead_letters import Letter, OpenLetter
 from models.services.moderation import By, PersonCase
+from models.services.nodes import Node
 from models.services.operations import Act
 from models.services.processes import Process
 from models.services.queues import Outbox, Queue
@@ -118,6 +120,12 @@ class RefundBody(msgspec.Struct, frozen=True):
     tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] | None = None
 
 
+class NodesAnswer(msgspec.Struct, frozen=True):
+    """Every media node that was ever heard of, the latest first."""
+
+    nodes: tuple[Node, ...]
+
+
 class ActsAnswer(msgspec.Struct, frozen=True):
     """What admins did, the latest first."""
 
@@ -179,6 +187,38 @@ def admin_discard(tx: Session, call: Call[LettersBody]) -> DoneAnswer:
         now=call.now,
     )
     return DoneAnswer(message_ids=done)
+
+
+# --- media nodes -------------------------------------------------------------------------------------
+
+
+@api.read("/api/admin/nodes", access=ADMIN, answer=NodesAnswer)
+def admin_nodes(tx: Session, call: Call[Nothing]) -> NodesAnswer:
+    """The media nodes: their state, their rooms, how many participants they have and take."""
+    return NodesAnswer(nodes=nodes.nodes(tx, call.now))
+
+
+@api.write("POST", "/api/admin/nodes/<node_id>/drain", access=ADMIN, body=ReasonBody, answer=Nothing,
+           limits=_LIMITS, errors=("NOT_FOUND",))  # fmt: skip
+def admin_drain(tx: Session, call: Call[ReasonBody]) -> Nothing:
+    """Place no new room on a media node, in its later lives neither. What it has goes on to its end."""
+    nodes.drain(tx, call.path["node_id"], call.now)
+    return _noted(tx, call, "node_drained")
+
+
+@api.write("POST", "/api/admin/nodes/<node_id>/undrain", access=ADMIN, body=ReasonBody, answer=Nothing,
+           limits=_LIMITS, errors=("NOT_FOUND",))  # fmt: skip
+def admin_undrain(tx: Session, call: Call[ReasonBody]) -> Nothing:
+    """Place rooms on a media node again."""
+    nodes.undrain(tx, call.path["node_id"])
+    return _noted(tx, call, "node_undrained")
+
+
+def _noted(tx: Session, call: Call[ReasonBody], act: str) -> Nothing:
+    operations.record(
+        tx, call.person.user_id, act, call.path["node_id"], call.body.reason, cause_id=call.cause_id, now=call.now
+    )
+    return Nothing()
 
 
 # --- people ------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from models import log
+from models.clock import utc_now
 from models.config import is_loopback
 from models.errors import Forbidden
-from models.services import rooms
+from models.services import placement
 from web.api.schema import answer_json
 from web.auth import current_person
 from web.context import Greenroom, greenroom
@@ -91,7 +92,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """What the process depends on answers; 503 when something does not.
 
-    ``media``: whether a media node has ever reported. Pages are served without one, so it is told and no more.
+    ``media``: whether a media node is there. Pages are served without one, so it is told and no more.
     """
     probes: Probes = current_app.extensions["probes"]
     results = probes.results()
@@ -126,7 +127,7 @@ def _ask_database(house: Greenroom) -> None:
 
 def _ask_for_a_node(house: Greenroom) -> None:
     with house.database.reading() as tx:
-        rooms.pick_node(tx)
+        placement.require_node(tx, utc_now())
 
 
 def _ask_broker(house: Greenroom) -> None:

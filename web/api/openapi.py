@@ -106,10 +106,14 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Any], tag: str) -> dict[st
             "required": any(field.required for field in msgspec.structs.fields(endpoint.body)),
             "content": {"application/json": {"schema": schemas[endpoint.body]}},
         }
+    elif endpoint.takes:
+        operation["requestBody"] = {"required": True, "content": {endpoint.takes: {"schema": {"type": "string"}}}}
     return operation
 
 
 def _security(endpoint: Endpoint) -> list[dict[str, list[str]]]:
+    if endpoint.access.bearer:
+        return [{"bearer": []}]
     if not endpoint.csrf:
         return []
     cookie: dict[str, list[str]] = {"cookie": []}

@@ -12,14 +12,14 @@ from urllib.parse import urljoin
 import msgspec
 from sqlalchemy.orm import Session
 
-from models import grants, log
+from models import grants, log, turn
 from models.clock import rfc3339, utc_now
 from models.config import IceServer
 from models.errors import DomainError, Forbidden, NotFound, Unconfirmed
 from models.grants import Grant
 from models.ids import new_id
 from models.messages.commands import Reason
-from models.services import operations, rooms, termination
+from models.services import departures, operations, rooms, termination
 from models.services.accounts import Caller
 from models.services.rooms import Admission
 from models.services.termination import Ticket
@@ -112,7 +112,7 @@ def grant(call: Call[GrantBody]) -> GrantAnswer:
         user_id=admission.user_id,
         expires_at=_expiry(call),
         signaling_url="ws" + settings.origin.removeprefix("http") + SIGNALING_PATH,
-        ice_servers=settings.ice_servers,
+        ice_servers=turn.ice_servers(settings, admission.user_id, issued_at),
     )
 
 
@@ -170,13 +170,14 @@ def terminate_stream(call: Call[TerminateBody]) -> Success:
     # The service commits what is to happen; asking the node comes after, outside any transaction.
     ticket = call.house.database.run(lambda tx: _record_cut(tx, call, caller))
     if ticket.command is None or ticket.node_id is None:
-        return Success()
+        return _unless_another_forwards(call)
     reply = call.house.rpc.call(ticket.node_id, ticket.command, CONFIRM_SECONDS)
     answered = reply.code or "OK"
     log.event("terminate_answered", room_id=body.room_id, answer=answered, cause_id=call.cause_id)
-    if reply.ok or (ticket.already and reply.code == "NOT_CONNECTED"):
-        return Success()
-    if reply.code == "NOT_CONNECTED":
+    if reply.ok or reply.code == "NOT_CONNECTED":
+        done = _unless_another_forwards(call)
+        if reply.ok or ticket.already:
+            return done
         message_id = ticket.command.message_id
         call.house.database.run(
             lambda tx: termination.not_connected(
@@ -185,3 +186,11 @@ def terminate_stream(call: Call[TerminateBody]) -> Success:
         )
         raise NotFound("That user is not in that room.", code="NOT_CONNECTED")
     raise Unconfirmed("The media node could not confirm it.")
+
+
+def _unless_another_forwards(call: Call[TerminateBody]) -> Success:
+    """Success, unless the room was moved and the node that had it before may not have let go."""
+    with call.house.database.reading() as tx:
+        if departures.may_linger(tx, call.body.room_id, utc_now()):
+            raise Unconfirmed("The media node that had the room before has not confirmed it yet.")
+    return Success()

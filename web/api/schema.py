@@ -53,6 +53,8 @@ class Access:
     roles: frozenset[str] = frozenset()
     scope: str | None = None
     anonymous: bool = False
+    bearer: bool = False
+    """With ``anonymous``: the call itself looks at the bearer, which is no sign-in."""
 
 
 ANYONE = Access("anyone", anonymous=True)
@@ -91,6 +93,8 @@ class Endpoint:
     mode: Mode
     media: str = "application/json"
     """The kind of the answer; what is no JSON is a Response that the handler makes."""
+    takes: str = ""
+    """The kind of a body that is no JSON and that the handler reads itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ class Api:
         limits: tuple[Limit, ...] = (),
         csrf: bool = True,
         media: str = "application/json",
+        takes: str = "",
     ) -> Callable[[Handler], Handler]:
         def remember(handler: Handler) -> Handler:
             endpoint = Endpoint(
@@ -181,6 +186,7 @@ class Api:
                 csrf=csrf,
                 mode=mode,
                 media=media,
+                takes=takes,
             )
             self.endpoints.append((endpoint, handler))
             return handler

@@ -13,7 +13,17 @@ from flask import render_template, request
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
-from models.services import audits, complaints, dead_letters, floor, operations, payment_search, processes, queues
+from models.services import (
+    audits,
+    complaints,
+    dead_letters,
+    floor,
+    nodes,
+    operations,
+    payment_search,
+    processes,
+    queues,
+)
 from models.services.audits import AuditRun
 from models.services.queues import Queue
 from web.auth import role_required
@@ -111,7 +121,7 @@ def admin_dead_letter(message_id: str) -> str:
 def admin_rooms() -> str:
     """Media nodes, open rooms, who can be cut out of them."""
     with database().reading() as tx:
-        return shown(tx, "rooms", "Rooms", every_s=3, nodes=floor.nodes(tx, utc_now()), rooms=floor.rooms(tx))
+        return shown(tx, "rooms", "Rooms", every_s=3, nodes=nodes.nodes(tx, utc_now()), rooms=floor.rooms(tx))
 
 
 @blueprint.get("/admin/sessions")

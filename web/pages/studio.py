@@ -12,11 +12,13 @@ from flask import Response, abort, render_template, request
 from sqlalchemy.orm import Session
 
 from models.clock import utc_now
-from models.services import offers, private_streams, recordings, sessions, streams, subscriptions
+from models.services import offers, private_streams, recordings, sessions, stream_keys, streams, subscriptions
 from models.services.accounts import Person
 from models.services.analytics import analytics
 from models.services.request_history import PastRequest, past_requests
+from web.api.whip import Keys, whip_url
 from web.auth import current_person, role_required
+from web.context import greenroom
 from web.pages import blueprint
 from web.pages.deps import database, settings, timers
 from web.pages.studio_earnings import earnings_part
@@ -47,6 +49,8 @@ class StudioState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     offer: private_streams.PrivateSettings
     commission_percent: int
     answer_ms: int
+    encoder: str
+    """Of the public picture: empty for a browser's, ``on_air`` or ``away`` for an encoder's."""
     queue: bool
     """Whether requests may wait while the creator is busy."""
 
@@ -82,6 +86,7 @@ def studio() -> str | Response:
         options = offers.get_options(tx, person.user_id)
         subscribers = subscriptions.subscriber_count(tx, person.user_id, utc_now())
         recording = recordings.get_offer(tx, person.user_id)
+        encoders = keys_part(tx, person.user_id)
     wanted = request.args.get("tab", "live")
     return render_template(
         "studio.html",
@@ -91,6 +96,8 @@ def studio() -> str | Response:
         options=options,
         subscribers=subscribers,
         recording=recording,
+        encoders=encoders,
+        encoders_json=msgspec.json.encode(encoders).decode(),
         past=past,
         commission_percent=state.commission_percent,
         minute_ms=timers().minute_ms,
@@ -113,6 +120,11 @@ def _part(part: str, person: Person) -> str | Response:
         return Response(msgspec.json.encode(_state(tx, person)), mimetype="application/json")
 
 
+def keys_part(tx: Session, user_id: str) -> Keys:
+    """What the card of stream keys shows."""
+    return Keys(stream_keys.keys_of(tx, user_id), whip_url(greenroom()), stream_keys.MOST_KEYS)
+
+
 def _days() -> int:
     """The Analytics tab's period: one of three."""
     wanted = request.args.get("days", type=int)
@@ -127,6 +139,7 @@ def _state(tx: Session, person: Person) -> StudioState:
         offer=private_streams.get_settings(tx, person.user_id),
         commission_percent=settings().commission_percent,
         answer_ms=timers().answer_ms,
+        encoder=stream_keys.encoder_of(tx, person.user_id),
         queue=offers.get_options(tx, person.user_id).queue,
     )
 

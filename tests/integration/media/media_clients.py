@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fractions
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from unittest import mock
 
 import av
@@ -19,8 +21,11 @@ from aiortc import (
 )
 
 from media.plane import Peer
+from media.port import Port
 
 LOOPBACK = ("127.0.0.1",)
+FAMILIES = [socket.AF_INET, socket.AF_INET6] if Path("/proc/net/if_inet6").exists() else [socket.AF_INET]
+"""What this machine's kernel speaks: some containers have no IPv6."""
 WAIT_SECONDS = 60
 
 
@@ -62,11 +67,23 @@ class Tone(MediaStreamTrack):
         return frame
 
 
+_ports: list[Port] = []
+
+
+def the_port() -> Port:
+    """The port of the innermost ``loopback_gathering``."""
+    return _ports[-1]
+
+
 @asynccontextmanager
 async def loopback_gathering() -> AsyncIterator[None]:
-    """The client's ICE agent skips 127.0.0.1 by itself."""
-    with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
-        yield
+    """A port of a node, on loopback. The client's ICE agent skips 127.0.0.1 by itself."""
+    _ports.append(Port(LOOPBACK))
+    try:
+        with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
+            yield
+    finally:
+        _ports.pop().close()
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -80,20 +97,22 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 class Client:
     """One participant as a browser would be: a publish and a subscribe connection to its ``Peer``."""
 
-    def __init__(self, user_id: str = "usr_test") -> None:
+    def __init__(self, user_id: str = "usr_test", port: Port | None = None) -> None:
         self.connected: list[str] = []
         self.lost: list[str] = []
         self.peer = Peer(
-            user_id=user_id, addresses=LOOPBACK, on_connected=self.connected.append, on_lost=self.lost.append
+            user_id=user_id, port=port or the_port(), on_connected=self.connected.append, on_lost=self.lost.append
         )
         self.publishing: RTCPeerConnection | None = None
         self.subscribing: RTCPeerConnection | None = None
         self.frames: dict[str, int] = {"audio": 0, "video": 0}
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def publish(self, *, video: str | None = "VP8", audio: bool = True) -> None:
+    async def publish(
+        self, *, video: str | None = "VP8", audio: bool = True, connection: RTCPeerConnection | None = None
+    ) -> None:
         """Offer, be answered, and wait until media may flow."""
-        pc = self.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        pc = self.publishing = connection or RTCPeerConnection(RTCConfiguration(iceServers=[]))
         if audio:
             pc.addTransceiver(Tone(), direction="sendonly")
         if video:

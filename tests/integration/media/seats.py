@@ -17,7 +17,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError
-from media_clients import Picture, Tone, loopback_gathering, until
+from media_clients import Picture, Tone, loopback_gathering, the_port, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -95,9 +95,9 @@ class Marked(Unmarked):
 class Stage:
     """A node with its signaling server, and a notebook of what it said."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
         self.said: list[events.AnyEvent] = []
-        self.node = Node(media_settings(), self.said.append)
+        self.node = Node(media_settings(**environment), self.said.append, the_port())
         self.desk = CommandDesk(self.node.carry_out)
         self.server = SignalingServer(self.node)
         self.port = 0
@@ -125,9 +125,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def running_stage() -> AsyncIterator[Stage]:
+async def running_stage(**environment: str) -> AsyncIterator[Stage]:
     async with loopback_gathering():
-        stage = Stage()
+        stage = Stage(**environment)
         stage.port = await stage.server.start("127.0.0.1", 0)
         stage.node.start()
         try:
@@ -266,11 +266,11 @@ class Seat:
         await self.socket.close()
 
 
-def plays(scene: Callable[[Stage], Any]) -> Callable[[], None]:
-    """Make a test of an async scene: runs it on a stage of its own."""
+def plays(scene: Callable[[Stage], Any], **environment: str) -> Callable[[], None]:
+    """Make a test of an async scene: runs it on a stage of its own, with these settings."""
 
     async def play() -> None:
-        async with asyncio.timeout(240), running_stage() as stage:
+        async with asyncio.timeout(240), running_stage(**environment) as stage:
             await scene(stage)
 
     def test() -> None:
@@ -278,3 +278,8 @@ def plays(scene: Callable[[Stage], Any]) -> Callable[[], None]:
 
     test.__name__, test.__doc__ = scene.__name__, scene.__doc__
     return test
+
+
+def plays_with(**environment: str) -> Callable[[Callable[[Stage], Any]], Callable[[], None]]:
+    """``plays`` on a node with these settings."""
+    return lambda scene: plays(scene, **environment)

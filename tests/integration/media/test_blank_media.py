@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 import pytest
-from media_clients import LOOPBACK, Picture, Tone, until
+from media_clients import Picture, Tone, until
 from playwright.async_api import async_playwright
 from seats import CREATOR, FAN, Stage, plays, private_spec
 from test_chromium import FLAGS, PUBLISH
@@ -17,6 +17,7 @@ from test_chromium import blank as empty_page
 
 from media import blank
 from media.plane import Peer, PublishedTrack
+from media.port import Port
 from models.clock import monotonic_ms
 from models.messages import events
 
@@ -100,8 +101,8 @@ def _nothing(pc: str) -> None:
 class Judge:
     """A peer's tracks, judged as a call judges them; a still picture is asked for a key frame."""
 
-    def __init__(self) -> None:
-        self.peer = Peer(user_id=CREATOR, addresses=LOOPBACK, on_connected=_nothing, on_lost=_nothing)
+    def __init__(self, port: Port) -> None:
+        self.peer = Peer(user_id=CREATOR, port=port, on_connected=_nothing, on_lost=_nothing)
         self.picture: blank.Picture | None = None
         self.sound = blank.Sound(monotonic_ms())
         self.heard = self.seen = 0
@@ -152,7 +153,8 @@ def test_chromiums_black_and_silence_are_told_from_a_still_picture_in_a_quiet_ro
     files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={audio}"]
 
     async def scenario() -> None:
-        judge = Judge()
+        port = Port(("127.0.0.1",))
+        judge = Judge(port)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=[*FLAGS, *files])
             page = await browser.new_page()
@@ -169,5 +171,6 @@ def test_chromiums_black_and_silence_are_told_from_a_still_picture_in_a_quiet_ro
                 assert judge.seen > 100
             await browser.close()
         await judge.peer.close()
+        port.close()
 
     asyncio.run(scenario())

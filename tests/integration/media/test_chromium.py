@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, async_playwright
 
 from media.plane import Peer
+from media.port import Port
 from tests.integration.media.media_clients import LOOPBACK
 
 FLAGS = [
@@ -45,6 +46,18 @@ SUBSCRIBE = """async () => {
   await pc.setLocalDescription();
   await acceptAnswer(pc.localDescription.sdp);
 }"""
+RESTART_PUBLISH = """async () => {
+  pc.restartIce();
+  await pc.setLocalDescription();
+  await pc.setRemoteDescription({type: 'answer', sdp: await acceptPublish(pc.localDescription.sdp)});
+}"""
+RESTART_SUBSCRIBE = """async () => {
+  await pc.setRemoteDescription({type: 'offer', sdp: await offerSubscribe()});
+  await pc.setLocalDescription();
+  await acceptAnswer(pc.localDescription.sdp);
+}"""
+DTLS = """() => pc.getTransceivers()[0].receiver.transport.state + ' ' +
+  pc.localDescription.sdp.match(/a=ice-ufrag:(.*)/)[1]"""
 STATS = "async () => { const all = []; (await pc.getStats()).forEach((s) => all.push(s)); return all; }"
 
 
@@ -66,11 +79,32 @@ async def reaches(page: Page, least: float, kind: str, key: str, /, **match: Any
             await asyncio.sleep(0.25)
 
 
+async def ice_restarts(port: Port, sender: tuple[Page, Peer], receiver: tuple[Page, Peer]) -> None:
+    """Both connections get other ICE credentials; tracks, DTLS and SRTP go on."""
+    (publisher, creator), (viewer, fan) = sender, receiver
+    tracks, before = set(creator.published), [await page.evaluate(DTLS) for page in (publisher, viewer)]
+    await publisher.evaluate(RESTART_PUBLISH)
+    fan.restart_subscribe()
+    assert fan.needs_offer
+    await viewer.evaluate(RESTART_SUBSCRIBE)
+    assert not fan.needs_offer
+    async with asyncio.timeout(240):
+        while port.tables()[0] > 2:  # noqa: ASYNC110 (the old names are known until the new ones have nominated)
+            await asyncio.sleep(0.05)
+    decoded = await value(viewer, "inbound-rtp", "framesDecoded", kind="video")
+    await reaches(viewer, decoded + 30, "inbound-rtp", "framesDecoded", kind="video")
+    after = [await page.evaluate(DTLS) for page in (publisher, viewer)]
+    assert all(text.startswith("connected ") for text in after)
+    assert not set(after) & set(before)
+    assert set(creator.published) == tracks
+
+
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_chromium_sends_and_receives_with_room_for_720p(codec: str) -> None:
     async def scenario() -> None:
+        port = Port(LOOPBACK)
         creator, fan = (
-            Peer(user_id=name, addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+            Peer(user_id=name, port=port, on_connected=lambda pc: None, on_lost=lambda pc: None)
             for name in ("usr_creator", "usr_fan")
         )
         async with async_playwright() as playwright:
@@ -94,8 +128,12 @@ def test_chromium_sends_and_receives_with_room_for_720p(codec: str) -> None:
             await reaches(viewer, 1, "remote-outbound-rtp", "packetsSent", kind="video")
             assert await viewer.evaluate("[...streams].length") == 1, "sound and picture are kept in step"
             assert await value(viewer, "inbound-rtp", "packetsLost", kind="video") == 0
+            if codec == "VP8":
+                await ice_restarts(port, (publisher, creator), (viewer, fan))
             await browser.close()
         await creator.close()
         await fan.close()
+        assert port.tables() == (0, 0, 0)
+        port.close()
 
     asyncio.run(scenario())

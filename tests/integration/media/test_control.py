@@ -97,6 +97,7 @@ class MediaProcess:
             "MEDIA_NODE_ID": NODE,
             "MEDIA_PORT": str(self.port),
             "MEDIA_ADDRESSES": "127.0.0.1",
+            "MEDIA_UDP_PORT": "0",
         }
         self.process = self.start()
 

@@ -16,7 +16,7 @@ from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi as srtp_ffi
 
 from media import rtp
-from media.fastpath import FOREVER, Address, Codec, Engine, EngineError, Kind, Record
+from media.fastpath.engine import FOREVER, Address, Codec, Engine, EngineError, Kind, Record
 
 PATIENCE_SECONDS = 10
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

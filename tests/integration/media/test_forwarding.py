@@ -11,11 +11,15 @@ import pytest
 import uvloop
 from aioice import stun
 from aioice.ice import StunProtocol
-from aiortc import RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
+from media import forwarding
+from media.participants import Participant
 from media.plane import MOST_SEATS, PublishedTrack
+from media.stats import Meter
 from media.tracks import Kind
-from tests.integration.media.media_clients import WAIT_SECONDS, room, until
+from models.messages.signaling import ServerMessage, SubscribeOffer
+from tests.integration.media.media_clients import WAIT_SECONDS, loopback_gathering, room, the_port, until
 
 KINDS: tuple[Kind, ...] = ("audio", "video")
 
@@ -142,6 +146,7 @@ def test_what_a_subscriber_lost_is_sent_again() -> None:
                 await fan.subscribe(creator)
                 await fan.decodes("video", 60)
                 assert fan.peer.stats()["retransmitted"] > 0
+                assert sum(slot.repairs for slot in fan.peer._slots) == fan.peer.stats()["retransmitted"], "RTX"
                 assert creator.peer.stats()["packets_repaired"] == 0
 
     run(scenario())
@@ -309,5 +314,79 @@ def test_a_lost_connection_is_said_once() -> None:
             await until(lambda: fan.lost == ["subscribe"], "the other side closed")
             assert fan.peer.mids() == {}
             await until(lambda: creator.peer.stats()["packets_in"] > 100, "the publisher is not disturbed")
+
+    run(scenario())
+
+
+def test_what_the_socket_refuses_of_fan_out_is_counted_for_the_subscriber_and_kept() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video")
+            assert fan.peer._egress is not None
+            assert forwarding.native is not None
+            wire = fan.peer._egress.wire
+            # When what is sent to the subscriber does not leave any more
+            forwarding.native.forget(wire._destination)
+            wire.address, wire._destination = ("255.255.255.255", 9), 0
+            fan.peer._rewire()
+            await until(lambda: fan.peer.stats()["refused"] > 0, "it is counted")
+            counted = fan.peer.stats()["refused"]
+            # Then that is its own affair, and known after its end
+            assert creator.peer.stats()["refused"] == 0
+            fan.peer.stop_forwarding()
+            meter = Meter()
+            meter.take(fan.peer.sample(), 0)
+            assert meter.totals["refused"] >= counted
+            assert fan.peer.stats()["refused"] == meter.totals["refused"]
+
+    run(scenario())
+
+
+class Heard:
+    """A participant's wire that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.offers: list[SubscribeOffer] = []
+
+    def send(self, message: ServerMessage) -> None:
+        if isinstance(message, SubscribeOffer):
+            self.offers.append(message)
+
+    def close(self, code: int) -> None:
+        raise AssertionError("nobody closes here")
+
+
+def test_who_cannot_show_a_codec_is_told_that_there_is_no_such_track() -> None:
+    async def scenario() -> None:
+        async with loopback_gathering():
+            heard = Heard()
+            fan = Participant(
+                user_id="usr_fan", display_name="Fan", publishes=False, wire=heard, now_ms=0, port=the_port(),
+                on_connected=lambda participant, pc: None,
+            )  # fmt: skip
+            pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            try:
+                # given tracks of which this client, an aiortc one, takes only one
+                for codec in ("VP9", "VP8"):
+                    fan.receive(
+                        PublishedTrack(
+                            track_id=codec, user_id=f"usr_{codec}", kind="video", codec=codec, clock_rate=90_000
+                        )
+                    )
+                # when it has answered
+                await fan.offer()
+                await pc.setRemoteDescription(RTCSessionDescription(heard.offers[0].sdp, "offer"))
+                await pc.setLocalDescription(await pc.createAnswer())
+                await fan.answered(pc.localDescription.sdp, heard.offers[0].revision)
+                # then it is told so: the same offer, without that track
+                first, second = heard.offers
+                assert [track.track_id for track in first.tracks.values()] == ["VP9", "VP8"]
+                assert [track.track_id for track in second.tracks.values()] == ["VP8"]
+                assert second.sdp == first.sdp
+            finally:
+                await pc.close()
+                await fan.close()
 
     run(scenario())

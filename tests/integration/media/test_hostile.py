@@ -21,9 +21,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtp import RtcpPacket
 from OpenSSL import SSL
 
-from media.aiortc_seam import Leg
 from media.plane import BadSdp, Peer
-from tests.integration.media.media_clients import LOOPBACK, Client, Picture, room, until
+from media.port import Port
+from tests.integration.media.media_clients import LOOPBACK, Client, Picture, room, the_port, until
 from tests.integration.media.test_forwarding import run
 
 ALERT = bytes([21, 254, 253]) + bytes(8) + bytes([0, 2, 2, 40])
@@ -145,21 +145,15 @@ def test_knowing_the_name_without_the_password_is_not_enough() -> None:
 
 def test_the_shortest_malformed_stun_is_dropped_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        peer = Peer(user_id="usr_a", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
-        leg = Leg(LOOPBACK, lambda state: None, lambda: None)
-        leg.add_line("audio", "seat0")
-        sdp, _ = await leg.offer()
-        found = PORT.search(sdp)
-        assert found is not None
+        port = Port(LOOPBACK)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.setblocking(False)
             whole = b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(52)
             for length in range(1, 60):
-                stranger.sendto(whole[:length], ("127.0.0.1", int(found[1])))
-            await until(lambda: leg._agent.malformed > 0, "they arrived")
+                stranger.sendto(whole[:length], ("127.0.0.1", port.number))
+            await until(lambda: port.malformed == 58, "all but the one that is whole")
             assert heard(stranger) == 0
-        await leg.close()
-        await peer.close()
+        port.close()
 
     caplog.set_level(logging.WARNING)
     run(scenario())
@@ -276,7 +270,7 @@ def test_a_mutated_offer_is_answered_or_refused_and_nothing_else(caplog: pytest.
             chance = random.Random(11)
             outcomes = {"answered": 0, "refused": 0}
             for _ in range(250):
-                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                peer = Peer(user_id="u", port=the_port(), on_connected=lambda pc: None, on_lost=lambda pc: None)
                 try:
                     await peer.accept_publish(mutate(offer, chance))
                     outcomes["answered"] += 1
@@ -299,7 +293,7 @@ def test_a_mutated_answer_is_taken_or_refused_and_nothing_else() -> None:
             chance = random.Random(12)
             refused = 0
             for _ in range(60):
-                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                peer = Peer(user_id="u", port=the_port(), on_connected=lambda pc: None, on_lost=lambda pc: None)
                 for track in creator.peer.published.values():
                     peer.subscribe(track)
                 pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -407,7 +401,7 @@ def test_a_client_that_never_connects_is_closed_without_a_trace() -> None:
         async with room(1):
             pc, offer = await a_real_offer()
             for _ in range(5):
-                peer = Peer(user_id="u", addresses=LOOPBACK, on_connected=lambda pc: None, on_lost=lambda pc: None)
+                peer = Peer(user_id="u", port=the_port(), on_connected=lambda pc: None, on_lost=lambda pc: None)
                 await peer.accept_publish(offer)
                 await peer.close()
             await pc.close()

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import re
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from media_clients import until
 from seats import CREATOR, FAN, Marked, Seat, Stage, fields, live_spec, plays, private_spec, signed_grant
 
 from media import node, participants
+from media.layers import LOW, MEDIUM
 from media.signaling import MOST_QUEUED, Connection
 from models.messages import events
 from models.messages import signaling as say
@@ -330,6 +332,9 @@ async def test_who_leaves_ends_the_call_for_both(stage: Stage) -> None:
     assert late.errors == ["ROOM_NOT_FOUND"]
     reopened = stage.order(OpenRoom(room=private_spec("leave"), **fields()))
     assert reopened.code == "ENDED", "an ended session never gets a second budget"
+    first, again = stage.of_type(events.CallEnded)
+    assert again == msgspec.structs.replace(first, message_id=again.message_id), "the same is said again"
+    assert again.message_id != first.message_id, "whoever dropped the first as too early hears this one"
 
 
 @plays
@@ -362,13 +367,37 @@ async def test_watchers_do_not_publish_and_layers_switch_off_and_on(stage: Stage
     await viewer.hears("PONG")
     await nothing_more(viewer)
     for slot in tracks.values():
-        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="high")
+        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="low")
     await viewer.decodes()
+    slots = stage.node.rooms[room_id].participants[FAN].slots
+    assert {slot.wanted_layer for slot in slots.values()} == {LOW}
+    for slot in tracks.values():
+        await viewer.send(type="SELECT_LAYER", trackId=slot["trackId"], layer="medium")
+    await until(lambda: {slot.wanted_layer for slot in slots.values()} == {MEDIUM}, "the wish is known")
     await creator.send(type="MUTE_TRACK", kind="video", muted=True)
     await until(lambda: bool(viewer.of("TRACK_STATE")), "the mute is told")
     assert viewer.of("TRACK_STATE")[-1] == {
         "type": "TRACK_STATE", "userId": CREATOR, "kind": "video", "state": "off"
     }  # fmt: skip
+
+
+@plays
+async def test_a_client_on_another_network_is_offered_new_credentials_and_goes_on(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    creator = await stage.join(room_id, CREATOR)
+    await creator.publish()
+    viewer = await stage.join(room_id, FAN, publish=False)
+    await viewer.send(type="RESTART_ICE", pc="subscribe")  # before there is anything to restart
+    await viewer.decodes()
+    before = viewer.of("OFFER")
+    await viewer.send(type="RESTART_ICE", pc="subscribe")
+    await until(lambda: len(viewer.of("OFFER")) > len(before), "an offer follows")
+    offer = viewer.of("OFFER")[-1]
+    fragments = [re.findall("a=ice-ufrag:(.*)\r", text["sdp"])[0] for text in (before[-1], offer)]
+    assert len(set(fragments)) == 2
+    assert offer["tracks"] == before[-1]["tracks"]
+    await viewer.decodes()
+    assert viewer.errors == []
 
 
 @plays

@@ -9,7 +9,6 @@ from stage import Stage
 
 from models.db import Database
 from models.errors import Forbidden, Invalid, NotFound, Unavailable
-from models.messages import events
 from models.messages.commands import CloseRoom, OpenRoom, SyncRooms, TerminateCall
 from models.services import accounts, payments, presence, rooms, sessions, streams, termination
 from models.services.accounts import Caller, Person
@@ -288,17 +287,6 @@ def test_nobody_enters_a_call_before_its_room_is_confirmed(stage: Stage) -> None
     stage.call_ended(call.session_id, "fan_left", 0)
     with pytest.raises(NotFound):
         stage.run(lambda tx: rooms.signaling_url(tx, call.room_id))
-
-
-def test_rooms_are_placed_on_the_node_that_was_heard_of_last(stage: Stage) -> None:
-    stage.later(seconds=1)
-    stage.event(
-        events.NodeReady, node_id="media-2", boot="boot_b", signaling_url="ws://127.0.0.1:8091/s", rooms=()
-    )
-    creator = stage.creator()
-    stream = stage.run(lambda tx: streams.go_live(tx, creator, title="", now=stage.now))
-    assert stream.title == "Live"
-    assert stage.run(lambda tx: rooms.signaling_url(tx, stream.room_id)) == "ws://127.0.0.1:8091/s"
 
 
 def test_without_a_media_node_nobody_goes_live(stage: Stage) -> None:

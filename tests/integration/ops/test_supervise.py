@@ -49,6 +49,7 @@ class Run:
             "VAR_DIR": str(var),
             "PORT": port,
             "MEDIA_PORT": str(free_port()),
+            "MEDIA_UDP_PORT": "0",
             "RABBITMQ_PORT": str(free_port(PORT_OFFSETS)),
             "PYTHONUNBUFFERED": "1",
         }

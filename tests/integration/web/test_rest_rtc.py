@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from models.messages import codec
 from models.messages.commands import AnyCommand, Reply
 from models.messages.routing import COMMANDS_EXCHANGE
 from models.plumbing import OutboxRow
+from models.services import departures
 
 CUT = "/api/rtc/terminate-stream"
 GRANTS = "/api/rtc/grants"
@@ -187,6 +189,23 @@ def test_without_an_answer_it_is_504_stays_recorded_and_may_be_repeated(
         assert [command.message_id for command in node.commands] == [first[0].message_id]
     finally:
         node.close()
+
+
+@pytest.mark.parametrize("reply", [Reply(ok=True), Reply(ok=False, code="NOT_CONNECTED")])
+def test_a_cut_in_a_room_that_was_moved_waits_for_the_node_that_had_it(
+    client: FlaskClient, people: People, node: Node, room: str, reply: Reply
+) -> None:
+    fan, program = people.fan(), people.integrator("rtc:terminate")
+    node.reply = reply
+    people.database.run(lambda tx: departures.moved(tx, room, "media-old", NODE, utc_now() + timedelta(hours=1)))
+    for _ in range(2):
+        assert code_of(client.post(CUT, json=cut(room, fan), headers=program)) == (504, "UNCONFIRMED")
+        # whoever is in the old node's room only is barred as well
+        refused = client.post(GRANTS, json={"roomId": room, "role": "participant"}, headers=fan.headers())
+        assert code_of(refused) == (403, "BARRED")
+    late = utc_now() + timedelta(hours=2)
+    people.database.run(lambda tx: departures.reported(tx, "media-old", (), late))
+    assert client.post(CUT, json=cut(room, fan), headers=program).status_code == 200
 
 
 @pytest.mark.parametrize(

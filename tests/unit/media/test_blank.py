@@ -13,13 +13,13 @@ from aiortc.codecs.h264 import H264Encoder
 from aiortc.codecs.opus import OpusEncoder
 from aiortc.codecs.vpx import Vp8Encoder
 
-from media import rtp
+from media import codecs
 from media.blank import KEY_EVERY_MS, SILENT_BYTES, STILL_MS, Picture, Sound
 from media.picture_size import macroblocks
 
 WIDTH, HEIGHT, RATE = 640, 480, 5
 ENCODERS = {"VP8": Vp8Encoder, "H264": H264Encoder}
-IS_KEY: dict[str, Callable[[bytes], bool]] = {"VP8": rtp.vp8_keyframe, "H264": rtp.h264_keyframe}
+IS_KEY: dict[str, Callable[[bytes], bool]] = {"VP8": codecs.vp8_keyframe, "H264": codecs.h264_keyframe}
 SOUND_RATE = 48_000
 
 

@@ -40,6 +40,7 @@ class Played:
                 | changed
             ),
             room_id="private-ses_1",
+            epoch=3,
             creator_id="usr_creator",
             reporter=Reporter("media-1", "boot_1", self.said.append),
             read_what_waits=lambda: True,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media import rtp
+from media.codecs import vp8_keyframe
 from media.depacketizing import (
     HOLD_US,
     MOST_FRAME_BYTES,
@@ -175,7 +176,7 @@ def test_strangers_bytes_raise_nothing(codec: str, payloads: list[bytes]) -> Non
 @given(st.binary(max_size=60))
 def test_the_key_frame_parsers_agree_with_the_packet_path(payload: bytes) -> None:
     begins, frame = vp8_payload(payload)
-    assert rtp.vp8_keyframe(payload) == (begins and bool(frame) and not frame[0] & 1)
+    assert vp8_keyframe(payload) == (begins and bool(frame) and not frame[0] & 1)
 
 
 # --- golden packets -----------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ async def test_the_last_reader_leaves_nothing_tapped(house: House) -> None:
 @scene
 async def test_packets_become_frames_for_every_reader(house: House) -> None:
     asked: list[int] = []
-    source = track(ask_keyframe=lambda: asked.append(1))
+    source = track(ask_keyframe=lambda layer: asked.append(1))
     house.tap.published(source, "Ada", "stalled")
     assert asked == [1]
     send(source, 0, vp8(True))
@@ -344,18 +344,18 @@ async def test_a_defect_of_ours_ends_the_source_and_not_the_packet_path(house: H
 @scene
 async def test_one_missing_key_frame_is_asked_for_once(house: House) -> None:
     asked: list[int] = []
-    source = track(ask_keyframe=lambda: asked.append(1))
+    source = track(ask_keyframe=lambda layer: asked.append(1))
     house.tap.published(source, "Ada", None)
     for sequence in range(50):
         send(source, sequence, vp8(False))
     assert asked == [1]
     # Nor did the throttle keep a request that would go out after the key frame has come.
-    assert not source.throttle.due(1 << 60)
+    assert not source.feed.throttle.due(1 << 60)
     later_us = house.tap.now_us() + egress_module.RETRY_US
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(house.tap, "now_us", lambda: later_us)
         send(source, 50, vp8(False))
-    assert source.throttle.sent + source.throttle.due(1 << 60) == 2, "nobody answered: once more"
+    assert source.feed.throttle.sent + source.feed.throttle.due(1 << 60) == 2, "nobody answered: once more"
 
 
 @scene
@@ -373,9 +373,9 @@ async def test_ids_of_sources_are_not_used_twice(house: House) -> None:
 @scene
 async def test_a_reader_s_wish_reaches_the_publisher_and_garbage_ends_it(house: House) -> None:
     asked: list[int] = []
-    source = track(ask_keyframe=lambda: asked.append(1))
+    source = track(ask_keyframe=lambda layer: asked.append(1))
     house.tap.published(source, "Ada", None)
-    source.throttle._last_ms = None
+    source.feed.throttle._last_ms = None
     house.socket.incoming.put_nowait(egress.encode(egress.KeyFrameWanted(source_id=1)).decode())
     await house.settle()
     assert len(asked) == 2

@@ -66,6 +66,18 @@ def test_jitter_of_an_even_stream_is_nothing() -> None:
     assert block.jitter == 0
 
 
+def test_what_passed_behind_a_closed_gate_is_neither_due_nor_lost() -> None:
+    reception = Reception(90_000)
+    for number in range(10):
+        reception.packet(number, 3_000 * number, 33 * number)
+    # when numbers go on behind a gate, and it opens
+    reception.resume(500)
+    # then nothing more is due, before the next packet as after it
+    assert (reception.expected, reception.lost) == (10, 0)
+    reception.packet(500, 3_000 * 500, 33 * 500)
+    assert (reception.expected, reception.received, reception.lost) == (11, 11, 0)
+
+
 def test_arrivals_report_a_loss_between_two_reports() -> None:
     arrivals = Arrivals()
     assert arrivals.feedback(1, 2) is None

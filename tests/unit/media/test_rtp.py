@@ -2,7 +2,6 @@
 
 import struct
 
-import pytest
 from aiortc.rtp import RtcpPacket, RtcpPsfbPacket, RtcpRrPacket, RtcpRtpfbPacket, RtcpSrPacket, unpack_remb_fci
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,8 +54,6 @@ def test_no_bytes_make_a_parser_raise(data: bytes) -> None:
     if bounds is not None:
         assert 12 <= bounds[0] <= bounds[1] <= len(data)
         rtp.extension(data, 3)
-    rtp.vp8_keyframe(data)
-    rtp.h264_keyframe(data)
     for packet in rtp.compound(data):
         rtp.sender_info(packet.body)
         rtp.media_ssrc(packet.body)
@@ -71,41 +68,6 @@ def test_extensions_are_found_in_both_forms() -> None:
         assert rtp.extension(packet, 3) == b"\x12\x34"
         assert rtp.extension(packet, 4) is None
     assert rtp.extension(b"\x80\x60" + bytes(10), 3) is None
-
-
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [
-        (b"\x10\x00", True),  # S, no extension, P=0
-        (b"\x10\x01", False),  # P=1: an inter frame
-        (b"\x00\x00", False),  # not the start of a partition
-        (b"\x11\x00", False),  # partition 1
-        (b"\x90\x80\x81\x02\x00", True),  # 15 bit picture id
-        (b"\x90\xe0\x05\x01\x20\x01", False),  # picture id, TL0PICIDX, TID: P=1
-        (b"\x90\xe0\x05\x01\x20\x00", True),
-        (b"\x90\x80", False),
-    ],
-)
-def test_vp8_key_frames(payload: bytes, expected: bool) -> None:
-    assert rtp.vp8_keyframe(payload) is expected
-
-
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [
-        (b"\x67\x42", True),  # SPS
-        (b"\x65\x88", True),  # IDR
-        (b"\x41\x9a", False),  # P slice
-        (b"\x78\x00\x02\x67\x42\x00\x02\x68\xce", True),  # STAP-A: SPS, PPS
-        (b"\x78\x00\x02\x41\x9a", False),
-        (b"\x7c\x85", True),  # FU-A, start of an IDR slice
-        (b"\x7c\x05", False),  # FU-A, not the start
-        (b"\x7c\x81", False),  # FU-A, start of a P slice
-        (b"", False),
-    ],
-)
-def test_h264_key_frames(payload: bytes, expected: bool) -> None:
-    assert rtp.h264_keyframe(payload) is expected
 
 
 # --- what we write is read back by another implementation ---------------------------------------------

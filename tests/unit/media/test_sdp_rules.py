@@ -51,6 +51,7 @@ def test_transport_wide_feedback_is_accepted_for_every_codec_but_retransmission(
     answer = (
         "m=video 9 x 96 97 98\r\na=mid:0\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n"
         "a=rtpmap:98 H264/90000\r\na=fmtp:98 packetization-mode=1\r\n"
+        "a=rtpmap:99 VP9/90000\r\na=fmtp:99 profile-id=0\r\n"
     )
     changed = sdp_rules.with_transport_cc(answer, 3, "urn:cc").splitlines()
     assert "a=extmap:3 urn:cc" in changed
@@ -60,4 +61,5 @@ def test_transport_wide_feedback_is_accepted_for_every_codec_but_retransmission(
     assert [line for line in changed if "start-bitrate" in line] == [
         "a=fmtp:96 x-google-start-bitrate=1800",
         "a=fmtp:98 packetization-mode=1;x-google-start-bitrate=1800",
+        "a=fmtp:99 profile-id=0;x-google-start-bitrate=1800",
     ]

@@ -8,7 +8,8 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.tracks import RING_SIZE, Kept, PublishedTrack, Slot
+from media.layers import RING_SIZE, Kept
+from media.tracks import PublishedTrack, Slot
 
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
 
@@ -19,6 +20,7 @@ class WireStub:
     protect_context: Any = None
     sendto: Any = None
     address = ("192.0.2.1", 9)
+    destination = 0
 
 
 def video_track(**extra: Any) -> PublishedTrack:
@@ -35,23 +37,23 @@ def outgoing(slot: Slot, kept: Kept) -> tuple[int, int]:
 
 def test_a_video_slot_begins_at_a_key_frame() -> None:
     asked: list[int] = []
-    track = video_track(ask_keyframe=lambda: asked.append(1))
+    track = video_track(ask_keyframe=lambda layer: asked.append(1))
     slot = ready_slot()
     track.add(slot, 0)
     assert asked == [1]
     assert track.accept(500, 0, 0, DELTA, 1) is not None
-    assert track.lanes == []
+    assert track.layers[0].lanes == []
     track.accept(501, 3000, 0, KEY, 2)
-    ((payload_type, offset, _, ssrc, *_),) = track.lanes
+    ((payload_type, offset, _, ssrc, *_),) = track.layers[0].lanes
     assert (payload_type, ssrc) == (97, 7)
-    assert (track.highest + offset) & 0xFFFF == 1
+    assert (track.layers[0].highest + offset) & 0xFFFF == 1
 
 
 def test_a_sound_slot_begins_at_once() -> None:
     track = PublishedTrack(track_id="t", user_id="u", kind="audio", codec="opus", clock_rate=48_000)
     track.add(ready_slot("audio"), 0)
     track.accept(1, 0, 0, b"\xfc", 1)
-    assert len(track.lanes) == 1
+    assert len(track.layers[0].lanes) == 1
 
 
 def test_a_codec_that_the_subscriber_refused_is_not_sent() -> None:
@@ -59,7 +61,7 @@ def test_a_codec_that_the_subscriber_refused_is_not_sent() -> None:
     slot.payload_types = {"opus": 96}
     track.add(slot, 0)
     track.accept(1, 0, 0, KEY, 1)
-    assert track.lanes == []
+    assert track.layers[0].lanes == []
 
 
 def test_publishers_change_without_a_seam() -> None:
@@ -91,16 +93,16 @@ def test_the_gate_closes_without_a_hole_and_opens_at_a_key_frame() -> None:
     last, _ = outgoing(slot, before)
     passing = False
     assert track.accept(11, 3000, 0, DELTA, 33) is None
-    assert track.lanes == []
+    assert track.layers[0].lanes == []
     passing = True
     assert track.accept(12, 6000, 0, DELTA, 66) is not None
-    assert track.lanes == []
+    assert track.layers[0].lanes == []
     after = track.accept(13, 9000, 0, KEY, 99)
     assert after is not None
     assert outgoing(slot, after)[0] == last + 1
     assert [now_ms for now_ms, _, _ in metered] == [0, 33, 66, 99], "the meter sees what arrives, gate or no gate"
     assert metered[-1] == (99, True, len(KEY))
-    assert len(track.gaps) == 0, "what the gate refused is not asked for again"
+    assert len(track.layers[0].gaps) == 0, "what the gate refused is not asked for again"
 
 
 def test_video_is_metered_by_new_timestamps_and_sound_by_packets() -> None:
@@ -124,7 +126,7 @@ def test_a_closed_track_leaves_nothing_behind() -> None:
     track.accept(1, 0, 0, KEY, 0)
     track.close(1)
     assert slot.track is None
-    assert not track.lanes
+    assert not track.layers[0].lanes
     assert track.accept(2, 3000, 0, KEY, 2) is None
 
 

@@ -8,7 +8,7 @@ import { ApiError, api } from "./api.js";
 import { CallMeter } from "./call_meter.js";
 import { CameraError } from "./camera_service.js";
 import { PrivateCallClient } from "./private_call_client.js";
-import { watchQuality } from "./quality.js";
+import { CallQuality } from "./quality.js";
 import { announce, toast } from "./ui.js";
 
 const DRAW_EVERY_MS = 250;
@@ -30,6 +30,7 @@ export class CallSession {
   #meter = null;
   #stops = [];
   #others = new Set();
+  #quality = new CallQuality();
   #session;
 
   /**
@@ -60,7 +61,7 @@ export class CallSession {
     this.#view.showSelf(this.#camera);
     const drawing = setInterval(() => this.#draw(), DRAW_EVERY_MS);
     this.#stops.push(() => clearInterval(drawing));
-    this.#stops.push(watchQuality(() => this.#client.peerConnections, (...grade) => this.#view.quality(...grade)));
+    this.#stops.push(this.#quality.watch(() => this.#client.peerConnections));
     this.#draw();
     try {
       await this.#client.joinAsParticipant({ publish: true });
@@ -132,10 +133,22 @@ export class CallSession {
       if (clock.paidMs !== this.#session.paidMs) void this.refresh();
     };
     client.onJoined = ({ participants }) => (this.#others = new Set(participants.map(({ userId }) => userId)));
-    client.onParticipantJoined = (userId) => this.#others.add(userId);
-    client.onParticipantLeft = (userId) => this.#others.delete(userId);
+    client.onParticipantJoined = (userId) => {
+      this.#others.add(userId);
+      this.#quality.told("theirs", null, performance.now());
+    };
+    client.onParticipantLeft = (userId) => {
+      this.#others.delete(userId);
+      this.#quality.told("theirs", "lost", performance.now());
+    };
+    client.onConnectionQuality = (userId, quality) => {
+      this.#quality.told(userId === client.userId ? "own" : "theirs", quality, performance.now());
+    };
+    this.#quality.onChange = (side, quality) => this.#view.quality(side, quality);
+    this.#quality.onNews = (side, quality) => this.#view.qualityNews(side, quality);
     client.onConnectionState = (state) => {
       if (state === "closed") return;
+      this.#quality.reached(state !== "reconnecting", performance.now());
       this.#view.connection(state);
       this.#draw();
     };

@@ -7,6 +7,7 @@ import { endNow, scaled } from "./call_bill.js";
 import {
   aheadLabel, aheadWords, connectionWords, endNowWords, nextWords, overlayWords, rateWords, thirdRow, warningWords,
 } from "./call_words.js";
+import { BARS } from "./quality.js";
 import { announce, avatar, clock, icon, setValue } from "./ui.js";
 
 const ALL_PAUSES_MS = 120_000;
@@ -70,7 +71,7 @@ export class CallView {
     this.setAvailable(available);
     this.refreshed();
     this.#one("avatar").replaceChildren(avatar(counterpart.displayName, counterpart.handle, counterpart.avatarUrl));
-    for (const name of ["end", "away", "note", "sound", "camera-note", "quality"]) this.#one(name).hidden = true;
+    for (const name of ["end", "away", "note", "sound", "camera-note", "quality", "quality-own", "quality-theirs"]) this.#one(name).hidden = true;
     for (const name of ["top", "self", "switch", "mute", "hangup", "third-row", "terms", "meter"]) this.#one(name).hidden = false;
     this.recording(false);
     this.ending(false);
@@ -186,11 +187,20 @@ export class CallView {
     this.#one("sound").hidden = !blocked;
   }
 
-  /** @param {number} level @param {string} words */
-  quality(level, words) {
-    this.#one("quality").hidden = false;
-    this.#one("quality").firstElementChild.dataset.level = String(level);
-    this.#put("quality-words", level === 1 ? `${this.#session.counterpart.displayName}: no picture` : words);
+  /** @param {"own"|"theirs"} side @param {import("./protocol.js").Quality|null} quality null: not known */
+  quality(side, quality) {
+    const shown = this.#one(`quality-${side}`);
+    shown.hidden = quality === null;
+    this.#one("quality").hidden = this.#one("quality-own").hidden && this.#one("quality-theirs").hidden;
+    if (quality === null) return;
+    shown.dataset.level = String(BARS[quality]);
+    this.#put(`quality-${side}-words`, quality);
+  }
+
+  /** For those who do not see it. @param {"own"|"theirs"} side @param {import("./protocol.js").Quality} quality */
+  qualityNews(side, quality) {
+    const whose = side === "own" ? "Your connection" : `The connection of ${this.#session.counterpart.displayName}`;
+    announce(`${whose} is ${quality}${quality === "good" ? " again" : ""}.`);
   }
 
   /**

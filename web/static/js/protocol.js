@@ -15,6 +15,7 @@ export const TYPES = Object.freeze({
   OFFER: "OFFER",
   ANSWER: "ANSWER",
   ICE_CANDIDATE: "ICE_CANDIDATE",
+  RESTART_ICE: "RESTART_ICE",
   SELECT_LAYER: "SELECT_LAYER",
   MUTE_TRACK: "MUTE_TRACK",
   LEAVE_ROOM: "LEAVE_ROOM",
@@ -25,6 +26,7 @@ export const TYPES = Object.freeze({
   ACTIVE_SPEAKER: "ACTIVE_SPEAKER",
   SESSION_CLOCK: "SESSION_CLOCK",
   TRACK_STATE: "TRACK_STATE",
+  CONNECTION_QUALITY: "CONNECTION_QUALITY",
   RECORDING: "RECORDING",
   STOP_RECORDING: "STOP_RECORDING",
   SPECTATOR_URL: "SPECTATOR_URL",
@@ -137,8 +139,10 @@ export class SignalingError extends Error {
  * @property {number} paidMs
  * @property {number} ratePerMinute
  */
-/** @typedef {{type: "TRACK_STATE", userId: string, kind: Kind, state: "on"|"off"|"stalled"}} TrackState */
+/** @typedef {{type: "TRACK_STATE", userId: string, kind: Kind, state: "on"|"off"|"stalled", cause?: "last_n"}} TrackState */
+/** @typedef {{type: "CONNECTION_QUALITY", userId: string, quality: Quality}} ConnectionQuality */
+/** How good a way to the node is. @typedef {"good"|"fair"|"poor"|"lost"} Quality */
 /** @typedef {{type: "SPECTATOR_URL", streamUrl: string}} SpectatorUrl */
 /** @typedef {{type: "TERMINATE_CALL", reason: string, redirectUrl: string}} TerminateCall */
 /** @typedef {{type: "ERROR", code: string, message: string}} ServerError */
-/** @typedef {Joined|PublishAnswer|SubscribeOffer|IceCandidate|ParticipantChange|ActiveSpeaker|SessionClock|TrackState|SpectatorUrl|TerminateCall|ServerError|{type: "PONG"}} ServerMessage */
+/** @typedef {Joined|PublishAnswer|SubscribeOffer|IceCandidate|ParticipantChange|ActiveSpeaker|SessionClock|TrackState|ConnectionQuality|SpectatorUrl|TerminateCall|ServerError|{type: "PONG"}} ServerMessage */

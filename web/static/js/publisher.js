@@ -8,10 +8,15 @@ import { TYPES } from "./protocol.js";
 /** Enough for 720p at 30 frames a second; more would only be lost on ordinary uplinks. */
 const VIDEO_BITS_PER_SECOND = 2_500_000;
 const AUDIO_BITS_PER_SECOND = 64_000;
-const ENCODINGS = Object.freeze({
-  video: [{ maxBitrate: VIDEO_BITS_PER_SECOND, maxFramerate: 30 }],
-  audio: [{ maxBitrate: AUDIO_BITS_PER_SECOND }],
-});
+const VIDEO_ENCODING = Object.freeze({ maxBitrate: VIDEO_BITS_PER_SECOND, maxFramerate: 30 });
+/** Three sizes of one camera, the smallest first: each viewer gets the one that its line or its tile is good for. */
+const LAYERS = Object.freeze([
+  { rid: "l", scaleResolutionDownBy: 4, maxBitrate: 150_000, maxFramerate: 30 },
+  { rid: "m", scaleResolutionDownBy: 2, maxBitrate: 500_000, maxFramerate: 30 },
+  { rid: "h", scaleResolutionDownBy: 1, ...VIDEO_ENCODING },
+]);
+/** Browsers leave the largest layer out of a picture smaller than this (960×540): then one encoding is better. */
+const LEAST_PIXELS = 960 * 540;
 
 export class Publisher {
   /** Called when the connection is beyond repair. */
@@ -21,20 +26,36 @@ export class Publisher {
   pc;
 
   #send;
+  #simulcast;
   #queue = Promise.resolve();
   #answered = null;
+  #restarting = false;
   #early = [];
 
   /**
    * @param {RTCIceServer[]} iceServers
    * @param {(message: import("./protocol.js").ClientMessage) => void} send
+   * @param {{simulcast?: boolean}} [options] simulcast: the camera in three sizes, if it is large enough
    */
-  constructor(iceServers, send) {
+  constructor(iceServers, send, { simulcast = false } = {}) {
     this.#send = send;
+    this.#simulcast = simulcast;
     this.pc = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" });
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "publish", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
+      if (this.pc.connectionState === "disconnected") this.restart();
+    });
+  }
+
+  /** The way to the node changed or broke: looks for another one, while media goes on over the old. */
+  restart() {
+    if (!this.pc.remoteDescription || this.#restarting) return this.#queue;
+    this.#restarting = true;
+    return this.#inTurn(async () => {
+      this.#restarting = false;
+      this.pc.restartIce();
+      await this.#offer();
     });
   }
 
@@ -45,7 +66,7 @@ export class Publisher {
   publish(tracks) {
     return this.#inTurn(async () => {
       for (const track of tracks) {
-        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: ENCODINGS[track.kind] });
+        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: this.#encodings(track) });
       }
       await this.#offer();
     });
@@ -62,7 +83,7 @@ export class Publisher {
       if (sender) {
         await sender.replaceTrack(track);
       } else if (track) {
-        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: ENCODINGS[kind] });
+        this.pc.addTransceiver(track, { direction: "sendonly", sendEncodings: this.#encodings(track) });
         await this.#offer();
       }
     });
@@ -85,6 +106,12 @@ export class Publisher {
   close() {
     this.#answered?.();
     this.pc.close();
+  }
+
+  #encodings(track) {
+    if (track.kind === "audio") return [{ maxBitrate: AUDIO_BITS_PER_SECOND }];
+    const { width = 0, height = 0 } = track.getSettings();
+    return this.#simulcast && width * height >= LEAST_PIXELS ? [...LAYERS] : [VIDEO_ENCODING];
   }
 
   #sender(kind) {

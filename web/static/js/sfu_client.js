@@ -27,6 +27,8 @@ const JOIN_WITHIN_MS = 10_000;
  * @property {(roomId: string, role: string) => Promise<import("./grants.js").GrantAnswer>} [fetchGrant]
  * @property {string} [signalingUrl]
  * @property {RTCIceServer[]} [iceServers] used beside the server's
+ * @property {boolean} [simulcast] send the camera in three sizes; by itself: in every room but a private call's,
+ *   whose only viewer gets the best anyway
  * @property {number} [longestRetryMs] the longest wait between two attempts to come back, 30,000
  */
 
@@ -45,8 +47,10 @@ export class SFUClient {
   onJoined = () => {};
   /** @type {(clock: SessionClock) => void} */
   onClock = () => {};
-  /** @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled") => void} */
+  /** `cause` "last_n": it is on, but not sent here while others speak. @type {(userId: string, kind: "audio"|"video", state: "on"|"off"|"stalled", cause?: string) => void} */
   onTrackState = () => {};
+  /** Somebody's way to the node, one's own included. @type {(userId: string, quality: import("./protocol.js").Quality) => void} */
+  onConnectionQuality = () => {};
   /** Whether this private room's media may be recorded now. @type {(state: "on"|"off", elapsedMs: number) => void} */
   onRecording = () => {};
   /** @type {(userId: string, displayName: string) => void} */
@@ -73,7 +77,16 @@ export class SFUClient {
   #failJoin = () => {};
   #firstGrant;
   #trackListener = (event) => this.#onTrackChange(event.detail);
-  #onlineListener = () => this.#wake();
+  #onlineListener = () => {
+    this.#wake();
+    this.restartIce();
+  };
+  #networkType = globalThis.navigator?.connection?.type;
+  #networkListener = () => {
+    const type = globalThis.navigator.connection.type;
+    if (type !== this.#networkType) this.restartIce();
+    this.#networkType = type;
+  };
 
   /**
    * @param {string} roomId
@@ -90,6 +103,7 @@ export class SFUClient {
     for (const kind of ["audio", "video"]) this.#muted[kind] = cameraService?.isEnabled(kind) === false;
     cameraService?.addEventListener("trackchange", this.#trackListener);
     globalThis.addEventListener("online", this.#onlineListener);
+    globalThis.navigator?.connection?.addEventListener?.("change", this.#networkListener);
   }
 
   /** Remote streams by user id. */
@@ -167,6 +181,12 @@ export class SFUClient {
     this.#send({ type: TYPES.STOP_RECORDING });
   }
 
+  /** Looks for another way to the node, as after a change from Wi-Fi to mobile; media goes on over the old one. */
+  restartIce() {
+    this.#publisher?.restart();
+    this.#subscriber?.restart();
+  }
+
   /** Leaves for good: the seat is free and, in a private room, the call is over. */
   leave() {
     this.#send({ type: TYPES.LEAVE_ROOM });
@@ -179,6 +199,7 @@ export class SFUClient {
     this.#over = true;
     this.camera?.removeEventListener("trackchange", this.#trackListener);
     globalThis.removeEventListener("online", this.#onlineListener);
+    globalThis.navigator?.connection?.removeEventListener?.("change", this.#networkListener);
     this.#wake();
     this.closePeerConnections();
     this.#socket?.close();
@@ -307,7 +328,8 @@ export class SFUClient {
   #startPublishing(iceServers) {
     const tracks = [this.camera?.audioTrack, this.camera?.videoTrack].filter(Boolean);
     if (!this.#publish || tracks.length === 0) return;
-    this.#publisher = new Publisher(iceServers, (message) => this.#send(message));
+    const simulcast = this.options.simulcast ?? !this.joined.session;
+    this.#publisher = new Publisher(iceServers, (message) => this.#send(message), { simulcast });
     this.#publisher.onFailed = () => this.#lost(0);
     this.#run(this.#publisher.publish(tracks));
     for (const kind of ["audio", "video"]) {
@@ -332,7 +354,9 @@ export class SFUClient {
       case TYPES.SESSION_CLOCK:
         return this.onClock(message);
       case TYPES.TRACK_STATE:
-        return this.onTrackState(message.userId, message.kind, message.state);
+        return this.onTrackState(message.userId, message.kind, message.state, message.cause);
+      case TYPES.CONNECTION_QUALITY:
+        return this.onConnectionQuality(message.userId, message.quality);
       case TYPES.RECORDING:
         return this.onRecording(message.state, message.elapsedMs ?? 0);
       case TYPES.PARTICIPANT_JOINED:

@@ -43,7 +43,13 @@ export class Subscriber {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "subscribe", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
+      if (this.pc.connectionState === "disconnected") this.restart();
     });
+  }
+
+  /** The way to the node changed or broke: asks for an offer that looks for another one. */
+  restart() {
+    if (this.pc.currentRemoteDescription) this.#send({ type: TYPES.RESTART_ICE, pc: "subscribe" });
   }
 
   /** @param {SubscribeOffer} offer */

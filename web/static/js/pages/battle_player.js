@@ -3,7 +3,7 @@
  * The pictures of a battle: a seat shows each creator's own, side by side; who has none watches the broadcast, which
  * has them in one. What a seat, a loss and a full room mean is `Player`'s; this only lays the pictures out.
  */
-import { make } from "../ui.js";
+import { icon, make } from "../ui.js";
 import { Player } from "./player.js";
 
 export class BattlePlayer extends Player {
@@ -13,6 +13,7 @@ export class BattlePlayer extends Player {
     this.nameOf = nameOf;
     this.placeOf = placeOf;
     this.grid = /** @type {HTMLElement} */ (tile.querySelector("#grid"));
+    this.speaker = "";
   }
 
   /** @override @param {string} name */
@@ -63,6 +64,16 @@ export class BattlePlayer extends Player {
     for (const video of /** @type {NodeListOf<HTMLVideoElement>} */ (this.grid?.querySelectorAll("figure:not(.is-self) video") ?? [])) video.muted = !on;
   }
 
+  /** A frame and a sign for the eye, a word for who does not see it; nobody is interrupted by it. @override @param {string} userId */
+  speaks(userId) {
+    this.speaker = userId;
+    for (const figure of /** @type {NodeListOf<HTMLElement>} */ (this.grid.querySelectorAll("figure"))) {
+      const speaks = figure.dataset.user === userId;
+      figure.classList.toggle("is-speaking", speaks);
+      /** @type {HTMLElement} */ (figure.querySelector("[data-speaks]")).hidden = !speaks;
+    }
+  }
+
   /** One's own picture among the others, silent. */
   showSelf() {
     if (!this.camera?.stream) return;
@@ -80,10 +91,12 @@ export class BattlePlayer extends Player {
     if (before instanceof HTMLVideoElement) return before;
     const name = this.nameOf(userId);
     const video = /** @type {HTMLVideoElement} */ (make("video", { playsinline: "", "aria-label": `${name}’s live picture` }));
-    const figure = make("figure", { "data-user": userId }, video, make("figcaption", {}, name));
+    const speaks = make("span", { "data-speaks": "", hidden: "" }, icon("sound"), make("span", { class: "sr" }, "speaks"));
+    const figure = make("figure", { "data-user": userId }, video, make("figcaption", {}, name, speaks));
     // In the order of the score, whoever's picture came first; moved in the document, it would stop.
     figure.style.setProperty("order", String(this.placeOf(userId)));
     this.grid.append(figure);
+    if (this.speaker) this.speaks(this.speaker);
     return video;
   }
 }

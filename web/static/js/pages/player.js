@@ -61,7 +61,10 @@ export class Player {
     this.client = client;
     client.onRemoteStream = (stream, userId) => this.show(stream, userId);
     client.onRemoteStreamRemoved = (userId) => this.gone(userId);
-    client.onTrackState = (_userId, kind, state) => {
+    client.onActiveSpeaker = (userId) => client === this.client && this.speaks(userId);
+    client.onTrackState = (_userId, kind, state, cause) => {
+      // Left out for now because others speak: what is shown beside it goes on.
+      if (cause) return;
       if (kind === "video" && client === this.client && this.video.srcObject) this.over(state === "on" ? "" : "stalled");
     };
     client.onTerminated = (reason) => this.terminated(client, reason);
@@ -79,6 +82,9 @@ export class Player {
       this.failed(client, /** @type {any} */ (error));
     }
   }
+
+  /** Somebody speaks, or spoke last: of one picture there is nothing to say. @param {string} _userId */
+  speaks(_userId) {}
 
   /** Watch the broadcast. @param {string} roomId @param {boolean} [seatless] because every seat is taken */
   spectate(roomId, seatless = false) {

@@ -71,6 +71,10 @@ events.on("SUBSCRIPTION_CHANGED", async () => {
     console.warn("subscribers_not_read", error.code);
   }
 });
+// An encoder goes live without this page.
+events.on("STREAM_STARTED", (message) => {
+  if (message.creatorId === state.userId) void live.streamStarted();
+});
 // The stream that was made for a booking ends with it.
 events.on("STREAM_ENDED", (message) => {
   if (message.creatorId === state.userId) void live.refresh();

@@ -35,6 +35,8 @@ export class StudioLive {
   #others = new Set();
   /** Those who watch without a seat; the room does not know them. */
   #spectators = 0;
+  /** Of an encoder's picture: "on_air" or "away"; empty while a browser sends it. */
+  #encoder = "";
 
   /** @param {string} userId @param {import("./studio_requests.js").RequestsPanel} requests */
   constructor(userId, requests) {
@@ -59,10 +61,12 @@ export class StudioLive {
   }
 
   /** Brings the page to where the server says that the creator is. @param {StudioState} state */
-  async reconcile({ stream, sessionId }) {
+  async reconcile({ stream, sessionId, encoder = "" }) {
     if (this.#call) return;
     this.#stream = stream;
+    this.#encoder = stream?.status === "live" && (this.#client?.state ?? "closed") === "closed" ? encoder : "";
     if (sessionId) await this.enterCall(sessionId);
+    else if (this.#encoder) this.#showEncoder();
     else if (stream?.status === "live") await this.#goOnAir(stream);
     else if (stream) this.#showAfter();
     else await this.#showOff();
@@ -76,6 +80,42 @@ export class StudioLive {
       console.warn("studio_not_read", error.code);
     }
     await this.#requests.refresh();
+  }
+
+  /** The feed says that a stream of ours began: this page's, or an encoder's. */
+  async streamStarted() {
+    try {
+      const state = await api.get("/studio?part=state");
+      if (state.encoder) await this.reconcile(state);
+    } catch (error) {
+      console.warn("studio_not_read", error.code);
+    }
+  }
+
+  /** An encoder is seen by viewers, and this page does not take its seat unless told to. */
+  #showEncoder() {
+    if (this.#client) this.#leaveAir();
+    this.#show("live");
+    this.#lobby.pause();
+    this.#camera.stopCamera();
+    this.#showSelf();
+    one("connection").hidden = true;
+    one("on-air").hidden = this.#encoder !== "on_air";
+    if (this.#encoder === "on_air") this.#cover("Your encoder is on the air", "Viewers see its picture. Stop it before you use this camera, or it comes back by itself.", "Use this camera");
+    else this.#cover("Your encoder is away", "It may come back by itself. Without a picture the stream ends soon.", "Use this camera");
+    void this.#requests.refresh();
+  }
+
+  /** Somebody took our seat: our encoder, or another tab. */
+  async #replaced() {
+    let state = { encoder: "" };
+    try {
+      state = await api.get("/studio?part=state");
+    } catch (error) {
+      console.warn("studio_not_read", error.code);
+    }
+    if (state.encoder) await this.reconcile(state);
+    else this.#cover("You are live in another tab", "One camera a stream. This tab can take it over.");
   }
 
   /** The feed says that the session changed. @param {{sessionId: string, status: string, reason?: string}} message */
@@ -134,6 +174,7 @@ export class StudioLive {
     one("resume").addEventListener("click", () => busy(one("resume"), "Going back…", () => this.#resume()));
     one("again").addEventListener("click", () => {
       this.#client?.close();
+      this.#encoder = "";
       if (this.#stream) void this.#goOnAir(this.#stream);
     });
     one("switch").addEventListener("click", () => this.#switchCamera());
@@ -205,7 +246,7 @@ export class StudioLive {
     };
     client.onTerminated = (reason) => {
       if (this.#client !== client || reason === "STREAM_PRIVATE") return; // the call is on its way by the feed
-      if (reason === "REPLACED") this.#cover("You are live in another tab", "One camera a stream. This tab can take it over.");
+      if (reason === "REPLACED") void this.#replaced();
       else if (reason === "STREAM_ENDED") void this.#showOff();
       else {
         toast(`Your stream was stopped: ${reason.replaceAll("_", " ").toLowerCase()}.`, { kind: "bad" });
@@ -293,6 +334,7 @@ export class StudioLive {
   #leaveAir() {
     this.#client?.close();
     this.#client = null;
+    this.#others.clear();
     this.#airSince = 0;
     this.#spectators = 0;
     this.#peak = 0;
@@ -303,7 +345,8 @@ export class StudioLive {
     this.#requests.showIn(state);
   }
 
-  #cover(title, words = "") {
+  #cover(title, words = "", again = "Try again") {
+    one("again").textContent = again;
     const said = !one("over").hidden && one("over-words").textContent === words;
     one("over").hidden = !title;
     one("over-title").textContent = title;
@@ -343,8 +386,10 @@ export class StudioLive {
     if (this.#stream?.status !== "live") return;
     try {
       const { streams } = await api.get("/api/streaming/streams");
-      this.#spectators = streams.find((stream) => stream.streamId === this.#stream?.streamId)?.spectators ?? 0;
-      if (this.#airSince) this.#showViewers();
+      const ours = streams.find((stream) => stream.streamId === this.#stream?.streamId);
+      this.#spectators = (this.#encoder ? ours?.viewers : ours?.spectators) ?? 0;
+      if (this.#airSince || this.#encoder) this.#showViewers();
+      if (this.#encoder) await this.streamStarted();
     } catch (error) {
       console.warn("spectators_not_counted", error.code); // asked again soon
     }

@@ -1,0 +1,222 @@
+"""A room's clients as benches need them: real signaling, ICE, DTLS and SRTP by aiortc, and no codec.
+
+Packets go round aiortc: it would spend more on each than what is measured. What is sent says of itself that
+it begins a VP8 key frame, so that it is forwarded at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtcrtpreceiver import RTCRtpReceiver
+from aiortc.rtcrtpsender import RTCRtpSender
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from media.aiortc_seam import Path, lengths, path_of, srtp, workspace
+
+CONNECT_SECONDS = 60
+HEARD_SECONDS = 2.0
+"""The node takes a seat back from whom it does not hear for eight."""
+_buffer, _view = workspace(2048)
+_length = lengths()
+_rtp_header = struct.Struct("!BBHII")
+
+JSON = dict[str, Any]
+
+
+class Refused(Exception):
+    """The room did not let us in; the text is its code."""
+
+
+def no_media_by_aiortc() -> None:
+    """Its senders and receivers only hold their places. Call it before anything else."""
+
+    async def ignore(self: Any, parameters: Any) -> None:
+        """Packets go round it."""
+
+    RTCRtpSender.send = RTCRtpReceiver.receive = ignore  # type: ignore[method-assign]
+
+
+class Line:
+    """One m-line that we send: its numbers, and how its packets look."""
+
+    def __init__(self, ssrc: int, payload_type: int) -> None:
+        self.ssrc, self.payload_type = ssrc, payload_type
+        self._sequence = self._timestamp = 0
+
+    def packet(self, size: int, step: int) -> bytes:
+        """The next one; ``step`` is added to its timestamp."""
+        self._sequence, self._timestamp = (self._sequence + 1) & 0xFFFF, (self._timestamp + step) & 0xFFFFFFFF
+        header = _rtp_header.pack(0x80, 0x80 | self.payload_type, self._sequence, self._timestamp, self.ssrc)
+        return header + b"\x10" + bytes(size - len(header) - 1)
+
+
+class Transport:
+    """A connected pc, of which we read the socket ourselves."""
+
+    def __init__(self, pc: RTCPeerConnection) -> None:
+        self.path: Path = path_of(pc)
+        self.received = 0
+        pair = pc.getTransceivers()[0].receiver.transport.transport._connection._nominated[1]
+        self.protocol: Any = pair.protocol
+        self._loop = asyncio.get_running_loop()
+        # Of a descriptor that a transport has, asyncio lets go by this name only.
+        self._loop._remove_reader(  # type: ignore[attr-defined]
+            self.protocol.transport.get_extra_info("socket").fileno()
+        )
+        self._reading = True
+        self._loop.add_reader(self.path.socket.fileno(), self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                data, address = self.path.socket.recvfrom(2048)
+                if data and 128 <= data[0] < 192:
+                    self.received += 1
+                else:
+                    self.protocol.datagram_received(data, address)
+
+    def send(self, packet: bytes) -> None:
+        """Seal and send; lost if the socket is full."""
+        size = len(packet)
+        _view[:size] = packet
+        _length[0] = size
+        if not srtp.protect(self.path.protect_context, _buffer, _length):
+            with contextlib.suppress(OSError):
+                self.path.socket.sendto(_view[: _length[0]], self.path.address)
+
+    def hand_over(self) -> Path:
+        """Somebody else reads from here on."""
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self.path.socket.fileno())
+        return self.path
+
+    def close(self) -> None:
+        """Our part of it; the pc is closed by itself."""
+        self.hand_over()
+        self.path.close()
+
+
+class Caller:
+    """One seat; ``join`` takes it. ``hears`` waits for what the room says."""
+
+    def __init__(self, room_id: str, user_id: str) -> None:
+        self.room_id, self.user_id = room_id, user_id
+        self.messages: list[JSON] = []
+        self.lines: dict[str, Line] = {}
+        self.publishing: Transport | None = None
+        self.subscribing: Transport | None = None
+        self._socket: ClientConnection | None = None
+        self._pcs: dict[str, RTCPeerConnection] = {}
+        self._offered = ""
+        self._changed = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def join(self, url: str, grant: str) -> None:
+        """Take the seat; raises Refused, TimeoutError."""
+        self._socket = await connect(url, proxy=None, max_size=1 << 20, open_timeout=CONNECT_SECONDS)
+        self._tasks.append(asyncio.create_task(self._read()))
+        await self.say("JOIN_ROOM", roomId=self.room_id, userId=self.user_id, grant=grant)
+        await self.until(lambda: bool(self.of("JOINED") or self.of("ERROR")))
+        if refusals := self.of("ERROR"):
+            raise Refused(refusals[0]["code"])
+        self._tasks.append(asyncio.create_task(self._be_heard()))
+
+    async def publish(self) -> None:
+        """Connect our sound and picture; ``lines`` say how their packets look. Raises TimeoutError."""
+        pc = self._pcs["publish"] = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        transceivers = [pc.addTransceiver(kind, direction="sendonly") for kind in ("audio", "video")]
+        await pc.setLocalDescription(await pc.createOffer())
+        await self.say("OFFER", pc="publish", sdp=pc.localDescription.sdp)
+        await self.until(lambda: pc.connectionState == "connected")
+        self.publishing = Transport(pc)
+        self.lines = {
+            one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers
+        }
+
+    async def subscribed(self) -> None:
+        """Wait until what others send may come. Raises TimeoutError."""
+        await self.until(lambda: self.subscribing is not None)
+
+    def of(self, kind: str) -> list[JSON]:
+        """What the room said of that type."""
+        return [message for message in self.messages if message["type"] == kind]
+
+    async def say(self, kind: str, **message: Any) -> None:
+        """Tell the room; nothing happens once the socket is closed."""
+        assert self._socket is not None
+        with contextlib.suppress(ConnectionClosed):
+            await self._socket.send(msgspec.json.encode({"type": kind, **message}).decode())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what messages and connections change. Raises TimeoutError."""
+        async with asyncio.timeout(CONNECT_SECONDS), self._changed:
+            await self._changed.wait_for(condition)
+
+    async def leave(self) -> None:
+        """For good, politely."""
+        await self.say("LEAVE_ROOM")
+        await self.close()
+
+    async def close(self) -> None:
+        """Without a word."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in (self.publishing, self.subscribing):
+            if transport is not None:
+                transport.close()
+        await asyncio.gather(*(pc.close() for pc in self._pcs.values()))
+        if self._socket is not None:
+            await self._socket.close()
+
+    # --- what comes
+
+    async def _be_heard(self) -> None:
+        while True:
+            await asyncio.sleep(HEARD_SECONDS)
+            await self.say("ICE_CANDIDATE", pc="publish", candidate=None)
+
+    async def _read(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self._socket:
+                await self._take(msgspec.json.decode(text))
+
+    async def _take(self, message: JSON) -> None:
+        self.messages.append(message)
+        if message["type"] == "OFFER":
+            await self._answer(message)
+        elif message["type"] == "ANSWER":
+            pc = self._pcs["publish"]
+            pc.on("connectionstatechange", self._notify)
+            await pc.setRemoteDescription(RTCSessionDescription(message["sdp"], "answer"))
+        await self._notify()
+
+    async def _notify(self) -> None:
+        pc = self._pcs.get("subscribe")
+        if self.subscribing is None and pc is not None and pc.connectionState == "connected":
+            self.subscribing = Transport(pc)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _answer(self, offer: JSON) -> None:
+        """Take what is offered; an offer that only says anew who is where needs no answer."""
+        if offer["sdp"] == self._offered:
+            return
+        self._offered = offer["sdp"]
+        pc = self._pcs.get("subscribe")
+        if pc is None:
+            pc = self._pcs["subscribe"] = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+            pc.on("connectionstatechange", self._notify)
+        await pc.setRemoteDescription(RTCSessionDescription(offer["sdp"], "offer"))
+        await pc.setLocalDescription(await pc.createAnswer())
+        await self.say("ANSWER", pc="subscribe", sdp=pc.localDescription.sdp, revision=offer["revision"])

@@ -1,0 +1,294 @@
+"""``make bench-impaired``: real Chromium to real Chromium through the node, over lines that are bad on purpose.
+
+A house in one network namespace, a publisher and a viewer in two others, each behind a line of its own
+(``bench.impaired_link``); one of the two lines is made bad. Measured with getStats of both: pictures decoded a
+second, freezes, the share of sound that was made up (of what was not silence), NACKs, repeats and key frames asked
+for; after an outage or another address, when the picture is back. Needs root. SEED= chooses other losses,
+SECONDS=10 is how long each scenario is watched, ONLY= takes those whose name holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+from playwright.async_api import Browser, Page, Playwright, async_playwright
+
+from bench import cut
+from bench.impaired_link import Condition, Passed
+from bench.impaired_net import NODE_ADDRESS, Client, Net
+from bench.impaired_page import FLAGS, Reading, join, person, read, shown
+from demo.peer import Peer
+from demo.run import environment
+from ops.house import Child, House
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
+
+SEED = int(os.environ.get("SEED", "20260101"))
+SECONDS = float(os.environ.get("SECONDS", "10"))
+ONLY = os.environ.get("ONLY", "")
+WARM_SECONDS = 4.0
+"""A sender's estimate of its bandwidth begins low; so long it may grow on the good line."""
+OUTAGE_SECONDS = 3.0
+MOVE_SECONDS = 18.0
+"""Longer than signaling takes to find out that it hears nothing any more."""
+PICTURES_A_SECOND = 20
+GAP_SECONDS = 0.4
+"""A picture that is so late is missed."""
+SIDES = ("publisher", "viewer")
+HANDLES = {"publisher": "bench_creator_0", "viewer": "bench_fan_0"}
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What happens to the line."""
+
+    name: str
+    line: Condition = Condition()
+    repair: bool = True
+    outage: bool = False
+    moves: bool = False
+    seconds: float = SECONDS
+    """For so long it is watched."""
+
+
+SCENARIOS = (
+    Scenario("clean"),
+    Scenario("5 % loss", Condition(loss=0.05)),
+    Scenario("5 % loss, no repair", Condition(loss=0.05), repair=False),
+    Scenario("50 ms jitter", Condition(jitter=0.05)),
+    Scenario("50 ms jitter, shuffled", Condition(jitter=0.05, shuffled=True)),
+    Scenario("300 kbit/s", Condition(rate=300_000)),
+    Scenario("3 s outage", Condition(down=True), outage=True),
+    Scenario("another address", moves=True, seconds=MOVE_SECONDS),
+    Scenario("NAT forgets", Condition(rebound=0x0A50)),
+)
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What was seen of one scenario."""
+
+    fps: float
+    kbits: float
+    """Kilobits of picture a second, repeats included."""
+    freezes: int
+    frozen: float
+    longest: float
+    """Seconds of the longest gap between two pictures shown: getStats counts no freeze that lasts to the end."""
+    concealed: float
+    corrected: int
+    """Packets of sound that brought a copy of an earlier one that was wanting (Opus' in-band FEC)."""
+    nacks: int
+    repeats: int
+    plis: int
+    line_lost: float
+    back: float | None
+    """Seconds from the event (an outage: from its end) until pictures go on; nan: they did not."""
+    note: str
+
+
+def main() -> int:
+    """Start net and house, measure, print."""
+    if os.geteuid():
+        print("bench-impaired needs root: network namespaces and TUN devices")
+        return 1
+    # SIGTERM unwinds too, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    net = Net()
+    os.environ["no_proxy"] = "*"
+    clients = {side: net.client(number, SEED + 10 * number) for number, side in enumerate(SIDES, 1)}
+    with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
+        var = Path(directory)
+        own = environment(var)
+        house = House(
+            {
+                **own,
+                "DEMO": "0",
+                "MINUTE_SECONDS": "60",
+                "HOST": NODE_ADDRESS,
+                "PUBLIC_URL": f"http://{NODE_ADDRESS}:{own['PORT']}",
+                "MEDIA_ADDRESSES": NODE_ADDRESS,
+            },
+            var=var,
+            names=("media", "worker", "clock", "web"),
+            broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
+            say=lambda text: None,
+        )
+        node = house.children["media"]
+        house.children["media"] = Child("media", "python -m bench.impaired_node", house.environment, node.log)
+        try:
+            house.start()
+            threading.Thread(target=house.watch, daemon=True).start()
+            cut.make_people(house)
+            ratio = asyncio.run(measure(house, clients, var))
+        finally:
+            for client in clients.values():
+                client.close()
+            house.stop()
+    if not ONLY:
+        print(f"ratio: {ratio:.2f}")
+    return 0
+
+
+async def measure(house: House, clients: dict[str, Client], var: Path) -> float:
+    """Every scenario with either line bad; pictures a second at 5 % loss over clean, the worse side."""
+    url = house.environment["PUBLIC_URL"]
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, seed {SEED}, {SECONDS:.0f} s each")
+    print(HEADER, flush=True)
+    fps: dict[tuple[str, str], float] = {}
+    async with Peer(url) as creator, async_playwright() as playwright:
+        await creator.sign_in(f"{HANDLES['publisher']}@bench.test", cut.PASSWORD, feed=False)
+        camera = await asyncio.to_thread(picture_file, var / "camera.y4m")
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+        flags.append(f"--unsafely-treat-insecure-origin-as-secure={url}")
+        browsers = {side: await browser(playwright, clients[side], var / side, flags) for side in SIDES}
+        for repair in (True, False):
+            if not repair:
+                house.children["media"].signal(signal.SIGUSR1)
+            wanted = [each for each in SCENARIOS if each.repair is repair and ONLY in each.name]
+            pages = {
+                side: await person(browsers[side], url, f"{HANDLES[side]}@bench.test", cut.PASSWORD, repair=repair)
+                for side in SIDES
+            }
+            for scenario in wanted:
+                for side in SIDES:
+                    result = await one(scenario, clients[side], creator, pages)
+                    fps[scenario.name, side] = result.fps
+                    print(row(scenario.name, side, result), flush=True)
+        for each in browsers.values():
+            await each.close()
+        load = os.getloadavg()[0]
+    print(f"load {load:.1f} at the end")
+    return min(fps.get(("5 % loss", side), 0.0) / max(1.0, fps.get(("clean", side), 0.0)) for side in SIDES)
+
+
+def picture_file(path: Path) -> Path:
+    """What the camera shows: a moving test picture with noise, as real ones have; it is good for over 1 Mbit/s."""
+    source = f"testsrc2=size=640x360:rate={PICTURES_A_SECOND}"
+    command = f"ffmpeg -v error -f lavfi -i {source} -vf noise=alls=12:allf=t -t 5 -pix_fmt yuv420p -y {path}"
+    subprocess.run(command.split(), check=True, stdin=subprocess.DEVNULL, timeout=60)
+    return path
+
+
+async def browser(playwright: Playwright, client: Client, path: Path, flags: list[str]) -> Browser:
+    """A Chromium at the client's place."""
+    return await playwright.chromium.launch(
+        executable_path=str(client.program(path, "/usr/bin/chromium")), args=flags
+    )
+
+
+async def one(scenario: Scenario, client: Client, creator: Peer, pages: dict[str, Page]) -> Result:
+    """A fresh public stream over good lines, of which one then becomes bad."""
+    stream = await creator.go_live()
+    publisher, viewer = pages["publisher"], pages["viewer"]
+    for page in pages.values():
+        await page.reload()
+    await join(publisher, stream["roomId"], publish=True)
+    await join(viewer, stream["roomId"], publish=False)
+    await viewer.wait_for_function("() => shownAt.length > 10")
+    await asyncio.sleep(WARM_SECONDS)
+    before = [await read(page) for page in (viewer, publisher)]
+    client.set(Condition())
+    event = time.time()
+    if scenario.moves:
+        await asyncio.to_thread(client.move)
+    client.set(scenario.line)
+    if scenario.outage:
+        await asyncio.sleep(OUTAGE_SECONDS)
+        client.set(Condition())
+        event = time.time()
+    await asyncio.sleep(scenario.seconds)
+    passed = client.set(Condition())
+    end = time.time()
+    after = [await read(page) for page in (viewer, publisher)]
+    gap, until = longest_gap(await shown(viewer), event, end)
+    back = None
+    if scenario.outage or scenario.moves or scenario.line.rebound:
+        back = 0.0 if gap < GAP_SECONDS else math.nan if until == end else until - event
+    await asyncio.to_thread(client.reset)
+    await creator.call("DELETE", f"/api/streaming/streams/{stream['streamId']}")
+    return result_of(before, after, passed, gap, back, said(before, after))
+
+
+def result_of(
+    before: list[Reading],
+    after: list[Reading],
+    passed: tuple[Passed, Passed],
+    gap: float,
+    back: float | None,
+    note: str,
+) -> Result:
+    """The figures of a scenario from what the viewer and the publisher had counted before and after."""
+
+    def viewer(name: str) -> float:
+        return after[0].since(before[0], f"inbound_{name}")
+
+    def publisher(name: str) -> float:
+        return after[1].since(before[1], f"outbound_{name}")
+
+    packets = sum(each.packets for each in passed)
+    heard = viewer("audio_totalSamplesReceived") - viewer("audio_silentConcealedSamples")
+    made_up = viewer("audio_concealedSamples") - viewer("audio_silentConcealedSamples")
+    return Result(
+        fps=viewer("video_framesDecoded") / (after[0].at - before[0].at),
+        kbits=viewer("video_bytesReceived") * 8 / 1000 / (after[0].at - before[0].at),
+        freezes=int(viewer("video_freezeCount")),
+        frozen=viewer("video_totalFreezesDuration"),
+        longest=gap,
+        concealed=made_up / max(1.0, heard),
+        corrected=int(viewer("audio_fecPacketsReceived") - viewer("audio_fecPacketsDiscarded")),
+        nacks=int(viewer("video_nackCount") + publisher("video_nackCount")),
+        repeats=int(viewer("video_retransmittedPacketsReceived") + publisher("video_retransmittedPacketsSent")),
+        plis=int(viewer("video_pliCount") + publisher("video_pliCount")),
+        line_lost=sum(each.lost + each.overflowed for each in passed) / max(1, packets),
+        back=back,
+        note=note,
+    )
+
+
+def said(before: list[Reading], after: list[Reading]) -> str:
+    """Who had to open new connections, or has none at the end."""
+    words = []
+    for name, was, is_ in zip(("viewer", "publisher"), before, after, strict=True):
+        new = int(is_.since(was, "connections"))
+        if new:
+            words.append(f"{name}: {new} new connections")
+        if "connected" not in is_.states.split():
+            words.append(f"{name}: {is_.states}")
+    return ", ".join(words)
+
+
+def longest_gap(pictures: list[float], begin: float, end: float) -> tuple[float, float]:
+    """The longest time without a new picture that ended after ``begin``, and when it did: ``end`` if it lasts."""
+    before = max((at for at in pictures if at <= begin), default=begin)
+    later = [before, *(at for at in pictures if begin < at < end), end]
+    return max((at - last, at) for last, at in itertools.pairwise(later))
+
+
+HEADER = (
+    f"{'scenario':24}{'bad line':11}{'fps':>6}{'kbit/s':>8}{'freezes':>9}{'frozen':>8}{'longest':>9}{'made up':>9}"
+    f"{'FEC':>5}{'NACK':>6}{'RTX':>6}{'PLI':>5}{'lost':>7}{'back':>8}"
+)
+
+
+def row(name: str, side: str, is_: Result) -> str:
+    """A line of the table."""
+    back = "" if is_.back is None else "never" if math.isnan(is_.back) else f"{is_.back:.2f} s"
+    return (
+        f"{name:24}{side:11}{is_.fps:6.1f}{is_.kbits:8.0f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.longest:7.1f} s"
+        f"{is_.concealed:9.1%}{is_.corrected:5}{is_.nacks:6}{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}"
+        f"{back:>8}  {is_.note}"
+    ).rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""``make bench-node-death``: how long a private call is interrupted when its media node is killed.
+
+Two media nodes, two real Chromiums with fake cameras in a live private call, and ``kill -9`` of the node that
+carries it; the node stays away until both are back. Measured on each side: from the kill to the first picture of
+the other one that was shown after the interruption. Beside it, from the kill: when the clock took the node for
+lost, and when the room was on the other one. The bound is the promise of 5 s: by how much the median keeps it.
+ROUNDS=6 by default. With STOP=1 the node only stands still: silence is weighed for longer, and no promise is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from playwright.async_api import Browser, Page, async_playwright
+from sqlalchemy import select
+
+from demo import PASSWORD
+from demo.peer import Peer
+from demo.run import environment
+from models.db import Database
+from models.sessions import SessionRow
+from models.streams import MediaNodeRow, RoomRow
+from ops.house import House
+from ops.ports import free_port
+from ops.rabbitmq import PORT_OFFSETS, RabbitNode
+
+ROUNDS = int(os.environ.get("ROUNDS", "6"))
+STOP = os.environ.get("STOP") == "1"
+PROMISED_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+CALM_SECONDS = 3.0
+"""Pictures flow for so long before each kill."""
+MINUTES = 60
+CHILD_OF = {"media-1": "media", "media-2": "media-2"}
+FLAGS = [
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream=fps=20",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+_WATCH = """() => {
+  const video = document.getElementById("remote-video");
+  window.shownAt = [];
+  const look = () => {
+    video.requestVideoFrameCallback(look);
+    window.shownAt.push(Date.now());
+  };
+  video.requestVideoFrameCallback(look);
+}"""
+_AFTER_GAP = """(killedAt) => {
+  // The pictures that were on their way when the node died come before the gap.
+  const later = window.shownAt.filter((at) => at > killedAt);
+  const before = window.shownAt.filter((at) => at <= killedAt).at(-1);
+  let last = before;
+  for (const at of later) {
+    if (at - last > 400) return at;
+    last = at;
+  }
+  return 0;
+}"""
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Seconds from the kill."""
+
+    noticed: float
+    moved: float
+    fan: float
+    creator: float
+
+    @property
+    def both(self) -> float:
+        """Until both see each other again."""
+        return max(self.fan, self.creator)
+
+
+def main() -> int:
+    """Start a house of two nodes, kill them in turn, print."""
+    with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
+        var = Path(directory)
+        house = House(
+            {**environment(var), "MINUTE_SECONDS": "60", "TESTING": "1"},
+            var=var,
+            names=("media", "worker", "clock", "web"),
+            broker=RabbitNode(var / "rabbitmq", free_port(PORT_OFFSETS)),
+            say=lambda text: None,
+        )
+        try:
+            house.start()
+            house.add("media-2", "media", MEDIA_NODE_ID="media-2", MEDIA_PORT=str(free_port()))
+            threading.Thread(target=house.watch, daemon=True).start()
+            rounds = asyncio.run(measure(house))
+            audit = house.command("-m", "flask", "--app", "web", "ledger", "audit").strip()
+        finally:
+            house.stop()
+    for name in ("noticed", "moved", "fan", "creator", "both"):
+        values = [float(getattr(each, name)) for each in rounds]
+        print(f"{name:8} p50 {statistics.median(values):5.2f} s   worst {max(values):5.2f} s")
+    print(f"{len(rounds)} kills in one call; {audit}")
+    median = statistics.median([each.both for each in rounds])
+    print(f"promised: both back within {PROMISED_SECONDS:.0f} s")
+    print(f"ratio: {PROMISED_SECONDS / median:.2f}")
+    return 0 if STOP or all(each.both <= PROMISED_SECONDS for each in rounds) else 1
+
+
+async def measure(house: House) -> list[Round]:
+    """One call, whose node is killed again and again."""
+    url = house.environment["PUBLIC_URL"]
+    database = Database(house.environment["DATABASE_URL"])
+    async with Peer(url) as creator, Peer(url) as fan, async_playwright() as playwright:
+        session_id = await a_session(creator, fan)
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        pages = [await in_the_call(browser, url, handle, session_id) for handle in ("creator_a", "fan_a")]
+        for page in pages:
+            await flowing(page)
+        rounds = [await one_kill(house, database, session_id, *pages) for _ in range(ROUNDS)]
+        await creator.call("POST", "/api/streaming/private-end", {"sessionId": session_id})
+        await browser.close()
+    database.close()
+    return rounds
+
+
+async def a_session(creator: Peer, fan: Peer) -> str:
+    """A private session that was just accepted."""
+    await creator.sign_in("creator_a@demo.test", PASSWORD)
+    await fan.sign_in("fan_a@demo.test", PASSWORD)
+    terms = {"enabled": True, "ratePerMinute": 1, "minMinutes": 1, "autoAccept": "manual"}
+    await creator.call("PUT", "/api/streaming/private-settings", terms)
+    stream = await creator.call("POST", "/api/streaming/streams", {})
+    wish = {"creatorId": creator.user_id, "streamId": stream["streamId"], "minutes": MINUTES}
+    request = await fan.call("POST", "/api/streaming/private-request", wish)
+    accepted = await creator.call("POST", "/api/streaming/private-accept", {"requestId": request["requestId"]})
+    return str(accepted["sessionId"])
+
+
+async def in_the_call(browser: Browser, url: str, handle: str, session_id: str) -> Page:
+    """A person's page of the call, in a browser of its own."""
+    context = await browser.new_context(permissions=["camera", "microphone"])
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page = await context.new_page()
+    await page.goto(f"{url}/login")
+    await page.get_by_label("Email", exact=True).fill(f"{handle}@demo.test")
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+    await page.wait_for_url(lambda there: not there.endswith("/login"))
+    await page.goto(f"{url}/call/{session_id}")
+    return page
+
+
+async def flowing(page: Page) -> None:
+    """The other one's picture moves."""
+    await page.wait_for_function("() => document.getElementById('remote-video')?.videoWidth > 0")
+    await page.evaluate(_WATCH)
+    await page.wait_for_function("() => window.shownAt.length > 10")
+
+
+async def one_kill(house: House, database: Database, session_id: str, creator: Page, fan: Page) -> Round:
+    """Kill the call's node, wait until both see each other again, and let it come back."""
+    await until(lambda: len(alive(database)) == len(CHILD_OF))
+    await asyncio.sleep(CALM_SECONDS)
+    with database.reading() as tx:
+        session = tx.get_one(SessionRow, session_id)
+        node_id, room_id = session.node_id or "", session.room_id
+    child = house.children[CHILD_OF[node_id]]
+    child.wanted = False
+    killed = time.time()
+    child.signal(signal.SIGSTOP if STOP else signal.SIGKILL)
+    await until(lambda: placed(database, room_id)[0] != node_id)
+    shown = [await first_after(page, killed) for page in (fan, creator)]
+    with database.reading() as tx:
+        lost_at = tx.scalar(select(MediaNodeRow.lost_at).where(MediaNodeRow.id == node_id))
+    _, moved_at = placed(database, room_id)
+    child.signal(signal.SIGCONT)
+    child.wanted = True
+    assert lost_at is not None
+    assert moved_at is not None
+    seconds = [at - killed for at in (lost_at.timestamp(), moved_at.timestamp(), *shown)]
+    return Round(noticed=seconds[0], moved=seconds[1], fan=seconds[2], creator=seconds[3])
+
+
+async def first_after(page: Page, killed: float) -> float:
+    """When the first picture after the interruption was shown; Unix seconds."""
+    await page.wait_for_function(_AFTER_GAP, arg=killed * 1000)
+    return float(await page.evaluate(_AFTER_GAP, killed * 1000)) / 1000
+
+
+def alive(database: Database) -> set[str]:
+    """The nodes that answer."""
+    with database.reading() as tx:
+        return set(tx.scalars(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_(None))))
+
+
+def placed(database: Database, room_id: str) -> tuple[str | None, datetime | None]:
+    """Where the room is, and since when."""
+    with database.reading() as tx:
+        room = tx.get_one(RoomRow, room_id)
+        return room.node_id, room.placed_at
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

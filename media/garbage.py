@@ -1,0 +1,20 @@
+"""When the collector of cycles looks through the node's memory: seldom, and through little.
+
+A full collection looks at every object that could be part of a cycle, while every packet waits. What is there when
+the node starts is left out for good; the rest is looked through in full once in a while, as connections that have
+ended leave cycles behind.
+"""
+
+from __future__ import annotations
+
+import gc
+
+THRESHOLDS = (20_000, 20, 50)
+"""New objects, collections of the youngest generation, and of the middle one, before the next is looked at."""
+
+
+def settle() -> None:
+    """Call it once all is imported and started."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)

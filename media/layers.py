@@ -1,0 +1,137 @@
+"""One encoding of a published track (a simulcast layer, or the only one), and which layer a subscriber gets.
+
+A layer has its own SSRC, numbers, ring, gaps and reports; whoever publishes without simulcast has one. The choice
+is policy and made ten times a second, or when a layer begins or stops to flow; nothing here runs per packet but
+what ``PublishedTrack.accept`` does with a layer's fields. Knows no socket, no SDP and no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from media import rtp
+from media.feedback import Gaps, KeyframeThrottle, Reception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from media.tracks import Slot
+
+LOW, MEDIUM, HIGH = 0, 1, 2
+"""What a subscriber may want, and what may be allowed to it: of fewer layers, counted from the highest."""
+NONE = -1
+"""As a limit: not even the lowest."""
+MOST_LAYERS = 3
+STOPPED_MS = 500
+"""A layer that is silent for so long while another one flows was stopped by its publisher: encoders that lack
+bandwidth drop the highest layer at once. Cameras in the dark still bring five frames a second."""
+RING_SIZE = 512
+"""Packets kept for retransmission: two to three seconds of 720p. A power of two, below SRTP's replay window."""
+
+
+class Kept(NamedTuple):
+    """A packet in the ring: what a subscriber's copy is made from."""
+
+    sequence: int
+    timestamp: int
+    marker: int
+    packet: bytes
+
+
+Lane = tuple[
+    int, int, int, int, object, "Callable[[memoryview, tuple[str, int]], int]", tuple[str, int],
+    tuple[int, int] | None, int,
+]  # fmt: skip
+"""What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address,
+what to add to VP8's numbers (None: nothing), and the native fan-out's destination (0: none)."""
+
+
+class Layer:
+    """One encoding: what arrives under one SSRC."""
+
+    __slots__ = (
+        "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "native", "octets", "packets",
+        "paused", "rank", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc", "throttle",
+        "timestamp", "unwrap", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, index: int, rid: str, clock_rate: int) -> None:
+        self.index = self.rank = index
+        """Place in the publisher's description; and among the layers by picture size, 0 the smallest."""
+        self.rid = rid
+        """RFC 8851; empty if the publisher has no simulcast, or names its layers by SSRC."""
+        self.size = 0
+        """Macroblocks of its last key frame; 0: not known."""
+        self.ssrc: int | None = None
+        self.report: tuple[rtp.SenderInfo, int] | None = None
+        """The publisher's latest sender report for it, and the monotonic millisecond in which it came."""
+        self.flowing = False
+        """Of several layers: packets come. Meaningless for the only one."""
+        self.last_ms = 0
+        """When its last packet arrived, gate or no gate."""
+        self.paused = False
+        self.unwrap = rtp.SequenceUnwrapper()
+        self.highest = -1
+        self.timestamp = 0
+        self.packets = 0
+        self.octets = 0
+        self.ring: list[Kept | None] = [None] * RING_SIZE
+        self.lanes: list[Lane] = []
+        self.native: tuple[tuple[Any, int], list[Lane]] | None = None
+        """The same for the native fan-out, and those for whom it has no place; made when it is first needed."""
+        self.waiting: list[Slot] = []
+        """Slots that go over to this layer with its next key frame (audio: packet)."""
+        self.throttle = KeyframeThrottle()
+        self.reception = Reception(clock_rate)
+        self.gaps = Gaps()
+        self.repaired = 0
+        """Packets that came out of order or were sent again by the publisher."""
+        self.repeated = 0
+        """Packets that were not forwarded: they had come before, or came too late."""
+        self.keyframes = 0
+
+
+def ranked(layers: Sequence[Layer]) -> list[Layer]:
+    """Smallest picture first, and ``rank`` brought up to it. Publishers describe their layers in this order or in
+    the opposite one: which, the sizes tell that are known."""
+    sizes = [layer.size for layer in layers if layer.size]
+    order = list(layers)
+    if sizes != sorted(sizes):
+        order.reverse()
+    for rank, layer in enumerate(order):
+        layer.rank = rank
+    return order
+
+
+def pick(order: Sequence[Layer], cap: int) -> Layer | None:
+    """Of layers by rank: the best that flows and is within ``cap``, else the smallest that flows, else the one to
+    wait for; None if not even the lowest is allowed."""
+    if cap < LOW:
+        return None
+    most = max(0, len(order) - 1 - (HIGH - cap)) if cap > LOW else 0
+    for layer in reversed(order[: most + 1]):
+        if layer.flowing:
+            return layer
+    return next((layer for layer in order if layer.flowing), order[most])
+
+
+def stop_silent(layers: Sequence[Layer]) -> bool:
+    """Mark what no longer flows while another layer does; whether anything changed."""
+    flowing = [layer for layer in layers if layer.flowing]
+    newest_ms = max((layer.last_ms for layer in flowing), default=0)
+    stopped = [layer for layer in flowing if newest_ms - layer.last_ms > STOPPED_MS]
+    for layer in stopped:
+        layer.flowing = False
+    return bool(stopped)
+
+
+def ticks_apart(before: Layer, layer: Layer, clock_rate: int) -> int | None:
+    """What to add to a timestamp of ``layer`` to get that of ``before`` for the same moment, by both layers'
+    sender reports (one publisher, one clock); None if one is missing."""
+    if before is layer:
+        return 0
+    if before.report is None or layer.report is None:
+        return None
+    old, new = before.report[0], layer.report[0]
+    return old.timestamp - new.timestamp + ((new.ntp - old.ntp) * clock_rate >> 32)

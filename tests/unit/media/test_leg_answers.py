@@ -1,0 +1,120 @@
+"""What a connection's SDP says and takes: codecs by the client's order, layers, repairs, sound."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import pytest
+
+from media import sdp_media
+from media.aiortc_seam import Encoding, Leg, Received
+from media.port import Port
+from media.sdp_rules import BadSdp
+
+HEAD = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+    "m={kind} 9 UDP/TLS/RTP/SAVPF {types}\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n"
+    "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:actpass\r\n"
+    "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\n"
+)
+BASELINE = "packetization-mode=1;profile-level-id=42e01f"
+VP8 = (96, "VP8/90000", "")
+
+
+def offer(*codecs: tuple[int, str, str], kind: str = "video", more: str = "") -> str:
+    """An offer with these codecs (payload type, name with clock rate, parameters)."""
+    text = HEAD.format(kind=kind, types=" ".join(str(number) for number, _, _ in codecs))
+    for number, name, parameters in codecs:
+        text += f"a=rtpmap:{number} {name}\r\n"
+        text += f"a=rtcp-fb:{number} nack\r\na=rtcp-fb:{number} nack pli\r\n" if "rtx" not in name else ""
+        text += f"a=fmtp:{number} {parameters}\r\n" if parameters else ""
+    return text + more
+
+
+def with_leg(work: Callable[[Leg], object]) -> None:
+    async def scenario() -> None:
+        port = Port(("127.0.0.1",))
+        leg = Leg(port, lambda state: None, lambda: None)
+        try:
+            await work(leg)  # type: ignore[misc]
+        finally:
+            await leg.close()
+            port.close()
+
+    asyncio.run(scenario())
+
+
+def answered(sdp: str) -> tuple[str, Received]:
+    found: list[tuple[str, Received]] = []
+
+    async def work(leg: Leg) -> None:
+        answer, (line,), _ = await leg.answer(sdp)
+        found.append((answer, line))
+
+    with_leg(work)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("codecs", "chosen"),
+    [
+        ((VP8, (97, "rtx/90000", "apt=96"), (98, "H264/90000", BASELINE)), ("VP8", 96, 97)),
+        (((98, "H264/90000", BASELINE), VP8), ("H264", 98, None)),
+        (((98, "VP9/90000", "profile-id=0"), (99, "rtx/90000", "apt=98")), ("VP9", 98, 99)),
+        (((45, "AV1/90000", "level-idx=5;profile=0;tier=0"), (46, "rtx/90000", "apt=45")), ("AV1", 45, 46)),
+        (((98, "VP9/90000", "profile-id=2"), VP8), ("VP8", 96, None)),
+        (((102, "H264/90000", "packetization-mode=0;profile-level-id=42e01f"), VP8), ("VP8", 96, None)),
+        (((102, "H264/90000", "packetization-mode=1;profile-level-id=000000"), VP8), ("VP8", 96, None)),
+    ],
+)  # fmt: skip
+def test_the_clients_first_codec_that_is_forwarded_is_taken_with_its_repairs(
+    codecs: tuple[tuple[int, str, str], ...], chosen: tuple[str, int, int | None]
+) -> None:
+    answer, line = answered(offer(*codecs))
+    assert (line.codec, line.payload_type, line.retransmission_type) == chosen
+    named = re.findall(r"a=rtpmap:(\d+) (\w+)/", answer)
+    assert named == [(str(chosen[1]), chosen[0]), *([(str(chosen[2]), "rtx")] if chosen[2] else [])]
+    assert f"a=rtcp-fb:{chosen[1]} nack pli" in answer
+
+
+def test_what_cannot_be_forwarded_is_refused() -> None:
+    with pytest.raises(BadSdp):
+        answered(offer((98, "VP9/90000", "profile-id=2")))
+
+
+def test_sound_may_repair_itself_and_be_silent() -> None:
+    answer, line = answered(offer((111, "opus/48000/2", "minptime=10"), kind="audio"))
+    assert "a=fmtp:111 useinbandfec=1;usedtx=1" in answer.splitlines()
+    assert line.layers == (Encoding(),)
+
+
+def test_layers_are_taken_by_rid_and_by_ssrc_group() -> None:
+    vp8 = (VP8, (97, "rtx/90000", "apt=96"))
+    rids = f"a=extmap:10 {sdp_media.RID_URI}\r\na=rid:l send\r\na=rid:h send\r\na=simulcast:send l;h\r\n"
+    answer, line = answered(offer(*vp8, more=rids))
+    assert [layer.rid for layer in line.layers] == ["l", "h"]
+    for said in (f"a=extmap:10 {sdp_media.RID_URI}", "a=rid:l recv", "a=simulcast:recv l;h"):
+        assert answer.splitlines().count(said) == 1
+    group = "a=ssrc-group:SIM 1 2\r\na=ssrc-group:FID 1 11\r\na=ssrc-group:FID 2 12\r\n"
+    group += "".join(f"a=ssrc:{ssrc} cname:x\r\n" for ssrc in (1, 2, 11, 12))
+    _, line = answered(offer(*vp8, more=group))
+    assert line.layers == (Encoding("", 1, 11), Encoding("", 2, 12))
+    _, line = answered(offer(*vp8, more="a=ssrc-group:FID 1 11\r\na=ssrc:1 cname:x\r\na=ssrc:11 cname:x\r\n"))
+    assert line.layers == (Encoding("", 1, 11),)
+
+
+def test_only_payload_types_that_fit_a_packet_are_taken_from_an_answer() -> None:
+    async def work(leg: Leg) -> None:
+        leg.add_line("video", "seat0")
+        await leg.offer()
+        answer = offer((97, "VP8/90000", ""), (98, "rtx/90000", "apt=97"), (110, "VP9/90000", "profile-id=0"))
+        answer = answer.replace("a=setup:actpass", "a=setup:active").replace("a=sendonly", "a=recvonly")
+        answer += "a=rtpmap:99999 H264/90000\r\na=rtpmap:-5 AV1/90000\r\n"
+        answer += "a=rtpmap:200 rtx/90000\r\na=fmtp:200 apt=110\r\n"
+        (line,) = await leg.accept_answer(answer)
+        assert line.payload_types == {"VP8": 97, "VP9": 110}
+        assert line.repair_types == {"VP8": 98}
+
+    with_leg(work)
