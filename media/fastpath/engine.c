@@ -32,9 +32,10 @@ void engine_unlock(fp_engine *engine) { pthread_mutex_unlock(&engine->mutex); }
 void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data) {
     fp_record head = *record;
     if (data == NULL) head.size = 0;
-    uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
+    bool spare = head.kind == FP_PACKET || head.kind == FP_DATAGRAM || head.kind == FP_STRANGER;
+    uint64_t need = sizeof head + ((head.size + 7u) & ~7u), room = spare ? QUEUE_BYTES - QUEUE_RESERVE : QUEUE_BYTES;
     uint64_t at = atomic_load_explicit(&engine->queue_head, memory_order_relaxed);
-    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > QUEUE_BYTES) {
+    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > room) {
         atomic_fetch_add(&engine->dropped, 1);
         return;
     }
@@ -104,64 +105,63 @@ static void receive_rtcp(fp_engine *engine, connection *who, uint8_t *data, int 
     uint32_t ssrc = word(data + 4);
     int at = 0;
     while (at < who->talker_count && who->talkers[at] != ssrc) at++;
-    if (at == STREAMS_EACH) return;
-    if (engine->srtp.unprotect_rtcp(who->unprotect, data, &size)) {
-        who->refused++;
-        return;
-    }
+    if (at == TALKERS_EACH || engine->srtp.unprotect_rtcp(who->unprotect, data, &size)) return;
     if (at == who->talker_count) who->talkers[who->talker_count++] = ssrc;
-    who->heard_us = engine->now_us;
     fp_record record = {.kind = FP_RTCP, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size};
     engine_tell(engine, &record, data);
 }
 
-static void note_arrival(fp_engine *engine, connection *who, const uint8_t *data, int size) {
-    int length;
-    const uint8_t *number = rtp_extension(data, size, who->transport_cc, &length);
-    if (number == NULL || length != 2 || who->arrival_count == MOST_ARRIVALS) return;
-    who->arrival_numbers[who->arrival_count] = (uint16_t)(number[0] << 8 | number[1]);
-    who->arrival_at[who->arrival_count++] = engine->now_us;
+/* Each SSRC that is opened costs an SRTP stream, known or not, and for good. NULL: it is not to be opened. */
+static stream *may_open(connection *who, uint32_t ssrc) {
+    for (int at = 0; at < who->stream_count; at++) {
+        stream *known = &who->streams[at];
+        if (known->ssrc == ssrc) return known->source != 0 || known->told < STRANGER_PACKETS ? known : NULL;
+    }
+    if (who->stream_count >= UNNAMED_EACH) return NULL;
+    stream *fresh = &who->streams[who->stream_count]; /* counts once it has authenticated */
+    *fresh = (stream){.ssrc = ssrc};
+    return fresh;
+}
+
+void receive_opened(fp_engine *engine, connection *who, const uint8_t *data, int size, uint32_t flags) {
+    packet fresh;
+    if (size < HEADER || !rtp_parse(data, size, &fresh)) {
+        who->unopened++;
+        return;
+    }
+    stream *from = may_open(who, fresh.ssrc);
+    if (from == NULL) return;
+    if (from == &who->streams[who->stream_count]) who->stream_count++;
+    if (from->source != 0) {
+        forward_packet(engine, &engine->sources[from->source], data, size, &fresh, flags | (from->repairs ? FP_REPAIR : 0));
+        return;
+    }
+    from->told++;
+    fp_record record = {.kind = FP_STRANGER, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size};
+    engine_tell(engine, &record, data);
 }
 
 static void receive_rtp(fp_engine *engine, connection *who, uint8_t *data, int size) {
-    uint32_t ssrc = word(data + 8);
-    int at = 0, whole = size;
-    while (at < who->stream_count && who->streams[at].ssrc != ssrc) at++;
-    if (at == STREAMS_EACH || (at < who->stream_count && who->streams[at].ignored)) return;
-    if (engine->srtp.unprotect(who->unprotect, data, &size)) {
-        who->refused++;
-        return;
-    }
-    packet fresh;
-    if (!rtp_parse(data, size, &fresh)) return;
-    who->heard_us = engine->now_us;
-    who->packets++;
-    who->octets += (uint64_t)whole;
-    if (who->transport_cc) note_arrival(engine, who, data, size);
-    if (at == who->stream_count) who->streams[who->stream_count++] = (stream){.ssrc = ssrc};
-    stream *named = &who->streams[at];
-    if (named->source != 0) {
-        forward_packet(engine, &engine->sources[named->source], &fresh, named->retransmission);
-    } else if (named->told < STRANGERS_TOLD) {
-        named->told++;
-        fp_record record = {.kind = FP_STRANGER, .id = who->id, .at_us = engine->now_us, .value = ssrc};
-        record.size = size < 64 ? (uint32_t)size : 64;
-        engine_tell(engine, &record, data);
-    }
+    if (may_open(who, word(data + 8)) == NULL)
+        who->unknown++;
+    else if (engine->srtp.unprotect(who->unprotect, data, &size))
+        who->unopened++;
+    else
+        receive_opened(engine, who, data, size, 0);
 }
 
 static void receive(fp_engine *engine, uint8_t *data, int size, const fp_address *from) {
     if (size < 1) return;
-    uint32_t index = tables_find(engine, from);
-    connection *who = &engine->connections[index];
     if (data[0] >= 128 && data[0] < 192) {
+        uint32_t index = tables_find(engine, from);
+        connection *who = &engine->connections[index];
         if (index == 0 || who->unprotect == NULL || size < SMALLEST_PACKET || size > LARGEST_PACKET) return;
         if (data[1] >= 192 && data[1] <= 223)
             receive_rtcp(engine, who, data, size);
         else
             receive_rtp(engine, who, data, size);
-    } else if (data[0] < 4 || (data[0] >= 20 && data[0] < 64 && index != 0)) {
-        fp_record record = {.kind = FP_DATAGRAM, .id = who->id, .at_us = engine->now_us, .address = *from, .size = (uint32_t)size};
+    } else if (data[0] < 4 || (data[0] >= 20 && data[0] < 64)) {
+        fp_record record = {.kind = FP_DATAGRAM, .at_us = engine->now_us, .address = *from, .size = (uint32_t)size};
         engine_tell(engine, &record, data);
     }
 }
@@ -190,6 +190,17 @@ static int read_batch(fp_engine *engine, int socket, int most) {
     }
     forward_flush(engine);
     return count < 0 ? 0 : count;
+}
+
+int fp_inject(fp_engine *engine, uint32_t id, const uint8_t *packet, int size) {
+    engine_lock(engine);
+    engine->now_us = engine_clock();
+    connection *who = connection_of(engine, id);
+    if (who && size <= LARGEST_PACKET) receive_opened(engine, who, packet, size, FP_INJECTED);
+    forward_flush(engine);
+    engine_wake(engine);
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
 }
 
 static void *run(void *argument) {
@@ -271,10 +282,7 @@ void fp_free(fp_engine *engine) {
     free(engine);
 }
 
-int fp_send(fp_engine *engine, const fp_address *address, const uint8_t *data, int size) {
-    if (address->socket >= engine->socket_count) return FP_REFUSED;
-    return send_to(engine, address, data, size) ? FP_OK : FP_REFUSED;
-}
+int fp_abi(void) { return 3; }
 
 int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *compound, int size) {
     uint8_t data[LARGEST_PACKET + TRAILER];
@@ -285,6 +293,7 @@ int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *compound, int si
     int answer = who ? FP_REFUSED : FP_GONE;
     if (who && who->protect && who->nominated && !engine->srtp.protect_rtcp(who->protect, data, &size))
         answer = send_to(engine, &who->to, data, size) ? FP_OK : FP_REFUSED;
+    if (who && answer == FP_REFUSED) who->refused++;
     engine_unlock(engine);
     return answer;
 }

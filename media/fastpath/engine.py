@@ -6,26 +6,33 @@ until ``take``. Knows no asyncio: whoever owns a loop watches ``wake``.
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from socket import socket
 from struct import Struct
 from typing import Any, NamedTuple
 
 from cffi import FFI
-from pylibsrtp._binding import ffi as srtp_ffi
-from pylibsrtp._binding import lib as srtp_lib
+
+from media.aiortc_seam import address_in_memory
+from models import log
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfastpath.so"
 """What :mod:`media.fastpath.build` makes."""
-TAKE_BYTES = 1 << 18
+ABI = 3
+"""What ``fp_abi`` says of a library that was built from the ``fastpath.h`` beside this."""
+TAKE_BYTES = 1 << 16
+"""Some forty packets: a millisecond or two of Python."""
 FOREVER = (1 << 63) - 1
 """A gate that nobody closes."""
-_RECORD = Struct("=IIIIqqII16sHH4x")
+PASSED, REPEATED, REPAIR, INJECTED = 1, 2, 4, 8
+"""Flags of a record; see ``fastpath.h``."""
+_RECORD = Struct("=IIIIqq16sHH4x")
+_ENTRY = Struct("=qIIIHBx")
 
 
 class Kind(IntEnum):
@@ -34,9 +41,8 @@ class Kind(IntEnum):
     DATAGRAM = 1
     RTCP = 2
     STRANGER = 3
-    FRAME = 4
-    PACKET = 5
-    ENDED = 6
+    PACKET = 4
+    ENTERED = 5
 
 
 class Codec(IntEnum):
@@ -60,41 +66,64 @@ class Address(NamedTuple):
 class Record(NamedTuple):
     """Something for Python to know, in microseconds of the monotonic clock."""
 
-    kind: Kind
+    kind: int
     id: int
     flags: int
     at_us: int
     sequence: int
-    timestamp: int
-    value: int
-    address: Address | None
+    packed_address: tuple[bytes, int, int]
     data: bytes
+
+    @property
+    def address(self) -> Address:
+        """Where a datagram came from."""
+        ip, port, number = self.packed_address
+        if ip.startswith(_MAPPED):
+            return Address(socket.inet_ntop(socket.AF_INET, ip[12:]), port, number)
+        return Address(socket.inet_ntop(socket.AF_INET6, ip), port, number)
+
+    @property
+    def entry(self) -> Entry:
+        """How a lane knows what it carries."""
+        return Entry(*_ENTRY.unpack(self.data))
+
+
+class Entry(NamedTuple):
+    """What is added to a source's numbers; see ``fp_entry``."""
+
+    sequence_offset: int
+    source: int
+    ticket: int
+    timestamp_offset: int
+    picture_offset: int
+    level_offset: int
 
 
 class EngineError(Exception):
-    """The library is missing, or a table is full."""
-
-
-def _declarations() -> str:
-    return (HERE / "fastpath.h").read_text()
+    """The library is missing or of other sources, or a table is full."""
 
 
 class Engine:
     """One node's packets. ``close`` it: its thread uses the sockets until then."""
 
-    def __init__(self, sockets: Sequence[socket]) -> None:
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
         """``sockets``: bound and non-blocking; they stay the caller's. Raises EngineError."""
         if not LIBRARY.exists():
             raise EngineError("the native engine was not built: python -m media.fastpath.build")
         self._ffi: Any = FFI()
-        self._ffi.cdef(_declarations())
+        self._ffi.cdef((HERE / "fastpath.h").read_text())
         self._library: Any = self._ffi.dlopen(str(LIBRARY))
+        try:
+            abi = self._library.fp_abi()
+        except AttributeError:
+            abi = 0
+        if abi != ABI:
+            raise EngineError(f"built from other sources: ABI {abi}, not {ABI}")
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when records wait."""
         srtp = self._ffi.new("fp_srtp *")
         for name, field in self._ffi.typeof("fp_srtp").fields:
-            pointer = int(srtp_ffi.cast("uintptr_t", srtp_ffi.addressof(srtp_lib, f"srtp_{name}")))
-            setattr(srtp, name, self._ffi.cast(field.type, pointer))
+            setattr(srtp, name, self._ffi.cast(field.type, address_in_memory(f"srtp_{name}")))
         numbers = [each.fileno() for each in sockets]
         self._engine = self._library.fp_new(srtp, numbers, len(numbers), self.wake)
         self._buffer = self._ffi.new("uint8_t[]", TAKE_BYTES)
@@ -112,15 +141,13 @@ class Engine:
             os.close(self.wake)
 
     def take(self) -> Iterator[Record]:
-        """What waits, oldest first; call it until it yields nothing."""
+        """Some of what waits, oldest first; call it until it yields nothing."""
         size = self._library.fp_take(self._engine, self._buffer, TAKE_BYTES)
         taken, at = bytes(self._view[:size]), 0
         while at < size:
-            head = _RECORD.unpack_from(taken, at)
+            kind, length, identity, flags, at_us, sequence, ip, port, number = _RECORD.unpack_from(taken, at)
             at += _RECORD.size
-            kind, length, identity, flags, at_us, sequence, timestamp, value = head[:8]
-            address, data = _address(*head[8:]), taken[at : at + length]
-            yield Record(Kind(kind), identity, flags, at_us, sequence, timestamp, value, address, data)
+            yield Record(kind, identity, flags, at_us, sequence, (ip, port, number), taken[at : at + length])
             at += length + 7 & ~7
 
     def drain(self, most: int) -> bool:
@@ -139,8 +166,12 @@ class Engine:
         return self._made(self._library.fp_open(self._engine))
 
     def bind(self, connection: int, address: Address) -> bool:
-        """That address passed a check; False: the connection is gone, or too many addresses are known."""
+        """What comes from there is its; False: the connection is gone, or too many addresses are known."""
         return _fine(self._library.fp_bind(self._engine, connection, self._to(address)))
+
+    def unbind(self, connection: int, address: Address) -> bool:
+        """What comes from there is its no longer."""
+        return _fine(self._library.fp_unbind(self._engine, connection, self._to(address)))
 
     def nominate(self, connection: int, address: Address) -> bool:
         """Send there from now on."""
@@ -151,23 +182,17 @@ class Engine:
         pointers = (self._ffi.cast("void *", protect), self._ffi.cast("void *", unprotect))
         return _fine(self._library.fp_secure(self._engine, connection, *pointers))
 
-    def send(self, address: Address, data: bytes) -> bool:
-        """Send a datagram that is no media; False: the socket was full."""
-        return _fine(self._library.fp_send(self._engine, self._to(address), data, len(data)))
-
     def send_rtcp(self, connection: int, compound: bytes) -> bool:
         """Seal and send a compound."""
         return _fine(self._library.fp_send_rtcp(self._engine, connection, compound, len(compound)))
 
-    def transport_cc(self, connection: int, extension_id: int) -> bool:
-        """Note when each transport-wide number of this header extension arrives; 0: none."""
-        return _fine(self._library.fp_transport_cc(self._engine, connection, extension_id))
+    def inject(self, connection: int, packet: bytes) -> bool:
+        """Handle a stranger's packet now that its SSRC has a name."""
+        return _fine(self._library.fp_inject(self._engine, connection, packet, len(packet)))
 
-    def arrivals(self, connection: int) -> list[tuple[int, int]]:
-        """Transport-wide numbers and when they came, since the last call."""
-        numbers, times = self._ffi.new("uint16_t[1024]"), self._ffi.new("int64_t[1024]")
-        count = self._library.fp_arrivals(self._engine, connection, numbers, times, 1024)
-        return [(numbers[at], times[at]) for at in range(count)]
+    def retry(self, connection: int) -> bool:
+        """Tell of strangers again that were given up."""
+        return _fine(self._library.fp_retry(self._engine, connection))
 
     def shut(self, connection: int) -> None:
         """End a connection with its sources and lanes: on return nothing of it is forwarded or touched."""
@@ -175,31 +200,18 @@ class Engine:
 
     # --- sources
 
-    def source(self, connection: int, ssrc: int, codec: Codec, clock_rate: int) -> int:
-        """What this SSRC of a publisher brings. Raises EngineError."""
-        return self._made(self._library.fp_source(self._engine, connection, ssrc, codec, clock_rate))
+    def source(self, connection: int, codec: Codec, clock_rate: int, until_us: int) -> int:
+        """A track, or a layer of one; ``until_us`` as in ``gate``. Raises EngineError."""
+        return self._made(self._library.fp_source(self._engine, connection, codec, clock_rate, until_us))
 
-    def retransmission(self, source: int, ssrc: int) -> bool:
-        """That SSRC repairs this source (RFC 4588)."""
-        return _fine(self._library.fp_retransmission(self._engine, source, ssrc))
+    def name(self, source: int, ssrc: int, *, repairs: bool = False) -> bool:
+        """That SSRC brings it, or repairs it (RFC 4588)."""
+        return _fine(self._library.fp_name(self._engine, source, ssrc, repairs))
 
-    def ignore(self, connection: int, ssrc: int) -> bool:
-        """Nothing of that SSRC is wanted."""
-        return _fine(self._library.fp_ignore(self._engine, connection, ssrc))
-
-    def copy(self, source: int, wanted: bool) -> bool:
-        """Hand every packet that passed up as well, or stop that."""
-        return _fine(self._library.fp_copy(self._engine, source, int(wanted)))
-
-    def gate(self, source: int, until_us: int, replay_from: int = -1) -> bool:
-        """Forward until then, whatever Python does; begin with what was held back, or what comes."""
-        return _fine(self._library.fp_gate(self._engine, source, until_us, replay_from))
-
-    def missing(self, source: int, before_us: int) -> list[int]:
-        """Sequences that did not come and were not asked for since ``before_us``."""
-        found = self._ffi.new("int64_t[256]")
-        count = self._library.fp_missing(self._engine, source, before_us, found, 256)
-        return [found[at] for at in range(count)]
+    def gate(self, source: int, until_us: int, replay_from: int = -1) -> int:
+        """Forward until then, whatever Python does; begin with what was held back, or what comes. The newest
+        sequence that has come; below zero: there is none."""
+        return int(self._library.fp_gate(self._engine, source, until_us, replay_from))
 
     def drop(self, source: int) -> None:
         """Forget it; lanes that carried it carry nothing."""
@@ -211,9 +223,13 @@ class Engine:
         """An SSRC of a subscriber. Raises EngineError."""
         return self._made(self._library.fp_lane(self._engine, connection, ssrc, retransmission_ssrc))
 
-    def carry(self, lane: int, source: int, payload_type: int = 0, retransmission_type: int = 0) -> bool:
+    def carry(
+        self, lane: int, source: int, payload_type: int = 0, repair_type: int = 0, *, ticket: int = 0,
+        before: int = 0, ticks: int = 0,
+    ) -> bool:  # fmt: skip
         """Carry ``source`` from its next key frame on (0: nothing, at once)."""
-        return _fine(self._library.fp_carry(self._engine, lane, source, payload_type, retransmission_type))
+        clock = (ticket, before, ticks & 0xFFFFFFFF)
+        return _fine(self._library.fp_carry(self._engine, lane, source, payload_type, repair_type, *clock))
 
     def resend(self, lane: int, numbers: Sequence[int]) -> int:
         """Send packets again that the subscriber knows by these 16 bit numbers; how many there were."""
@@ -222,6 +238,19 @@ class Engine:
     def end(self, lane: int) -> None:
         """Forget the lane."""
         self._library.fp_end(self._engine, lane)
+
+    def lose(self, one_in: int) -> None:
+        """For proofs of what is repaired: keep one fresh packet in so many, but do not send it; 0: send all."""
+        self._library.fp_lose(self._engine, one_in)
+
+    @property
+    def lost(self) -> int:
+        """Packets that were not sent by ``lose``."""
+        return int(self._library.fp_lost(self._engine))
+
+    def connection_counters(self, connection: int) -> dict[str, int]:
+        """Counters of a connection; empty once it is gone."""
+        return self._read(self._library.fp_connection_counters(self._engine, connection, self._counters))
 
     def source_counters(self, source: int) -> dict[str, int]:
         """Counters of a source; empty once it is gone."""
@@ -254,14 +283,19 @@ def _fine(answer: int) -> bool:
     return answer == 0
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
 def _mapped(host: str) -> bytes:
     if ":" in host:
-        return IPv6Address(host.partition("%")[0]).packed
-    return bytes(10) + b"\xff\xff" + IPv4Address(host).packed
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return _MAPPED + socket.inet_pton(socket.AF_INET, host)
 
 
-def _address(ip: bytes, port: int, number: int) -> Address | None:
-    if not port:
+def load(sockets: Sequence[socket.socket]) -> Engine | None:
+    """An engine on these sockets, if it was built here and can be used; what is wrong with it is logged."""
+    try:
+        return Engine(sockets) if LIBRARY.exists() else None
+    except (EngineError, OSError) as error:
+        log.event("engine_unloadable", level=logging.WARNING, error=str(error))
         return None
-    six = IPv6Address(ip)
-    return Address(str(six.ipv4_mapped or six), port, number)

@@ -2,7 +2,7 @@
  *
  * Python keeps every decision: who is connected, what is a track, who gets which layer, until when something
  * may be forwarded. What is decided is written into tables here; from then on a packet needs nobody's word.
- * No JSON, no SDP, no rooms and no minutes on this side.
+ * Python is told of each packet afterwards and keeps the books. No JSON, no SDP, no rooms and no minutes here.
  *
  * Threads. The engine's thread works in batches, under one mutex. Every function below takes that mutex, so
  * what it changed holds from its return on: after fp_close no packet of that connection is forwarded and
@@ -32,47 +32,55 @@ typedef struct {
 } fp_srtp;
 
 enum { FP_OPUS = 0, FP_VP8 = 1, FP_H264 = 2, FP_VP9 = 3, FP_AV1 = 4 };
-enum { FP_COPY = 1 /* hand every packet that passed up to Python, as FP_PACKET */ };
 
-/* What comes up. `size` bytes follow each record, padded to 8. */
+/* What comes up, in the order in which it happened. `size` bytes follow each record, padded to 8. */
 enum {
-    FP_DATAGRAM = 1, /* STUN from anybody, DTLS from a bound address: address, id (connection or 0) */
+    FP_DATAGRAM = 1, /* STUN or DTLS, from anybody: address; nobody has looked at it */
     FP_RTCP = 2,     /* a compound, opened: id (connection) */
-    FP_STRANGER = 3, /* RTP of an SSRC that nobody named: id (connection), the packet's first 64 bytes at most */
-    FP_FRAME = 4,    /* id (source), sequence, timestamp, flags, value: payload bytes of its first packet */
-    FP_PACKET = 5,   /* id (source), sequence, timestamp, flags; the payload follows */
-    FP_ENDED = 6     /* id (source): the time that it may be forwarded is over */
+    FP_STRANGER = 3, /* RTP of an SSRC that nobody named, opened: id (connection) */
+    FP_PACKET = 4,   /* RTP, opened: id (source), sequence, flags; it has been forwarded if it passed and is new */
+    FP_ENTERED = 5   /* id (lane): it carries another source from `sequence` on; an fp_entry follows */
 };
-enum { FP_KEY = 1, FP_MARKER = 2, FP_PASSED = 4 };
+enum {
+    FP_PASSED = 1, /* the source's gate was open when it came */
+    FP_REPEATED = 2, /* it came before, or too late: it was not forwarded */
+    FP_REPAIR = 4,   /* it came under a retransmission SSRC (RFC 4588): its payload begins with the sequence */
+    FP_INJECTED = 8  /* it came up as a stranger before */
+};
 typedef struct {
     uint32_t kind, size, id, flags;
     int64_t at_us, sequence;
-    uint32_t timestamp, value;
     fp_address address;
     uint32_t reserved;
 } fp_record;
 
+/* How a lane knows what it carries: what is added to the source's numbers. */
+typedef struct {
+    int64_t sequence_offset;
+    uint32_t source, ticket, timestamp_offset;
+    uint16_t picture_offset;
+    uint8_t level_offset, reserved;
+} fp_entry;
+
 /* Counters of a connection, a source or a lane: which apply is said beside each. */
 typedef struct {
-    uint64_t packets, octets;          /* source: taken in; lane: sent */
-    uint64_t refused;                  /* connection: did not authenticate; lane: the socket was full */
-    uint64_t duplicates, late, lost;   /* source; lost: expected less received */
-    uint64_t gated;                    /* source: dropped because nothing may pass */
-    uint64_t keyframes, retransmitted; /* source; lane */
-    int64_t highest;                   /* source: newest sequence; lane: newest one sent */
-    uint32_t timestamp;                /* source: newest; lane: newest one sent */
-    uint32_t jitter;                   /* source: in timestamp units (RFC 3550, A.8) */
-    int64_t sequence_offset;           /* lane: outgoing less incoming */
-    uint32_t timestamp_offset;         /* lane */
-    uint32_t source;                   /* lane: what it carries now, 0: nothing yet */
-    int64_t heard_us;                  /* connection: last datagram that authenticated */
+    uint64_t packets, octets;   /* source: taken in, also while nothing may pass; lane: sent */
+    uint64_t refused;           /* connection: the socket was full; lane: could not be sealed */
+    uint64_t unknown, unopened; /* connection: of nobody's SSRC; did not authenticate or came before */
+    uint64_t repeated, gated;   /* source: came before or too late; came while nothing might pass */
+    uint64_t retransmitted;     /* lane */
+    int64_t highest;            /* source: newest sequence; lane: newest one sent */
+    int64_t sequence_offset;    /* lane: outgoing less incoming */
+    uint32_t timestamp_offset;  /* lane */
+    uint32_t source;            /* lane: what it carries now, 0: nothing */
 } fp_counters;
 
 typedef struct fp_engine fp_engine;
 
 /* --- life ------------------------------------------------------------------------------------------- */
 
-/* `sockets`: bound, non-blocking UDP sockets, at most 16; they stay the caller's. `wake`: an eventfd that is
+int fp_abi(void); /* of these declarations; whoever loads the library compares it */
+/* `sockets`: bound, non-blocking UDP sockets, at most 64; they stay the caller's. `wake`: an eventfd that is
  * written to when records wait. NULL: no memory or no thread. */
 fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake);
 void fp_free(fp_engine *engine); /* stops the thread first */
@@ -85,35 +93,41 @@ uint64_t fp_dropped(fp_engine *engine); /* records that found no room */
 /* --- connections ------------------------------------------------------------------------------------ */
 
 uint32_t fp_open(fp_engine *engine); /* 0: full */
-int fp_bind(fp_engine *engine, uint32_t connection, const fp_address *address);     /* it passed a check */
+int fp_bind(fp_engine *engine, uint32_t connection, const fp_address *address);     /* what comes from there is its */
+int fp_unbind(fp_engine *engine, uint32_t connection, const fp_address *address);   /* not any more */
 int fp_nominate(fp_engine *engine, uint32_t connection, const fp_address *address); /* where we send to */
 int fp_secure(fp_engine *engine, uint32_t connection, void *protect, void *unprotect);
-int fp_send(fp_engine *engine, const fp_address *address, const uint8_t *data, int size);
 int fp_send_rtcp(fp_engine *engine, uint32_t connection, const uint8_t *compound, int size);
-/* Transport-wide sequence numbers that arrived since the last call, for feedback; how many (at most `room`). */
-int fp_arrivals(fp_engine *engine, uint32_t connection, uint16_t *numbers, int64_t *at_us, int room);
-int fp_transport_cc(fp_engine *engine, uint32_t connection, int extension_id);
+/* Handle an opened RTP packet as if it came now: a stranger whose SSRC has been named meanwhile. */
+int fp_inject(fp_engine *engine, uint32_t connection, const uint8_t *packet, int size);
+int fp_retry(fp_engine *engine, uint32_t connection); /* strangers are told again */
+int fp_connection_counters(fp_engine *engine, uint32_t connection, fp_counters *out);
 void fp_close(fp_engine *engine, uint32_t connection); /* with its sources and lanes */
 
-/* --- sources: one SSRC of a publisher, a track or one layer of it ------------------------------------ */
+/* --- sources: a track of a publisher, or one layer of it --------------------------------------------- */
 
-uint32_t fp_source(fp_engine *engine, uint32_t connection, uint32_t ssrc, int codec, int clock_rate);
-int fp_retransmission(fp_engine *engine, uint32_t source, uint32_t ssrc); /* RFC 4588 */
-int fp_ignore(fp_engine *engine, uint32_t connection, uint32_t ssrc);
-int fp_copy(fp_engine *engine, uint32_t source, int flags);
+/* `until_us` as in fp_gate. 0: full, or the connection is gone. */
+uint32_t fp_source(fp_engine *engine, uint32_t connection, int codec, int clock_rate, int64_t until_us);
+/* That SSRC brings it, or (`repairs`) brings it again (RFC 4588). */
+int fp_name(fp_engine *engine, uint32_t source, uint32_t ssrc, int repairs);
 /* Forward until then, whatever anybody is doing: INT64_MAX, a budget's end, 0 (nothing passes). `from`: begin
- * with this sequence, which is still in the ring (a key frame that was judged first); -1: with what comes. */
-int fp_gate(fp_engine *engine, uint32_t source, int64_t until_us, int64_t from);
-/* Sequences that are missing and were not asked for since `before_us`, ascending; how many. */
-int fp_missing(fp_engine *engine, uint32_t source, int64_t before_us, int64_t *sequences, int room);
+ * with this sequence, which is still in the ring (a key frame that was judged first); -1: with what comes.
+ * Returns the newest sequence that has come, -1: none, FP_GONE - 1 (-2): no such source. */
+int64_t fp_gate(fp_engine *engine, uint32_t source, int64_t until_us, int64_t from);
 int fp_source_counters(fp_engine *engine, uint32_t source, fp_counters *out);
 void fp_drop(fp_engine *engine, uint32_t source);
 
 /* --- lanes: one SSRC of a subscriber, carrying at most one source ------------------------------------ */
 
 uint32_t fp_lane(fp_engine *engine, uint32_t connection, uint32_t ssrc, uint32_t retransmission_ssrc);
-/* Carry `source` from its next key frame on (sound: packet); until then, what is carried now. 0: nothing. */
-int fp_carry(fp_engine *engine, uint32_t lane, uint32_t source, int payload_type, int retransmission_type);
+/* Carry `source` from its next key frame on (sound: packet); until then, what is carried now. 0: nothing, at once.
+ * `before`: when the lane carries that source, `ticks` added to a timestamp of the new one is what the old one
+ * shows at the same moment; 0: it is not known. `ticket` comes back with FP_ENTERED. May be repeated. */
+int fp_carry(fp_engine *engine, uint32_t lane, uint32_t source, int payload_type, int retransmission_type, uint32_t ticket, uint32_t before, uint32_t ticks);
 int fp_resend(fp_engine *engine, uint32_t lane, const uint16_t *numbers, int count); /* how many were sent */
 int fp_lane_counters(fp_engine *engine, uint32_t lane, fp_counters *out);
 void fp_end(fp_engine *engine, uint32_t lane);
+
+/* For proofs of what is repaired: of so many fresh packets one is kept, but not sent. 0: all are. */
+void fp_lose(fp_engine *engine, int one_in);
+uint64_t fp_lost(fp_engine *engine);

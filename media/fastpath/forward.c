@@ -1,4 +1,4 @@
-/* From one publisher's packet to every subscriber's: numbers, ring, lanes, sealing, sending in runs.
+/* From one publisher's packet to every subscriber's: numbers, ring, lanes, sealing, sending in trains.
  *
  * A subscriber sees one continuous stream in a lane, whatever it carries. An outgoing sequence number never
  * stands for two different packets: under AES-GCM that would give the key away (RFC 7714, section 8).
@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 
 #ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
+#define UDP_SEGMENT 103 /* linux/udp.h, since 4.18 */
 #endif
 
 /* --- taking in ------------------------------------------------------------------------------------------ */
@@ -25,66 +25,46 @@ static int64_t extend(const source *from, uint16_t sequence) {
     return step < 0x8000 ? from->highest + step : from->highest + step - 0x10000;
 }
 
-static void gap_opened(source *from, int64_t after, int64_t before) {
-    if (before - after > MOST_MISSING) {
-        from->missing_count = 0; /* a key frame mends a hole of that size */
-        return;
-    }
-    int fresh = (int)(before - after - 1), keep = from->missing_count;
-    if (keep + fresh > MOST_MISSING) {
-        int drop = keep + fresh - MOST_MISSING;
-        memmove(from->missing, from->missing + drop, (size_t)(keep - drop) * sizeof *from->missing);
-        keep -= drop;
-    }
-    for (int64_t sequence = after + 1; sequence < before; sequence++) from->missing[keep++] = (gap){.sequence = sequence};
-    from->missing_count = keep;
-}
-
-static void gap_filled(source *from, int64_t sequence) {
-    for (int at = 0; at < from->missing_count; at++)
-        if (from->missing[at].sequence == sequence) {
-            int behind = --from->missing_count - at;
-            memmove(from->missing + at, from->missing + at + 1, (size_t)behind * sizeof *from->missing);
-            return;
-        }
-}
-
-static void note_jitter(fp_engine *engine, source *from, uint32_t timestamp) {
-    uint32_t transit = (uint32_t)(engine->now_us * from->clock_rate / 1000000) - timestamp;
-    if (from->jitter_known) {
-        uint32_t change = transit - from->transit;
-        if (change & 0x80000000u) change = -change;
-        from->jitter += (change - from->jitter) / 16;
-    }
-    from->transit = transit, from->jitter_known = true;
-}
-
-/* Whether this is news of a frame: its first packet to arrive, or the one that shows a key frame. */
-static bool begins_frame(source *from, uint32_t timestamp, bool key) {
-    if (from->codec == FP_OPUS) return true;
-    if (!from->frame_known || rtp_later(timestamp, from->frame_timestamp)) {
-        from->frame_known = true, from->frame_timestamp = timestamp, from->frame_key = key;
-        return true;
-    }
-    if (key && timestamp == from->frame_timestamp && !from->frame_key) return from->frame_key = true;
-    return false;
-}
-
 static bool keep(source *from, kept *slot, int64_t sequence, const packet *fresh, const uint8_t *payload, int size, bool key) {
-    if (slot->payload == NULL || slot->room < size) {
-        int room = (size | 63) + 1;
+    if (slot->payload == NULL || slot->room < size + 1) {
+        int room = ((size + 1) | 63) + 1;
         uint8_t *more = realloc(slot->payload, (size_t)room);
         if (more == NULL) return false;
         slot->payload = more, slot->room = (uint16_t)room;
     }
-    (void)from;
-    memcpy(slot->payload, payload, (size_t)size);
+    if (from->codec == FP_VP8)
+        size = vp8_widen(payload, size, slot->payload);
+    else
+        memcpy(slot->payload, payload, (size_t)size);
     slot->sequence = sequence, slot->timestamp = fresh->timestamp, slot->size = (uint16_t)size;
-    slot->marker = fresh->marker, slot->key = key;
+    slot->marker = fresh->marker, slot->key = key, slot->passed = false;
     return true;
 }
 
 /* --- lanes ----------------------------------------------------------------------------------------------- */
+
+/* The offset with which timestamps go on where the lane left off, always later. By the publisher's clock, if both
+ * sources have it and it says nothing odd: lips stay in step over any number of changes, and a frame that would come
+ * too early is shifted, which the next change forgets. Otherwise by arrival. */
+static uint32_t timestamps_of(fp_engine *engine, lane *which, const source *into, uint32_t timestamp) {
+    uint32_t early = which->early, apart = 0;
+    which->early = 0;
+    if (!which->began) return 0;
+    int64_t silence_us = engine->now_us - which->sent_us;
+    uint32_t silence = (uint32_t)((silence_us < 1000 ? 1 : silence_us / 1000) * into->clock_rate / 1000);
+    uint32_t by_arrival = which->timestamp + silence - timestamp;
+    if (which->last_source == 0) return by_arrival;
+    if (which->last_source != into->id) {
+        if (which->before != which->last_source) return by_arrival;
+        apart = which->ticks;
+    }
+    uint32_t by_clock = which->timestamp_offset - early + apart;
+    int32_t odd = (int32_t)(by_clock - by_arrival);
+    if (odd > into->clock_rate || odd < -into->clock_rate) return by_arrival;
+    int32_t short_of = (int32_t)(which->timestamp + 1 - timestamp - by_clock);
+    which->early = short_of > 0 ? (uint32_t)short_of : 0;
+    return by_clock + which->early;
+}
 
 static void enter(fp_engine *engine, lane *which, uint32_t index, const kept *at) {
     source *into = &engine->sources[index];
@@ -92,40 +72,58 @@ static void enter(fp_engine *engine, lane *which, uint32_t index, const kept *at
     which->source = index, which->next = 0;
     which->payload_type = which->next_payload_type, which->retransmission_type = which->next_retransmission_type;
     which->first = at->sequence;
+    /* From 1: the receiver's rollover counter must not wrap on its first packets (RFC 3711, section 3.3.1). */
     which->offset = which->highest + 1 - at->sequence;
-    which->timestamp_offset = 0;
-    if (which->began) {
-        int64_t silence = (engine->now_us - which->sent_us) * into->clock_rate / 1000000;
-        which->timestamp_offset = which->timestamp + (uint32_t)(silence < 1 ? 1 : silence) - at->timestamp;
-    }
+    which->timestamp_offset = timestamps_of(engine, which, into, at->timestamp);
     which->began = true;
+    which->last_source = into->id;
     vp8_numbers numbers;
     which->picture_offset = 0, which->level_offset = 0;
-    if (into->codec == FP_VP8 && which->pictured && vp8_parse(at->payload, at->size, &numbers)) {
-        which->picture_offset = (uint16_t)(which->picture + 1 - numbers.picture);
-        which->level_offset = (uint8_t)(which->level + 1 - numbers.level);
+    if (into->codec == FP_VP8) {
+        vp8_parse(at->payload, at->size, &numbers);
+        if (which->pictured && numbers.picture_at) which->picture_offset = (uint16_t)(which->picture + 1 - numbers.picture);
+        if (which->pictured && numbers.level_at) which->level_offset = (uint8_t)(which->level + 1 - numbers.level);
     }
-}
-
-static void renumber(lane *which, uint8_t *payload, int size, bool newest) {
-    vp8_numbers numbers;
-    if (!vp8_parse(payload, size, &numbers) || !numbers.picture_at) return;
-    uint16_t picture = (uint16_t)(numbers.picture + which->picture_offset);
-    if (numbers.picture_bytes == 2) {
-        payload[numbers.picture_at] = (uint8_t)(0x80 | (picture >> 8 & 0x7F));
-        payload[numbers.picture_at + 1] = (uint8_t)picture;
-    } else {
-        payload[numbers.picture_at] = picture & 0x7F;
-    }
-    uint8_t level = (uint8_t)(numbers.level + which->level_offset);
-    if (numbers.level_at) payload[numbers.level_at] = level;
-    if (newest) which->picture = picture, which->level = level, which->pictured = true;
+    fp_entry entry = {
+        .sequence_offset = which->offset, .source = into->id, .ticket = which->ticket,
+        .timestamp_offset = which->timestamp_offset, .picture_offset = which->picture_offset,
+        .level_offset = which->level_offset,
+    };
+    fp_record record = {
+        .kind = FP_ENTERED, .id = which->id, .at_us = engine->now_us, .sequence = at->sequence, .size = sizeof entry,
+    };
+    engine_tell(engine, &record, (uint8_t *)&entry);
 }
 
 static void put16(uint8_t *at, uint16_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
 static void put32(uint8_t *at, uint32_t value) { put16(at, (uint16_t)(value >> 16)), put16(at + 2, (uint16_t)value); }
 
-/* Seal one packet as this lane's subscriber knows it, and put it in line for the end of the batch. */
+static void renumber(lane *which, uint8_t *payload, int size, bool newest) {
+    vp8_numbers numbers;
+    vp8_parse(payload, size, &numbers);
+    if (numbers.picture_at) {
+        uint16_t picture = (uint16_t)(numbers.picture + which->picture_offset);
+        put16(payload + numbers.picture_at, 0x8000 | picture);
+        if (newest) which->picture = picture & 0x7FFF, which->pictured = true;
+    }
+    if (numbers.level_at) {
+        payload[numbers.level_at] = (uint8_t)(numbers.level + which->level_offset);
+        if (newest) which->level = payload[numbers.level_at];
+    }
+}
+
+static void line_up(fp_engine *engine, connection *to, int place, uint32_t index) {
+    if (to->pending_first < 0) {
+        to->pending_first = place;
+        engine->touched[engine->touched_count++] = index;
+    } else {
+        engine->pendings[to->pending_last].next = place;
+    }
+    to->pending_last = place;
+}
+
+/* Seal one packet as this lane's subscriber knows it, and put it in line for the end of the batch. What the
+ * subscriber's transport has to stamp on it (a transport-wide number) belongs between its header and its payload. */
 static bool emit(fp_engine *engine, lane *which, const kept *what, int codec, bool again) {
     connection *to = &engine->connections[which->connection];
     if (to->protect == NULL || !to->nominated) return false;
@@ -133,113 +131,103 @@ static bool emit(fp_engine *engine, lane *which, const kept *what, int codec, bo
     bool wrapped = again && which->retransmission_ssrc != 0 && which->retransmission_type != 0;
     int64_t sequence = what->sequence + which->offset;
     uint8_t *data = engine->arena + engine->arena_used, *body = data + HEADER;
+    uint32_t timestamp = what->timestamp + which->timestamp_offset;
     data[0] = 0x80;
     data[1] = (uint8_t)(what->marker << 7 | (wrapped ? which->retransmission_type : which->payload_type));
     put16(data + 2, wrapped ? ++which->retransmission_sequence : (uint16_t)sequence);
-    put32(data + 4, what->timestamp + which->timestamp_offset);
+    put32(data + 4, timestamp);
     put32(data + 8, wrapped ? which->retransmission_ssrc : which->ssrc);
     if (wrapped) put16(body, (uint16_t)sequence), body += 2;
     memcpy(body, what->payload, what->size);
     bool newest = sequence > which->highest;
     if (codec == FP_VP8) renumber(which, body, what->size, newest);
     int size = (int)(body - data) + what->size;
+    if (newest) which->highest = sequence, which->sent_us = engine->now_us;
+    if (!again && (which->packets == 0 || (int32_t)(timestamp - which->timestamp) > 0)) which->timestamp = timestamp;
     if (engine->srtp.protect(to->protect, data, &size)) {
         which->refused++;
         return false;
     }
-    if (newest) which->highest = sequence, which->timestamp = what->timestamp + which->timestamp_offset, which->sent_us = engine->now_us;
     which->packets++;
     which->octets += what->size;
     engine->arena_used += ((size_t)size + 15) & ~(size_t)15;
     int place = engine->pending_count++;
     engine->pendings[place] = (pending){.data = data, .size = size, .next = -1};
-    if (to->pending_first < 0) {
-        to->pending_first = place;
-        engine->touched[engine->touched_count++] = which->connection;
-    } else {
-        engine->pendings[to->pending_last].next = place;
-    }
-    to->pending_last = place;
+    line_up(engine, to, place, which->connection);
     return true;
 }
 
-static void fan_out(fp_engine *engine, source *from, const kept *what, bool newest) {
+static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
     uint32_t index = (uint32_t)(from - engine->sources);
     bool may_enter = newest && (what->key || from->codec == FP_OPUS);
+    bool lost = engine->lose_one_in > 0 && ++engine->fresh % (uint64_t)engine->lose_one_in == 0;
+    engine->lost += lost;
+    what->passed = true;
     for (int at = 0; at < from->lane_count; at++) {
         lane *which = &engine->lanes[from->lanes[at]];
         if (which->next == index && may_enter) enter(engine, which, index, what);
-        if (which->source == index && what->sequence >= which->first) emit(engine, which, what, from->codec, false);
+        if (which->source != index || what->sequence < which->first) continue;
+        if (lost && what->sequence + which->offset > which->highest)
+            which->highest = what->sequence + which->offset;
+        else if (!lost)
+            emit(engine, which, what, from->codec, false);
     }
 }
 
 /* --- the way in ------------------------------------------------------------------------------------------ */
 
-void forward_packet(fp_engine *engine, source *from, const packet *fresh, bool retransmission) {
+static void tell(fp_engine *engine, source *from, int64_t sequence, uint32_t flags, const uint8_t *data, int size) {
+    fp_record record = {
+        .kind = FP_PACKET, .id = from->id, .at_us = engine->now_us, .sequence = sequence, .flags = flags, .size = (uint32_t)size,
+    };
+    engine_tell(engine, &record, data);
+}
+
+void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int whole, const packet *fresh, uint32_t flags) {
     const uint8_t *payload = fresh->payload;
     int size = fresh->size;
-    uint16_t sequence = fresh->sequence;
-    if (retransmission) { /* RFC 4588, section 4: the original number precedes the payload */
-        if (size <= 2) return;
-        sequence = (uint16_t)(payload[0] << 8 | payload[1]);
+    uint16_t number = fresh->sequence;
+    bool passes = engine->now_us < from->until_us;
+    if (flags & FP_REPAIR) { /* RFC 4588, section 4: the original number precedes the payload */
+        if (size <= 2) {
+            tell(engine, from, -1, flags, data, whole);
+            return;
+        }
+        number = (uint16_t)(payload[0] << 8 | payload[1]);
         payload += 2, size -= 2;
     }
-    bool key = rtp_is_key(from->codec, payload, size), passes = engine->now_us < from->until_us;
-    fp_record news = {
-        .id = from->id, .at_us = engine->now_us, .timestamp = fresh->timestamp, .value = (uint32_t)size,
-        .flags = (key ? FP_KEY : 0) | (fresh->marker ? FP_MARKER : 0) | (passes ? FP_PASSED : 0),
-    };
-    news.sequence = extend(from, sequence);
-    if (begins_frame(from, fresh->timestamp, key)) {
-        news.kind = FP_FRAME;
-        from->keyframes += key;
-        engine_tell(engine, &news, NULL);
-    }
-    if (!retransmission) note_jitter(engine, from, fresh->timestamp);
-    kept *slot = &from->ring[news.sequence & from->ring_mask];
-    bool newest = news.sequence > from->highest;
-    if (!newest) {
-        if (slot->sequence == news.sequence) {
-            from->duplicates++;
-            return;
-        }
-        if (news.sequence <= from->highest - (int64_t)from->ring_mask) {
-            from->late++;
-            return;
-        }
-        gap_filled(from, news.sequence);
-    } else if (from->highest >= 0 && news.sequence > from->highest + 1) {
-        gap_opened(from, from->highest, news.sequence);
-    }
-    if (!keep(from, slot, news.sequence, fresh, payload, size, key)) return;
-    if (from->base < 0) from->base = news.sequence;
-    if (newest) from->highest = news.sequence, from->timestamp = fresh->timestamp;
-    from->packets++;
-    from->octets += (uint64_t)size;
-    if (!passes) {
-        from->gated++;
-        if (from->until_us > 0 && !from->told_end) {
-            from->told_end = true;
-            news.kind = FP_ENDED;
-            engine_tell(engine, &news, NULL);
-        }
-        source_hush(engine, from);
+    int64_t sequence = extend(from, number);
+    kept *slot = &from->ring[sequence & (RING - 1)];
+    bool newest = sequence > from->highest;
+    if (passes) flags |= FP_PASSED;
+    if (!newest && (slot->sequence == sequence || sequence <= from->highest - RING)) {
+        from->repeated++;
+        tell(engine, from, sequence, flags | FP_REPEATED, data, whole);
         return;
     }
-    fan_out(engine, from, slot, newest);
-    if (from->flags & FP_COPY) {
-        news.kind = FP_PACKET;
-        news.size = (uint32_t)size;
-        engine_tell(engine, &news, slot->payload);
+    if (!keep(from, slot, sequence, fresh, payload, size, rtp_is_key(from->codec, payload, size))) return;
+    if (newest) from->highest = sequence;
+    from->packets++;
+    from->octets += (uint64_t)size;
+    if (passes) {
+        from->hushed = false;
+        fan_out(engine, from, slot, newest);
+    } else {
+        from->gated++;
+        if (!from->hushed) source_hush(engine, from);
+        from->hushed = true;
     }
+    tell(engine, from, sequence, flags, data, whole);
 }
 
 /* Send what was held back since `first`, as if it came now. */
 void forward_replay(fp_engine *engine, source *from, int64_t first) {
-    if (first <= from->highest - (int64_t)from->ring_mask) first = from->highest - (int64_t)from->ring_mask + 1;
-    for (int64_t sequence = first; sequence <= from->highest; sequence++) {
-        const kept *slot = &from->ring[sequence & from->ring_mask];
-        if (slot->sequence == sequence) fan_out(engine, from, slot, true);
+    if (first <= from->highest - RING) first = from->highest - RING + 1;
+    if (from->highest < 0) return;
+    from->hushed = false;
+    for (int64_t sequence = first < 0 ? 0 : first; sequence <= from->highest; sequence++) {
+        kept *slot = &from->ring[sequence & (RING - 1)];
+        if (slot->sequence == sequence && !slot->passed) fan_out(engine, from, slot, true);
     }
 }
 
@@ -249,8 +237,8 @@ bool forward_again(fp_engine *engine, lane *which, uint16_t number) {
     if (engine->now_us >= from->until_us) return false;
     int64_t outgoing = which->highest - (uint16_t)((uint16_t)which->highest - number), sequence = outgoing - which->offset;
     if (sequence < which->first || sequence < 0) return false;
-    const kept *slot = &from->ring[sequence & from->ring_mask];
-    if (slot->sequence != sequence || !emit(engine, which, slot, from->codec, true)) return false;
+    const kept *slot = &from->ring[sequence & (RING - 1)];
+    if (slot->sequence != sequence || !slot->passed || !emit(engine, which, slot, from->codec, true)) return false;
     which->retransmitted++;
     return true;
 }
@@ -277,8 +265,8 @@ bool send_to(fp_engine *engine, const fp_address *to, const uint8_t *data, int s
     return sendto(engine->sockets[to->socket], data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&name, length) == size;
 }
 
-/* Send a run of equal sizes (the last may be smaller) at once; false: the kernel does not know how. */
-static bool send_run(fp_engine *engine, connection *to, struct msghdr *message, int count, int segment) {
+/* Send a train: `count` packets of one size, the last may be smaller. False: try again one by one. */
+static bool send_train(fp_engine *engine, connection *to, struct msghdr *message, int count, int size) {
     union {
         char bytes[CMSG_SPACE(sizeof(uint16_t))];
         struct cmsghdr align;
@@ -287,13 +275,13 @@ static bool send_run(fp_engine *engine, connection *to, struct msghdr *message, 
     if (count > 1) {
         message->msg_control = control.bytes, message->msg_controllen = sizeof control.bytes;
         struct cmsghdr *header = CMSG_FIRSTHDR(message);
+        uint16_t segment = (uint16_t)size;
         header->cmsg_level = IPPROTO_UDP, header->cmsg_type = UDP_SEGMENT;
-        header->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-        uint16_t value = (uint16_t)segment;
-        memcpy(CMSG_DATA(header), &value, sizeof value);
+        header->cmsg_len = CMSG_LEN(sizeof segment);
+        memcpy(CMSG_DATA(header), &segment, sizeof segment);
     }
     if (sendmsg(engine->sockets[to->to.socket], message, MSG_DONTWAIT) >= 0) return true;
-    if (count > 1 && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP)) return false;
+    if (count > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP)) return false;
     to->refused += (uint64_t)count;
     return true;
 }
@@ -302,22 +290,25 @@ static void flush_connection(fp_engine *engine, connection *to) {
     struct sockaddr_storage name;
     struct iovec parts[MOST_SEGMENTS];
     struct msghdr message = {.msg_name = &name, .msg_namelen = to_sockaddr(engine, &to->to, &name), .msg_iov = parts};
-    int at = to->pending_first;
-    while (at >= 0) {
-        int count = 0, segment = engine->pendings[at].size, total = 0, next = at, most = engine->no_segments ? 1 : MOST_SEGMENTS;
+    int most = engine->no_trains || to->no_trains ? 1 : MOST_SEGMENTS;
+    for (int at = to->pending_first; at >= 0;) {
+        int count = 0, size = engine->pendings[at].size, total = 0, next = at;
         while (next >= 0 && count < most) {
             const pending *each = &engine->pendings[next];
-            if (each->size > segment || total + each->size > 65000) break;
+            if (each->size > size || total + each->size > MOST_BYTES) break;
             parts[count++] = (struct iovec){.iov_base = each->data, .iov_len = (size_t)each->size};
             total += each->size;
             next = each->next;
-            if (each->size < segment) break;
+            if (each->size < size) break;
         }
         message.msg_iovlen = (size_t)count;
-        if (send_run(engine, to, &message, count, segment))
+        if (send_train(engine, to, &message, count, size)) {
             at = next;
-        else
-            engine->no_segments = true; /* and once more, one by one */
+        } else {
+            /* Too large a segment for one viewer's path (EINVAL; EMSGSIZE in newer kernels) is that viewer's affair. */
+            most = 1;
+            *(errno == EIO || errno == EOPNOTSUPP ? &engine->no_trains : &to->no_trains) = true;
+        }
     }
     to->pending_first = to->pending_last = -1;
 }

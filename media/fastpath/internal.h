@@ -20,22 +20,23 @@ enum {
     HEADER = 12,
     TRAILER = 64, /* more than any SRTP tag and index */
     BATCH = 64,
-    MOST_SOCKETS = 16,
-    MOST_CONNECTIONS = 1 << 12,
+    MOST_SOCKETS = 64,
+    MOST_CONNECTIONS = 1 << 13,
     MOST_SOURCES = 1 << 14,
-    MOST_LANES = 1 << 17,
-    MOST_ADDRESSES = 1 << 14, /* slots of the hash table, a power of two; half of them are used at most */
-    ADDRESSES_EACH = 32,      /* that one connection may be bound to */
-    STREAMS_EACH = 32,        /* SSRCs that one connection may bring: each costs an SRTP stream */
-    STRANGERS_TOLD = 16,      /* packets of an unknown SSRC that are reported */
-    RING_VIDEO = 1 << 9,      /* packets kept: two to three seconds of 720p; below SRTP's replay window */
-    RING_AUDIO = 1 << 7,
-    MOST_MISSING = 256,
-    MOST_ARRIVALS = 1 << 10,
-    QUEUE_BYTES = 1 << 22, /* of records for Python */
-    MOST_PENDING = 4096,   /* sealed packets that wait for the end of the batch */
+    MOST_LANES = 1 << 16,
+    MOST_ADDRESSES = 1 << 16, /* slots of the hash table, a power of two; half of them are used at most */
+    ADDRESSES_EACH = 40,      /* that one connection may be bound to: more than ICE remembers */
+    STREAMS_EACH = 96,        /* SSRCs that one connection may bring in its life: each costs an SRTP stream */
+    UNNAMED_EACH = 32,        /* a new one that nobody named is opened only if there are fewer in all */
+    TALKERS_EACH = 32,        /* SSRCs that may send RTCP */
+    STRANGER_PACKETS = 100,   /* of an unknown SSRC that are told */
+    RING = 1 << 9,            /* packets kept: two to three seconds of 720p; below SRTP's replay window */
+    QUEUE_BYTES = 1 << 24,    /* of records for Python: some three seconds of a full room */
+    QUEUE_RESERVE = 1 << 20,  /* of which packets and datagrams leave so much to what must not be missed */
+    MOST_PENDING = 4096,      /* sealed packets that wait for the end of the batch */
     ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
-    MOST_SEGMENTS = 48     /* of one sendmsg with UDP_SEGMENT; the kernel takes 64 and 65,507 bytes */
+    MOST_SEGMENTS = 48,       /* of one train; the kernel takes 64 and 65,507 bytes */
+    MOST_BYTES = 65000
 };
 
 /* --- packets ---------------------------------------------------------------------------------------- */
@@ -54,79 +55,58 @@ typedef struct {
     int64_t sequence; /* -1: none */
     uint32_t timestamp;
     uint16_t size, room;
-    bool marker, key;
+    bool marker, key, passed;
     uint8_t *payload;
 } kept;
 
 bool rtp_parse(const uint8_t *data, int size, packet *out);
-/* The header extension element `id` of a packet that parsed; NULL: none. */
-const uint8_t *rtp_extension(const uint8_t *data, int size, int id, int *length);
 bool rtp_is_key(int codec, const uint8_t *payload, int size);
-static inline bool rtp_later(uint32_t timestamp, uint32_t than) { return timestamp != than && timestamp - than < 0x80000000u; }
 
 /* The numbers of a VP8 payload descriptor that have to go on when a lane changes its source (RFC 7741, 4.2). */
 typedef struct {
-    int picture_at, picture_bytes, level_at; /* offsets; 0: not there */
+    int picture_at, level_at; /* offsets; 0: not there */
     uint16_t picture;
     uint8_t level;
 } vp8_numbers;
-bool vp8_parse(const uint8_t *payload, int size, vp8_numbers *out);
+/* Copy with the picture id in 15 bits: one of seven could not run on after another source's. The size. */
+int vp8_widen(const uint8_t *payload, int size, uint8_t *into);
+void vp8_parse(const uint8_t *widened, int size, vp8_numbers *out);
 
 /* --- tables ----------------------------------------------------------------------------------------- */
 
 typedef struct {
     uint32_t ssrc, source; /* source: index, 0: nobody named it */
     uint16_t told;
-    bool retransmission, ignored;
+    bool repairs, opened;
 } stream;
 
 typedef struct {
     uint32_t id; /* 0: free */
     void *protect, *unprotect;
     fp_address to;
-    bool nominated;
+    bool nominated, no_trains;
     fp_address bound[ADDRESSES_EACH];
     int bound_count;
     stream streams[STREAMS_EACH];
     int stream_count;
-    uint32_t talkers[STREAMS_EACH]; /* SSRCs that sent SRTCP */
+    uint32_t talkers[TALKERS_EACH]; /* SSRCs that sent SRTCP */
     int talker_count;
-    int transport_cc;
-    uint16_t arrival_numbers[MOST_ARRIVALS];
-    int64_t arrival_at[MOST_ARRIVALS];
-    int arrival_count;
     uint32_t lanes;                  /* the first of its lanes, 0: none; they are linked by `sibling` */
     int pending_first, pending_last; /* of this batch; -1: none */
-    uint64_t packets, octets, refused;
-    int64_t heard_us;
+    uint64_t unknown, unopened, refused;
 } connection;
-
-typedef struct {
-    int64_t sequence, asked_us;
-    int tries;
-} gap;
 
 typedef struct {
     uint32_t id;
     uint32_t connection; /* index */
-    uint32_t ssrc;
-    int codec, clock_rate, flags;
+    int codec, clock_rate;
     int64_t until_us;
-    bool told_end;
-    int64_t highest, base;
-    uint32_t timestamp;
-    bool frame_known, frame_key;
-    uint32_t frame_timestamp;
+    int64_t highest;
     kept *ring;
-    uint32_t ring_mask;
-    gap *missing;
-    int missing_count;
     uint32_t *lanes; /* indices of lanes that carry it, or will from its next key frame on */
-    int lane_count, lane_room, waiting;
-    bool jitter_known;
-    uint32_t transit;
-    double jitter;
-    uint64_t packets, octets, duplicates, late, gated, keyframes;
+    int lane_count, lane_room;
+    bool hushed;
+    uint64_t packets, octets, repeated, gated;
 } source;
 
 typedef struct {
@@ -135,11 +115,12 @@ typedef struct {
     uint32_t ssrc, retransmission_ssrc;
     uint32_t sibling;
     uint32_t source, next; /* indices: carried now; from its key frame on. 0: none */
+    uint32_t ticket, last_source, before, ticks; /* ids of sources: carried last; `ticks` are known from */
     uint8_t payload_type, retransmission_type, next_payload_type, next_retransmission_type;
     uint16_t retransmission_sequence;
     bool began, pictured;
     int64_t first, offset, highest; /* highest: outgoing */
-    uint32_t timestamp_offset, timestamp;
+    uint32_t timestamp_offset, timestamp, early;
     int64_t sent_us;
     uint16_t picture_offset, picture;
     uint8_t level_offset, level;
@@ -160,7 +141,9 @@ struct fp_engine {
     atomic_int waiters;
     atomic_bool stopping;
     int64_t now_us; /* of this batch */
-    bool no_segments;
+    bool no_trains; /* this kernel or this network card cannot, wherever to */
+    int lose_one_in;
+    uint64_t fresh, lost;
 
     connection *connections;
     source *sources;
@@ -202,11 +185,12 @@ lane *lane_of(fp_engine *engine, uint32_t id);
 void lane_unlist(source *from, uint32_t index);
 void source_hush(fp_engine *engine, source *which);
 
-/* Takes a source's packet in and sends it on. `data`: the opened packet. */
-void forward_packet(fp_engine *engine, source *from, const packet *fresh, bool retransmission);
+/* Takes a source's packet in, sends it on and tells of it. `data`: the opened packet. */
+void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int size, const packet *fresh, uint32_t flags);
 void forward_replay(fp_engine *engine, source *from, int64_t first);
 void forward_flush(fp_engine *engine);
 bool forward_again(fp_engine *engine, lane *which, uint16_t number);
 bool send_to(fp_engine *engine, const fp_address *to, const uint8_t *data, int size);
+void receive_opened(fp_engine *engine, connection *who, const uint8_t *data, int size, uint32_t flags);
 
 #endif

@@ -1,9 +1,11 @@
 /* RTP arithmetic: bytes in, numbers out. Packets come from hostile networks: nothing here reads past `size`.
  *
- * RTP is RFC 3550, header extensions RFC 8285, VP8 RFC 7741, H.264 RFC 6184, VP9 RFC 9628, AV1 the RTP payload
- * format of AOMedia.
+ * RTP is RFC 3550, VP8 RFC 7741, H.264 RFC 6184, VP9 RFC 9628, AV1 the RTP payload format of AOMedia. media/rtp.py
+ * and media/codecs.py say the same in Python, and tests hold the two against each other.
  */
 #include "internal.h"
+
+#include <string.h>
 
 static uint32_t word(const uint8_t *at) { return (uint32_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]; }
 static int half(const uint8_t *at) { return at[0] << 8 | at[1]; }
@@ -28,57 +30,30 @@ bool rtp_parse(const uint8_t *data, int size, packet *out) {
     return true;
 }
 
-const uint8_t *rtp_extension(const uint8_t *data, int size, int id, int *length) {
-    if (!(data[0] & 0x10)) return NULL;
-    int at = HEADER + 4 * (data[0] & 0x0F);
-    if (at + 4 > size) return NULL;
-    int profile = half(data + at), end = at + 4 + 4 * half(data + at + 2);
-    bool short_form = profile == 0xBEDE;
-    if (end > size || (!short_form && (profile & 0xFFF0) != 0x1000)) return NULL;
-    at += 4;
-    while (at < end) {
-        int found, bytes;
-        if (data[at] == 0) { /* padding */
-            at++;
-            continue;
-        }
-        if (short_form) {
-            found = data[at] >> 4, bytes = (data[at] & 0x0F) + 1, at += 1;
-            if (found == 15) return NULL;
-        } else if (at + 1 < end) {
-            found = data[at], bytes = data[at + 1], at += 2;
-        } else {
-            return NULL;
-        }
-        if (at + bytes > end) return NULL;
-        if (found == id) {
-            *length = bytes;
-            return data + at;
-        }
-        at += bytes;
+int vp8_widen(const uint8_t *payload, int size, uint8_t *into) {
+    if (size > 2 && payload[0] & 0x80 && payload[1] & 0x80 && !(payload[2] & 0x80)) {
+        into[0] = payload[0], into[1] = payload[1], into[2] = 0x80;
+        memcpy(into + 3, payload + 2, (size_t)size - 2);
+        return size + 1;
     }
-    return NULL;
+    memcpy(into, payload, (size_t)size);
+    return size;
 }
 
-bool vp8_parse(const uint8_t *payload, int size, vp8_numbers *out) {
+void vp8_parse(const uint8_t *payload, int size, vp8_numbers *out) {
     *out = (vp8_numbers){0};
-    if (size < 2 || !(payload[0] & 0x80)) return size >= 1;
+    if (size < 2 || !(payload[0] & 0x80)) return;
     int flags = payload[1], at = 2;
     if (flags & 0x80) {
-        if (at >= size) return false;
-        bool wide = payload[at] & 0x80;
-        if (at + wide >= size) return false;
+        if (size < at + 2) return;
         out->picture_at = at;
-        out->picture_bytes = wide ? 2 : 1;
-        out->picture = wide ? (uint16_t)(half(payload + at) & 0x7FFF) : payload[at];
-        at += out->picture_bytes;
+        out->picture = (uint16_t)(half(payload + at) & 0x7FFF);
+        at += 2;
     }
-    if (flags & 0x40) {
-        if (at >= size) return false;
+    if (flags & 0x40 && at < size) {
         out->level_at = at;
         out->level = payload[at];
     }
-    return true;
 }
 
 static bool vp8_is_key(const uint8_t *payload, int size) {
@@ -119,12 +94,39 @@ static bool vp9_is_key(const uint8_t *payload, int size) {
     return at < size && !(payload[at] >> 1 & 0x07); /* the lowest spatial layer */
 }
 
+/* A number of at most eight octets; moves `at` behind it. */
+static uint64_t leb128(const uint8_t *data, int size, int *at) {
+    uint64_t value = 0;
+    for (int place = 0; place < 8 && *at < size; place++) {
+        value |= (uint64_t)(data[*at] & 0x7F) << (7 * place);
+        if (!(data[(*at)++] & 0x80)) break;
+    }
+    return value;
+}
+
+/* N: a coded video sequence begins; or the first OBU but a temporal delimiter is a sequence header. */
+static bool av1_is_key(const uint8_t *payload, int size) {
+    enum { SEQUENCE_HEADER = 1, TEMPORAL_DELIMITER = 2 };
+    if (size < 2 || payload[0] & 0x80) return false;
+    if (payload[0] & 0x08) return true;
+    int at = 1;
+    bool single = (payload[0] & 0x30) == 0x10;
+    while (at < size) {
+        uint64_t length = single ? 0 : leb128(payload, size, &at);
+        int kind = at < size ? payload[at] >> 3 & 0x0F : 0;
+        if (kind != TEMPORAL_DELIMITER || single) return kind == SEQUENCE_HEADER;
+        if (length > (uint64_t)(size - at)) return false;
+        at += (int)length;
+    }
+    return false;
+}
+
 bool rtp_is_key(int codec, const uint8_t *payload, int size) {
     switch (codec) {
     case FP_VP8: return vp8_is_key(payload, size);
     case FP_H264: return h264_is_key(payload, size);
     case FP_VP9: return vp9_is_key(payload, size);
-    case FP_AV1: return size > 0 && payload[0] & 0x08; /* N: begins a coded video sequence */
+    case FP_AV1: return av1_is_key(payload, size);
     default: return false;
     }
 }

@@ -49,7 +49,7 @@ lane *lane_of(fp_engine *engine, uint32_t id) {
 /* --- addresses: open addressing, linear probing, no tombstones ---------------------------------------- */
 
 static bool same(const fp_address *one, const fp_address *other) {
-    return one->port == other->port && memcmp(one->ip, other->ip, sizeof one->ip) == 0;
+    return one->port == other->port && one->socket == other->socket && memcmp(one->ip, other->ip, sizeof one->ip) == 0;
 }
 
 static uint32_t place_of(const fp_address *address) {
@@ -57,6 +57,7 @@ static uint32_t place_of(const fp_address *address) {
     for (size_t at = 0; at < sizeof address->ip; at++) hash = (hash ^ address->ip[at]) * 0x100000001B3u;
     hash = (hash ^ (address->port & 0xFF)) * 0x100000001B3u;
     hash = (hash ^ (address->port >> 8)) * 0x100000001B3u;
+    hash = (hash ^ address->socket) * 0x100000001B3u;
     return (uint32_t)(hash ^ hash >> 32) & (MOST_ADDRESSES - 1);
 }
 
@@ -151,26 +152,33 @@ int fp_secure(fp_engine *engine, uint32_t id, void *protect, void *unprotect) {
     return who ? FP_OK : FP_GONE;
 }
 
-int fp_transport_cc(fp_engine *engine, uint32_t id, int extension_id) {
+int fp_unbind(fp_engine *engine, uint32_t id, const fp_address *address) {
     engine_lock(engine);
     connection *who = connection_of(engine, id);
-    if (who) who->transport_cc = extension_id;
+    for (int at = 0; who != NULL && at < who->bound_count; at++)
+        if (same(&who->bound[at], address)) {
+            who->bound[at] = who->bound[--who->bound_count];
+            address_remove(engine, address);
+            break;
+        }
     engine_unlock(engine);
     return who ? FP_OK : FP_GONE;
 }
 
-int fp_arrivals(fp_engine *engine, uint32_t id, uint16_t *numbers, int64_t *at_us, int room) {
+int fp_retry(fp_engine *engine, uint32_t id) {
     engine_lock(engine);
     connection *who = connection_of(engine, id);
-    int count = 0;
-    if (who) {
-        count = who->arrival_count < room ? who->arrival_count : room;
-        memcpy(numbers, who->arrival_numbers, (size_t)count * sizeof *numbers);
-        memcpy(at_us, who->arrival_at, (size_t)count * sizeof *at_us);
-        who->arrival_count = 0;
-    }
+    for (int at = 0; who != NULL && at < who->stream_count; at++) who->streams[at].told = 0;
     engine_unlock(engine);
-    return count;
+    return who ? FP_OK : FP_GONE;
+}
+
+int fp_connection_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who) *out = (fp_counters){.refused = who->refused, .unknown = who->unknown, .unopened = who->unopened};
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
 }
 
 /* --- sources ------------------------------------------------------------------------------------------- */
@@ -188,79 +196,45 @@ static void source_free(fp_engine *engine, source *which) {
     connection *who = &engine->connections[which->connection];
     uint32_t index = (uint32_t)(which - engine->sources);
     for (int at = 0; at < who->stream_count; at++)
-        if (who->streams[at].source == index) who->streams[at].source = 0, who->streams[at].ignored = true;
+        if (who->streams[at].source == index) who->streams[at].source = 0, who->streams[at].told = 0;
     for (int at = 0; at < which->lane_count; at++) {
         lane *carrying = &engine->lanes[which->lanes[at]];
         if (carrying->source == index) carrying->source = 0;
         if (carrying->next == index) carrying->next = 0;
     }
-    for (uint32_t at = 0; which->ring != NULL && at <= which->ring_mask; at++) free(which->ring[at].payload);
+    for (uint32_t at = 0; which->ring != NULL && at < RING; at++) free(which->ring[at].payload);
     free(which->ring);
-    free(which->missing);
     free(which->lanes);
     memset(which, 0, sizeof *which);
     engine->free_sources[engine->free_source_count++] = index;
 }
 
-uint32_t fp_source(fp_engine *engine, uint32_t id, uint32_t ssrc, int codec, int clock_rate) {
+uint32_t fp_source(fp_engine *engine, uint32_t id, int codec, int clock_rate, int64_t until_us) {
     engine_lock(engine);
     uint32_t made = 0;
     connection *who = connection_of(engine, id);
-    stream *named = who && engine->free_source_count > 0 ? stream_of(who, ssrc, true) : NULL;
-    if (named != NULL && named->source == 0) {
-        uint32_t index = engine->free_sources[engine->free_source_count - 1];
+    kept *ring = who && engine->free_source_count > 0 ? calloc(RING, sizeof *ring) : NULL;
+    if (ring != NULL) {
+        uint32_t index = engine->free_sources[--engine->free_source_count];
         source *fresh = &engine->sources[index];
-        memset(fresh, 0, sizeof *fresh);
-        uint32_t ring = codec == FP_OPUS ? RING_AUDIO : RING_VIDEO;
-        fresh->ring = calloc(ring, sizeof *fresh->ring);
-        fresh->missing = calloc(MOST_MISSING, sizeof *fresh->missing);
-        if (fresh->ring == NULL || fresh->missing == NULL) {
-            free(fresh->ring);
-            free(fresh->missing);
-            memset(fresh, 0, sizeof *fresh);
-        } else {
-            engine->free_source_count--;
-            for (uint32_t at = 0; at < ring; at++) fresh->ring[at].sequence = -1;
-            fresh->ring_mask = ring - 1;
-            fresh->connection = (uint32_t)(who - engine->connections);
-            fresh->ssrc = ssrc, fresh->codec = codec, fresh->clock_rate = clock_rate;
-            fresh->highest = fresh->base = -1;
-            fresh->until_us = INT64_MAX;
-            named->source = index, named->retransmission = named->ignored = false;
-            made = fresh->id = id_for(engine, index);
-        }
+        *fresh = (source){
+            .ring = ring, .connection = (uint32_t)(who - engine->connections), .codec = codec, .clock_rate = clock_rate,
+            .highest = -1, .until_us = until_us,
+        };
+        for (uint32_t at = 0; at < RING; at++) ring[at].sequence = -1;
+        made = fresh->id = id_for(engine, index);
     }
     engine_unlock(engine);
     return made;
 }
 
-int fp_retransmission(fp_engine *engine, uint32_t id, uint32_t ssrc) {
+int fp_name(fp_engine *engine, uint32_t id, uint32_t ssrc, int repairs) {
     engine_lock(engine);
     source *which = source_of(engine, id);
     stream *named = which ? stream_of(&engine->connections[which->connection], ssrc, true) : NULL;
-    if (named != NULL) {
-        named->source = (uint32_t)(which - engine->sources);
-        named->retransmission = true, named->ignored = false;
-    }
+    if (named != NULL) named->source = (uint32_t)(which - engine->sources), named->repairs = repairs != 0;
     engine_unlock(engine);
     return which == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
-}
-
-int fp_ignore(fp_engine *engine, uint32_t id, uint32_t ssrc) {
-    engine_lock(engine);
-    connection *who = connection_of(engine, id);
-    stream *named = who ? stream_of(who, ssrc, true) : NULL;
-    if (named != NULL && named->source == 0) named->ignored = true;
-    engine_unlock(engine);
-    return who == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
-}
-
-int fp_copy(fp_engine *engine, uint32_t id, int flags) {
-    engine_lock(engine);
-    source *which = source_of(engine, id);
-    if (which) which->flags = flags;
-    engine_unlock(engine);
-    return which ? FP_OK : FP_GONE;
 }
 
 /* Nothing passes for now: whoever carried it waits for its next key frame. */
@@ -280,54 +254,33 @@ void source_hush(fp_engine *engine, source *which) {
     }
 }
 
-int fp_gate(fp_engine *engine, uint32_t id, int64_t until_us, int64_t from) {
+int64_t fp_gate(fp_engine *engine, uint32_t id, int64_t until_us, int64_t from) {
     engine_lock(engine);
     source *which = source_of(engine, id);
+    int64_t newest = which ? which->highest : FP_GONE - 1;
     if (which) {
         engine->now_us = engine_clock();
         which->until_us = until_us;
-        which->told_end = false;
         if (engine->now_us >= until_us) {
             source_hush(engine, which);
         } else if (from >= 0) {
             forward_replay(engine, which, from);
             forward_flush(engine);
         }
+        engine_wake(engine);
     }
     engine_unlock(engine);
-    return which ? FP_OK : FP_GONE;
-}
-
-int fp_missing(fp_engine *engine, uint32_t id, int64_t before_us, int64_t *sequences, int room) {
-    engine_lock(engine);
-    source *which = source_of(engine, id);
-    int count = 0;
-    int64_t now_us = engine_clock();
-    for (int at = 0; which != NULL && at < which->missing_count && count < room; at++) {
-        gap *hole = &which->missing[at];
-        if (hole->tries > 0 && hole->asked_us >= before_us) continue;
-        hole->tries++;
-        hole->asked_us = now_us;
-        sequences[count++] = hole->sequence;
-    }
-    engine_unlock(engine);
-    return count;
+    return newest;
 }
 
 int fp_source_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
     engine_lock(engine);
     source *which = source_of(engine, id);
-    if (which) {
+    if (which)
         *out = (fp_counters){
-            .packets = which->packets, .octets = which->octets, .duplicates = which->duplicates, .late = which->late,
-            .gated = which->gated, .keyframes = which->keyframes, .highest = which->highest,
-            .timestamp = which->timestamp, .jitter = (uint32_t)which->jitter,
-            .heard_us = engine->connections[which->connection].heard_us,
-            .refused = engine->connections[which->connection].refused,
+            .packets = which->packets, .octets = which->octets, .repeated = which->repeated, .gated = which->gated,
+            .highest = which->highest,
         };
-        int64_t expected = which->base < 0 ? 0 : which->highest - which->base + 1;
-        out->lost = expected > (int64_t)which->packets ? (uint64_t)(expected - (int64_t)which->packets) : 0;
-    }
     engine_unlock(engine);
     return which ? FP_OK : FP_GONE;
 }
@@ -380,36 +333,60 @@ static bool lane_list(source *by, uint32_t index) {
     return true;
 }
 
-int fp_carry(fp_engine *engine, uint32_t id, uint32_t source_id, int payload_type, int retransmission_type) {
+static void carry_nothing(fp_engine *engine, lane *which) {
+    uint32_t index = (uint32_t)(which - engine->lanes);
+    if (which->source != 0) lane_unlist(&engine->sources[which->source], index);
+    if (which->next != 0 && which->next != which->source) lane_unlist(&engine->sources[which->next], index);
+    which->source = which->next = 0;
+}
+
+static int carry(fp_engine *engine, lane *which, uint32_t target, uint8_t payload_type, uint8_t retransmission_type) {
+    uint32_t index = (uint32_t)(which - engine->lanes);
+    if (which->next != 0 && which->next != which->source && which->next != target) {
+        lane_unlist(&engine->sources[which->next], index);
+        which->next = 0;
+    }
+    if (!lane_list(&engine->sources[target], index)) return FP_FULL;
+    which->next_payload_type = payload_type, which->next_retransmission_type = retransmission_type;
+    if (which->source != target) {
+        which->next = target;
+        return FP_OK;
+    }
+    which->next = 0;
+    if (which->payload_type == payload_type && which->retransmission_type == retransmission_type) return FP_OK;
+    /* What was sent under other types is not sent again: the same number would stand for two headers. */
+    which->payload_type = payload_type, which->retransmission_type = retransmission_type;
+    which->first = engine->sources[target].highest + 1;
+    return FP_OK;
+}
+
+int fp_carry(fp_engine *engine, uint32_t id, uint32_t source_id, int payload_type, int retransmission_type, uint32_t ticket, uint32_t before, uint32_t ticks) {
     engine_lock(engine);
     lane *which = lane_of(engine, id);
     source *wanted = source_of(engine, source_id);
     int answer = which == NULL || (source_id != 0 && wanted == NULL) ? FP_GONE : FP_OK;
     if (answer == FP_OK) {
-        uint32_t index = (uint32_t)(which - engine->lanes), target = wanted ? (uint32_t)(wanted - engine->sources) : 0;
-        if (which->next != 0 && which->next != which->source && which->next != target)
-            lane_unlist(&engine->sources[which->next], index);
-        which->next = 0;
-        if (wanted == NULL) {
-            if (which->source != 0) {
-                lane_unlist(&engine->sources[which->source], index);
-                which->source = 0;
-            }
-        } else if (lane_list(wanted, index)) {
-            which->next = target;
-            which->next_payload_type = (uint8_t)(payload_type & 0x7F);
-            which->next_retransmission_type = (uint8_t)(retransmission_type & 0x7F);
-            if (which->source == target) { /* only its payload types may be new */
-                which->next = 0;
-                which->payload_type = which->next_payload_type;
-                which->retransmission_type = which->next_retransmission_type;
-            }
-        } else {
-            answer = FP_FULL;
-        }
+        which->ticket = ticket, which->before = before, which->ticks = ticks;
+        if (wanted == NULL)
+            carry_nothing(engine, which);
+        else
+            answer = carry(engine, which, (uint32_t)(wanted - engine->sources), payload_type & 0x7F, retransmission_type & 0x7F);
     }
     engine_unlock(engine);
     return answer;
+}
+
+void fp_lose(fp_engine *engine, int one_in) {
+    engine_lock(engine);
+    engine->lose_one_in = one_in;
+    engine_unlock(engine);
+}
+
+uint64_t fp_lost(fp_engine *engine) {
+    engine_lock(engine);
+    uint64_t lost = engine->lost;
+    engine_unlock(engine);
+    return lost;
 }
 
 int fp_resend(fp_engine *engine, uint32_t id, const uint16_t *numbers, int count) {
@@ -429,7 +406,7 @@ int fp_lane_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
     if (which)
         *out = (fp_counters){
             .packets = which->packets, .octets = which->octets, .refused = which->refused,
-            .retransmitted = which->retransmitted, .highest = which->highest, .timestamp = which->timestamp,
+            .retransmitted = which->retransmitted, .highest = which->highest,
             .sequence_offset = which->offset, .timestamp_offset = which->timestamp_offset,
             .source = which->source ? engine->sources[which->source].id : 0,
         };
@@ -439,8 +416,7 @@ int fp_lane_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
 
 static void lane_free(fp_engine *engine, lane *which) {
     uint32_t index = (uint32_t)(which - engine->lanes);
-    if (which->source) lane_unlist(&engine->sources[which->source], index);
-    if (which->next && which->next != which->source) lane_unlist(&engine->sources[which->next], index);
+    carry_nothing(engine, which);
     memset(which, 0, sizeof *which);
     engine->free_lanes[engine->free_lane_count++] = index;
 }

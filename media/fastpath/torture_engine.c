@@ -70,11 +70,10 @@ static void join(person *who, int number) {
     who->connection = fp_open(engine);
     fp_nominate(engine, who->connection, &who->address);
     fp_secure(engine, who->connection, who->context, who->context);
-    fp_transport_cc(engine, who->connection, (int)chance(16));
     for (int at = 0; at < 4; at++) {
-        who->sources[at] = fp_source(engine, who->connection, (uint32_t)(100 + at), (int)chance(5), 90000);
-        if (chance(2)) fp_retransmission(engine, who->sources[at], (uint32_t)(200 + at));
-        if (chance(2)) fp_copy(engine, who->sources[at], FP_COPY);
+        who->sources[at] = fp_source(engine, who->connection, (int)chance(5), 90000, chance(4) ? INT64_MAX : 0);
+        fp_name(engine, who->sources[at], (uint32_t)(100 + at), 0);
+        if (chance(2)) fp_name(engine, who->sources[at], (uint32_t)(200 + at), 1);
     }
     for (int at = 0; at < 8; at++)
         who->lanes[at] = fp_lane(engine, who->connection, 1000u * (uint32_t)number + (uint32_t)at, chance(2) ? 9000 + (uint32_t)at : 0);
@@ -115,20 +114,23 @@ static void carelessly(person *who) {
     uint32_t source = chance(6) ? other->sources[chance(4)] : chance(UINT32_MAX), lane = chance(9) ? who->lanes[chance(8)] : chance(UINT32_MAX);
     fp_counters counters;
     uint16_t numbers[64];
-    int64_t sequences[64], at_us[64];
+    uint8_t data[MOST + TAG];
+    fp_address somewhere = {.port = (uint16_t)chance(65536), .socket = (uint16_t)chance(2)};
     for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)chance(65536);
-    switch (chance(12)) {
-    case 0: fp_carry(engine, lane, chance(4) ? source : 0, 96, chance(2) ? 97 : 0); break;
+    switch (chance(14)) {
+    case 0: fp_carry(engine, lane, chance(4) ? source : 0, 96, chance(2) ? 97 : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX)); break;
     case 1: fp_resend(engine, lane, numbers, (int)chance(64)); break;
     case 2: fp_gate(engine, source, chance(2) ? INT64_MAX : (int64_t)chance(2), (int64_t)chance(200000) - 1); break;
-    case 3: fp_missing(engine, source, INT64_MAX, sequences, 64); break;
-    case 4: fp_arrivals(engine, who->connection, numbers, at_us, 64); break;
+    case 3: fp_inject(engine, who->connection, data, some_rtp(data)); break;
+    case 4: fp_connection_counters(engine, who->connection, &counters); break;
     case 5: fp_source_counters(engine, source, &counters); break;
     case 6: fp_lane_counters(engine, lane, &counters); break;
     case 7: if (chance(10) == 0) fp_drop(engine, source); break;
     case 8: if (chance(10) == 0) fp_end(engine, lane); break;
-    case 9: fp_bind(engine, who->connection, &(fp_address){.port = (uint16_t)chance(65536), .socket = (uint16_t)chance(2)}); break;
-    case 10: fp_ignore(engine, who->connection, chance(300)); break;
+    case 9: fp_bind(engine, who->connection, &somewhere); break;
+    case 10: fp_name(engine, source, 100 + chance(300), (int)chance(2)); break;
+    case 11: fp_unbind(engine, chance(2) ? who->connection : other->connection, chance(2) ? &who->address : &somewhere); break;
+    case 12: fp_retry(engine, who->connection), fp_lose(engine, (int)chance(4)); break;
     default: fp_nominate(engine, who->connection, &other->address); fp_nominate(engine, who->connection, &who->address); break;
     }
 }
@@ -138,7 +140,7 @@ static void take(void) {
     for (int got; (got = fp_take(engine, into, sizeof into)) > 0;)
         for (int at = 0; at < got; records++) {
             fp_record *record = (fp_record *)(into + at);
-            if (record->kind < FP_DATAGRAM || record->kind > FP_ENDED || record->size > 2048) abort();
+            if (record->kind < FP_DATAGRAM || record->kind > FP_ENTERED || record->size > 2048) abort();
             at += (int)(sizeof *record + ((record->size + 7) & ~7u));
         }
 }

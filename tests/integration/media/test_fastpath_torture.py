@@ -9,7 +9,7 @@ import pytest
 
 from media.fastpath import build
 
-ROUNDS = 30_000
+ROUNDS = 5_000
 
 
 @pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
