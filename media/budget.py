@@ -117,6 +117,22 @@ class SessionMeter:
             return now_ms < self._covered_until + self._paid - self._delivered
         return self._state != "ended"
 
+    def forward_until(self) -> int:
+        """Until when :meth:`may_forward` holds if nothing else happens, for whoever cannot ask for every packet: the
+        first millisecond in which it does not. A camera that is off for too long ends it on the millisecond."""
+        if self._state != "running":
+            return 0
+        until = min(self._covered_until + self._paid - self._delivered, self._gap_known_at + 1)
+        if self._camera_off_at is not None:
+            until = min(until, self._camera_off_at + self._timers.camera_off_ms + 1)
+        return until
+
+    def return_until(self) -> int | None:
+        """The same for :meth:`may_return`; None: it holds."""
+        if self._state == "running":
+            return self._covered_until + self._paid - self._delivered
+        return None if self._state != "ended" else 0
+
     def cut_due_in_ms(self, now_ms: int) -> int | None:
         """How long until the paid time is used up if media goes on; None while the clock stands."""
         if self._state != "running":

@@ -68,6 +68,7 @@ class Call:
         self._spoken: tuple[str, str | None] | None = None
         self._spoken_at = now_ms
         self._video: dict[PublishedTrack, Picture] = {}
+        self._gated: list[PublishedTrack] = []
         self._sound = Sound(now_ms)
         self._black_ms = self._silent_ms = 0
         self._judged_ms = budget.delivered_ms
@@ -79,10 +80,12 @@ class Call:
 
     def attach(self, track: PublishedTrack, watch: Watch) -> None:
         """Put gate and meter on a track that was just published, before its first packet."""
+        self._gated = [known for known in self._gated if not known.closed] + [track]
         if track.user_id != self._creator_id:
             track.gate, track.on_frame = self.meter.may_return, watch.frame
+            track.gate_until = self.meter.return_until
             return
-        track.gate = self.meter.may_forward
+        track.gate, track.gate_until = self.meter.may_forward, self.meter.forward_until
         if track.kind == "video":
             picture = Picture(track.codec)
             self._video = {known: seen for known, seen in self._video.items() if not known.closed}
@@ -98,6 +101,7 @@ class Call:
                 self.meter.video_frame(now_ms, key=keyframe)
             else:
                 self.meter.audio_packet(now_ms)
+            self._sync_gates()
             if (self.meter.state, self.meter.behind) != before:
                 # Not here: we are in the middle of a packet. The gate has acted already.
                 asyncio.get_running_loop().call_soon(self.look)
@@ -182,10 +186,18 @@ class Call:
 
     # --- time ---------------------------------------------------------------------------------------
 
+    def _sync_gates(self) -> None:
+        """Packets ask the meter themselves, but for those that a native engine forwards: it is told."""
+        for track in self._gated:
+            track.sync_gate()
+
     def look(self) -> None:
         """Bring the meter up to now and act on what it says; harmless to repeat."""
-        if self._over:
-            return
+        if not self._over:
+            self._look()
+        self._sync_gates()
+
+    def _look(self) -> None:
         now_ms = monotonic_ms()
         self.meter.tick(now_ms)
         if self.meter.behind:
@@ -251,6 +263,7 @@ class Call:
         """Say the figures now: the node is about to stop, or reached the broker again."""
         if not self._over:
             self.meter.tick(monotonic_ms())
+            self._sync_gates()
             self._say(self.meter.figures)
 
     def _report_due(self, now_ms: int) -> bool:

@@ -15,7 +15,7 @@ from media import fastpath, rtp
 from media.aiortc_seam import Path, lengths, srtp, workspace
 from media.codecs import vp8_shift
 from media.feedback import Arrivals
-from media.layers import Kept, Lane, Layer
+from media.layers import Kept, Lane, Layer, Told
 from media.repairs import Repairs
 from media.tracks import PublishedTrack, Slot
 
@@ -134,6 +134,16 @@ class Wire:
         _length[0] = size
         if not srtp.protect(self.protect_context, _buffer, _length):
             self._send(_view[: _length[0]])
+
+    def take(self, slot: Slot) -> None:
+        """That slot is sent by this wire from now on."""
+
+    def aim(self, slot: Slot) -> None:
+        """What it is to carry may have changed; packets ask the slot."""
+
+    def moved(self, path: Path) -> Wire:
+        """The same association at another address; this wire is still to be closed, unless it goes on."""
+        return Wire(path)
 
     def _send(self, data: memoryview) -> None:
         try:
@@ -302,14 +312,19 @@ class Ingress:
         self.bytes_in += size
         if source is None:
             source = self._learn(ssrc, packet)
-        if self.arrivals is not None and (transport_cc := self.extensions.transport_cc):
-            value = rtp.extension(packet, transport_cc)
-            if value is not None and len(value) == 2:
-                self.arrivals.packet(int.from_bytes(value, "big"), time.monotonic_ns() // 1000)
+        self._note_arrival(packet, time.monotonic_ns() // 1000)
         if source is not None:
             self._media(source, ssrc, packet, bounds)
 
-    def _media(self, source: Source, ssrc: int, packet: bytes, bounds: tuple[int, int]) -> None:
+    def _note_arrival(self, packet: bytes, at_us: int) -> None:
+        if self.arrivals is not None and (transport_cc := self.extensions.transport_cc):
+            value = rtp.extension(packet, transport_cc)
+            if value is not None and len(value) == 2:
+                self.arrivals.packet(int.from_bytes(value, "big"), at_us)
+
+    def _media(
+        self, source: Source, ssrc: int, packet: bytes, bounds: tuple[int, int], told: Told | None = None
+    ) -> None:
         track, layer = source.track, source.layer
         start, end = bounds
         sequence = int.from_bytes(packet[2:4], "big")
@@ -326,12 +341,14 @@ class Ingress:
                 return
         else:
             layer.ssrc = ssrc
-        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms, layer)
+        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms, layer, told)
         if kept is None:
             return
         if not source.retransmission:
             layer.reception.packet(kept.sequence, timestamp, now_ms)
-        if kept.sequence == layer.highest:
+        if told is not None:
+            pass  # it is on its way
+        elif kept.sequence == layer.highest:
             self.refused += fan_out(layer, kept)
         else:
             late(track, layer, kept)
@@ -387,10 +404,13 @@ class Ingress:
 
     def _receive_rtcp(self, data: bytes) -> None:
         compound = _open_known(self.wire, self._talkers, data)
-        if compound is None:
-            return
+        if compound is not None:
+            self.compound(compound)
+
+    def compound(self, data: bytes) -> None:
+        """RTCP of the publisher, opened."""
         now_ms = self._now_ms()
-        for packet in rtp.compound(compound):
+        for packet in rtp.compound(data):
             info = rtp.sender_info(packet.body) if packet.kind == rtp.SR else None
             if info is None:
                 continue
@@ -461,10 +481,13 @@ class Egress:
         if not rtp.is_rtcp(data) or not SMALLEST_PACKET <= len(data) <= LARGEST_PACKET:
             return
         compound = _open_known(self.wire, self._talkers, data)
-        if compound is None:
-            return
+        if compound is not None:
+            self.compound(compound)
+
+    def compound(self, data: bytes) -> None:
+        """RTCP of the subscriber, opened."""
         now_ms = self._now_ms()
-        for packet in rtp.compound(compound):
+        for packet in rtp.compound(data):
             if packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_NACK:
                 slot = self._slots.get(rtp.media_ssrc(packet.body))
                 if slot is not None:

@@ -39,6 +39,17 @@ class Kept(NamedTuple):
     packet: bytes
 
 
+class Told(NamedTuple):
+    """What the native engine did with a packet, before anybody here heard of it."""
+
+    sequence: int
+    """Extended, as the engine counts."""
+    passed: bool
+    """The gate was open when it came."""
+    repeated: bool
+    """It came before, or too late: it was not forwarded."""
+
+
 Lane = tuple[
     int, int, int, int, object, "Callable[[memoryview, tuple[str, int]], int]", tuple[str, int],
     tuple[int, int] | None, int,
@@ -52,8 +63,8 @@ class Layer:
 
     __slots__ = (
         "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "native", "octets", "packets",
-        "paused", "rank", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc", "throttle",
-        "timestamp", "unwrap", "waiting",
+        "paused", "rank", "reception", "repaired", "repeated", "replayed", "report", "rid", "ring", "size",
+        "source_id", "ssrc", "throttle", "timestamp", "unwrap", "waiting",
     )  # fmt: skip
 
     def __init__(self, index: int, rid: str, clock_rate: int) -> None:
@@ -80,6 +91,10 @@ class Layer:
         self.lanes: list[Lane] = []
         self.native: tuple[tuple[Any, int], list[Lane]] | None = None
         """The same for the native fan-out, and those for whom it has no place; made when it is first needed."""
+        self.source_id = 0
+        """What the native engine calls it; 0: nothing, or there is none."""
+        self.replayed = (0, -1)
+        """The first and the last number that the engine sent after it had held them back."""
         self.waiting: list[Slot] = []
         """Slots that go over to this layer with its next key frame (audio: packet)."""
         self.throttle = KeyframeThrottle()

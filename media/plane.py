@@ -18,6 +18,7 @@ from media import forwarding, sdp_media, sdp_rules
 from media.aiortc_seam import Leg, Line, Received, State
 from media.forwarding import Bindings, Egress, Extensions, Ingress, Source, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
+from media.native_forwarding import egress_for, ingress_for, wire_for
 from media.port import Port
 from media.sdp_rules import BadSdp as BadSdp
 from media.stats import Sample, sample
@@ -199,10 +200,10 @@ class Peer:
         if path is None:
             return
         if self._ingress is not None:
-            self._close_wire(self._ingress.wire)
-            self._ingress.wire = Wire(path)
+            old, self._ingress.wire = self._ingress.wire, self._ingress.wire.moved(path)
+            self._close_former(old, self._ingress.wire)
             return
-        self._ingress = Ingress(Wire(path), self._now_heard)
+        self._ingress = ingress_for(wire_for(path), self._now_heard)
         self._ingress.bind(list(self._by_mid.values()), self._bindings)
         leg.on_media(self._ingress.receive)
         self._tick()
@@ -356,11 +357,11 @@ class Peer:
             return
         if self._egress is not None:
             # The same association at another address: what it counted, and whom it has heard, stays.
-            old, self._egress.wire = self._egress.wire, Wire(path)
+            old, self._egress.wire = self._egress.wire, self._egress.wire.moved(path)
             self._rewire()
-            self._close_wire(old)
+            self._close_former(old, self._egress.wire)
             return
-        self._egress = Egress(Wire(path), self._by_ssrc, self._now_heard)
+        self._egress = egress_for(wire_for(path), self._by_ssrc, self._now_heard)
         self._rewire()
         self._subscribe.on_media(self._egress.receive)
         self._on_connected("subscribe")
@@ -372,6 +373,8 @@ class Peer:
         for slot in self._slots[: self._negotiated]:
             fresh = slot.wire is None and wire is not None
             slot.wire = wire
+            if wire is not None:
+                wire.take(slot)
             if slot.track is not None:
                 slot.track.refresh()
                 if fresh:
@@ -461,6 +464,10 @@ class Peer:
     def _close_wire(self, wire: Wire) -> None:
         wire.close()
         self._refused += wire.refused
+
+    def _close_former(self, former: Wire, wire: Wire) -> None:
+        if former is not wire:
+            self._close_wire(former)
 
     def _wires_refused(self) -> int:
         """What sockets refused of everything that was for this peer."""

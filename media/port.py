@@ -14,12 +14,15 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ifaddr
 
 from media import stun
 from models import log
+
+if TYPE_CHECKING:
+    from media.native import Native
 
 Address = tuple[Any, ...]
 """As the kernel gives it: host and port, for IPv6 also flow and scope."""
@@ -58,10 +61,14 @@ class Client(Protocol):
 class Gate:
     """One local address: its socket, and who is known there."""
 
-    __slots__ = ("host", "routes", "sendto", "socket")
+    __slots__ = ("host", "native", "number", "routes", "sendto", "socket")
 
-    def __init__(self, host: str, handle: socket.socket) -> None:
+    def __init__(self, host: str, handle: socket.socket, number: int = 0) -> None:
         self.host = host
+        self.number = number
+        """Its place among the port's."""
+        self.native: Native | None = None
+        """What reads this socket, if it is not the loop."""
         self.socket = handle
         self.sendto = handle.sendto
         self.routes: dict[Address, Client] = {}
@@ -81,18 +88,28 @@ class Port:
         self._asked: dict[bytes, Client] = {}
         self._busy = False
         bound = _bind(addresses, number) if addresses else _bind(host_addresses(), number, skip_unusable=True)
-        self.gates = tuple(Gate(*one) for one in bound)
+        self.gates = tuple(Gate(*one, place) for place, one in enumerate(bound))
         self.number: int = self.gates[0].socket.getsockname()[1]
         self.candidates = _candidates([gate.host for gate in self.gates], announced)
         """Hosts that clients are told, best first; all have this port's number."""
+        from media import native  # it needs the seam, and the seam's agents use this
+
+        self.native = native.attach([gate.socket for gate in self.gates], self._told)
+        """The native engine, if it has the sockets."""
         for gate in self.gates:
-            self._loop.add_reader(gate.socket.fileno(), self._read, gate, READ_AT_ONCE)
+            if self.native is not None:
+                gate.native, gate.routes = self.native, native.Routes(self.native, gate.number)
+            else:
+                self._loop.add_reader(gate.socket.fileno(), self._read, gate, READ_AT_ONCE)
 
     def close(self) -> None:
         """Nothing is received or sent any more; harmless to repeat."""
+        if self.native is not None:
+            self.native.close()
         for gate in self.gates:
             if gate.socket.fileno() >= 0:
-                self._loop.remove_reader(gate.socket.fileno())
+                if self.native is None:
+                    self._loop.remove_reader(gate.socket.fileno())
                 gate.socket.close()
             gate.routes.clear()
         self._clients.clear()
@@ -136,6 +153,8 @@ class Port:
         At most ``most`` datagrams, so that nobody can hold us here; of one that asks while another is in the
         middle of a datagram, none.
         """
+        if self.native is not None:
+            return self.native.drain(most)
         for gate in self.gates:
             if gate.socket.fileno() < 0:
                 continue
@@ -173,6 +192,10 @@ class Port:
             self._busy = False
             if self.after_batch is not None:
                 self.after_batch()
+
+    def _told(self, number: int, address: Address, data: bytes) -> None:
+        """The engine read something that is no media."""
+        self._other(self.gates[number], data, address)
 
     def _other(self, gate: Gate, data: bytes, address: Address) -> None:
         if not data:

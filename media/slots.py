@@ -69,6 +69,12 @@ class Slot:
     """Packets sent under ``repair_ssrc``; the last one's sequence number."""
     switches: int = 0
     """Changes from one layer to another."""
+    lane_id: int = 0
+    """What the native engine calls it; 0: nothing, or there is none."""
+    aimed: tuple[int, ...] = (0,)
+    """What the engine was told last of what it is to carry."""
+    ticket: int = 0
+    """Of the last wish that it is to carry nothing: what it entered before is no news."""
     far_end: FarEnd = field(init=False)
     _early: int = 0
     _last_numbers: tuple[int | None, int | None] = (None, None)
@@ -85,7 +91,7 @@ class Slot:
     def lane(self) -> Lane | None:
         """The fan-out entry, or None while nothing can be sent."""
         payload_type = self.payload_type()
-        if not self.live or self.wire is None or payload_type is None:
+        if not self.live or self.wire is None or payload_type is None or self.lane_id:
             return None
         return (
             payload_type, self.sequence_offset, self.timestamp_offset, self.ssrc,
@@ -124,6 +130,23 @@ class Slot:
             self.shift = self._shift_for(codecs.vp8_numbers(payload, 0))
         else:
             self.shift = None
+        self.packets -= layer.packets
+        self.octets -= layer.octets
+        self.layer = layer
+        self.live = True
+
+    def aim(self) -> None:
+        """Tell the native engine, if there is one, what this slot is to carry."""
+        if self.lane_id and self.wire is not None:
+            self.wire.aim(self)
+
+    def entered(self, layer: Layer, first: int, offsets: tuple[int, int], now_ms: int) -> None:
+        """The native engine went over to a layer with this extended sequence number, by itself."""
+        if self.live:
+            self.switches += 1
+            self.leave(now_ms)
+        self.first = first
+        self.sequence_offset, self.timestamp_offset = offsets
         self.packets -= layer.packets
         self.octets -= layer.octets
         self.layer = layer

@@ -7,14 +7,28 @@ A room sees one track whatever its layers: its hooks are fed by the highest that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from media import codecs, rtp
 from media.codecs import Codec as Codec
-from media.layers import HIGH, RING_SIZE, Kept, Layer, pick, ranked, stop_silent
+from media.layers import HIGH, RING_SIZE, Kept, Layer, Told, pick, ranked, stop_silent
 from media.picture_size import macroblocks
 from media.slots import Kind as Kind
 from media.slots import Slot as Slot
 from media.speakers import Loudness
+
+
+class Gatekeeper(Protocol):
+    """What forwards packets by itself, as far as a track needs it."""
+
+    def open_until(self, layer: Layer, until_ms: int | None) -> None:
+        """Packets of that layer may pass until then (monotonic ms), None: always."""
+
+    def replay(self, layer: Layer, until_ms: int | None, sequence: int) -> int:
+        """The same, beginning with what was held back from this extended number on; the last one that had come."""
+
+    def drop(self, layer: Layer) -> None:
+        """That layer is no more."""
 
 
 class PublishedTrack:
@@ -42,6 +56,11 @@ class PublishedTrack:
         self.gate: Callable[[int], bool] | None = None
         """``(now_ms) -> may this packet pass``: asked per packet of any layer, after ``on_frame``; False drops it
         before fan-out."""
+        self.gate_until: Callable[[], int | None] | None = None
+        """The same for a native engine, which asks nobody: the first millisecond in which ``gate`` says no if
+        nothing else happens, None: never. Whatever changes it calls ``sync_gate``."""
+        self.engine: Gatekeeper | None = None
+        """Where this track's packets are forwarded, if it is not here."""
         self.tap: Callable[[Kept], None] | None = None
         """Egress: every packet of the layer that feeds which was forwarded, right after, in the order of arrival,
         its numbers running on over a change of layer (with a hole where that is no key frame)."""
@@ -66,6 +85,8 @@ class PublishedTrack:
         """What the hooks see: numbers that run on over changes of layer. Not used without simulcast."""
         self._arrived: tuple[int, bool] | None = None
         """Timestamp of the newest frame that arrived, gate or no gate, and whether it showed as a key frame."""
+        self._until: int | None = 0
+        """What the engine knows of ``gate_until``."""
         self._ask_keyframe = ask_keyframe
         self._is_keyframe = codecs.KEYFRAME.get(codec)
 
@@ -118,6 +139,7 @@ class PublishedTrack:
         slot.leave(now_ms)
         slot.track = slot.target = slot.layer = None
         self.slots.remove(slot)
+        slot.aim()
         self.refresh()
 
     def choose(self, now_ms: int) -> None:
@@ -139,6 +161,9 @@ class PublishedTrack:
             ]
             layer.native = None
             layer.waiting = [slot for slot in self.slots if slot.target is layer and slot.waits]
+        if self.engine is not None:
+            for slot in self.slots:
+                slot.aim()
 
     def pause(self, now_ms: int) -> None:
         """Nothing passes for now; what passes next continues every slot without a hole."""
@@ -159,31 +184,81 @@ class PublishedTrack:
             self.remove(slot, now_ms)
         for layer in self.layers:
             layer.ring = []
+            if self.engine is not None:
+                self.engine.drop(layer)
+        self.engine = None
 
     # --- packets
 
+    def begin(self, engine: Gatekeeper) -> None:
+        """Packets are forwarded there from now on; nothing passes before ``sync_gate``."""
+        self.engine, self._until = engine, 0
+
+    def sync_gate(self) -> None:
+        """Tell the native engine, if there is one, until when packets may pass."""
+        if self.engine is None:
+            return
+        until = self._now_until()
+        if until != self._until:
+            self._until = until
+            for layer in self.layers:
+                self.engine.open_until(layer, until)
+
+    def _now_until(self) -> int | None:
+        if self.gate_until is not None:
+            return self.gate_until()
+        # A gate that cannot say until when is asked for each packet, after it came.
+        return None if self.gate is None else 0
+
+    def _has_passed(self, layer: Layer, told: Told, allowed: bool) -> bool:
+        """Whether the engine has forwarded a packet, or does now what it could not know: a paused meter opened the
+        gate with it. Then it goes out with all that came since."""
+        if self.engine is None or told.passed == allowed:
+            return told.passed
+        if told.passed:
+            self.sync_gate()
+            return True
+        first, last = layer.replayed
+        if not first <= told.sequence <= last:
+            self._until = self._now_until()
+            if self._until == 0:
+                return False
+            layer.replayed = (told.sequence, self.engine.replay(layer, self._until, told.sequence))
+            for other in self.layers:
+                if other is not layer:
+                    self.engine.open_until(other, self._until)
+        return True
+
     def accept(
-        self, sequence: int, timestamp: int, marker: int, payload: bytes, now_ms: int, layer: Layer | None = None
-    ) -> Kept | None:
+        self, sequence: int, timestamp: int, marker: int, payload: bytes, now_ms: int,
+        layer: Layer | None = None, told: Told | None = None,
+    ) -> Kept | None:  # fmt: skip
         """Take a packet of ``layer`` (the first one) in: gate, meter, ring, slots that go live. None: it is not to
         be sent.
 
         ``sequence`` is the plain 16 bit one. A packet that came before (by number) is never sent twice with
-        another content, wherever it claims to come from.
+        another content, wherever it claims to come from. ``told``: the native engine has done with it what was to
+        be done, and this keeps the books.
         """
         layer = layer or self.layers[0]
         keyframe = self._is_keyframe is not None and self._is_keyframe(payload)
         if keyframe:
             layer.throttle.answered()
         # Before the gate: it may stay closed for longer than the number's sixteen bits reach.
-        extended = layer.unwrap.extend(sequence)
+        extended = layer.unwrap.extend(sequence) if told is None else told.sequence
         layer.last_ms = now_ms
         if self._simulcast:
             self._flows(layer, extended, timestamp, payload, keyframe, now_ms)
         fed = layer is self.feed
         if fed and self.on_frame is not None and (self.kind == "audio" or self._begins(timestamp, keyframe)):
             self.on_frame(now_ms, keyframe, len(payload))
-        if self.gate is not None and not self.gate(now_ms):
+        if told is not None and told.repeated:
+            layer.repeated += 1
+            return None
+        allowed = self.gate is None or self.gate(now_ms)
+        if told is not None:
+            allowed = self._has_passed(layer, told, allowed)
+        if not allowed:
             self.pause(now_ms)
             self.gated += 1
             return None
@@ -198,7 +273,7 @@ class PublishedTrack:
             payload = codecs.vp8_widened(payload)
         kept = Kept(extended, timestamp, marker, b"\x80" + bytes(11) + payload)
         layer.ring[extended & (RING_SIZE - 1)] = kept
-        if layer.waiting and (keyframe or self.kind == "audio") and extended > layer.highest:
+        if told is None and layer.waiting and (keyframe or self.kind == "audio") and extended > layer.highest:
             for slot in layer.waiting:
                 slot.enter(layer, extended, timestamp, now_ms, payload)
             self.refresh()
@@ -225,6 +300,9 @@ class PublishedTrack:
     def reported(self, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
         """The publisher's sender report for a layer."""
         layer.report = (info, now_ms)
+        if self.engine is not None:
+            for slot in layer.waiting:
+                slot.aim()  # by a newer clock
         if layer is self.feed:
             shown = info.timestamp + self._view.timestamp_offset & 0xFFFFFFFF
             self.report = (info._replace(timestamp=shown), now_ms)

@@ -252,7 +252,9 @@ class Leg:
         pair, dtls = self._agent.pair, self._pc.dtls
         if pair is None or dtls is None or dtls.state != "connected" or self._agent.silent:
             return None
-        return Path(dtls, pair.gate.socket, pair.address, owned=False)
+        return Path(
+            dtls, pair.gate.socket, pair.address, owned=False, gate=pair.gate, client=self._agent
+        )
 
     def silence(self) -> None:
         """Synchronous: from here on nothing is received and nothing is sent."""

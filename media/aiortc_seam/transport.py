@@ -13,7 +13,7 @@ from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from pylibsrtp._binding import ffi, lib
 
-from media.port import Address
+from media.port import Address, Gate
 
 
 class _Srtp:
@@ -54,8 +54,14 @@ def lengths() -> Any:
 class Path:
     """A connected transport: SRTP contexts both ways, a socket, and the address to send to."""
 
-    def __init__(self, dtls: RTCDtlsTransport, handle: socket.socket, address: Address, *, owned: bool) -> None:
-        """``owned``: ``close`` closes the socket too."""
+    def __init__(
+        self, dtls: RTCDtlsTransport, handle: socket.socket, address: Address, *, owned: bool,
+        gate: Gate | None = None, client: object = None,
+    ) -> None:  # fmt: skip
+        """``owned``: ``close`` closes the socket too. ``gate``: whose socket it is; ``client``: whom its routes
+        know this connection as."""
+        self.gate = gate
+        self.client = client
         # The sessions own the contexts: keep them as long as the raw pointers are in use.
         self._sessions: tuple[Any, Any] = (dtls._tx_srtp, dtls._rx_srtp)
         self.protect_context: Any = dtls._tx_srtp._srtp[0]

@@ -1,5 +1,4 @@
-"""Builds the native parts, fan-out and engine: ``python -m media.fastpath.build``, which the installation runs, and no
-import.
+"""Builds the native parts: ``python -m media.fastpath.build``, which the installation runs, and no import.
 
 Without a compiler there is neither, and media takes the Python path.
 """

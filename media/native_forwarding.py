@@ -1,0 +1,291 @@
+"""The path of a packet where the native engine forwards it: the same wires and ends as in ``media/forwarding.py``,
+whose books are kept by the same code, behind the packets.
+
+The engine has the SRTP contexts of a connection from its beginning to ``NativeWire.close``; nobody else touches
+them. It asks nobody while packets pass: until when they may is told beforehand (``open_until``), and so is what a
+subscriber's slot carries (``aim``). A gate is closed as long as nobody has said that it is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from media import rtp
+from media.aiortc_seam import Path, context_in_memory
+from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, Record
+from media.forwarding import Bindings, Egress, Ingress, Source, Wire
+from media.layers import Kept, Layer, Told, ticks_apart
+from media.native import Native
+from media.tracks import PublishedTrack, Slot
+
+_CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
+
+
+class NativeWire(Wire):
+    """One connected transport in the engine."""
+
+    __slots__ = ("_end", "_slots", "_tickets", "connection", "native")
+
+    def __init__(self, path: Path, native: Native) -> None:
+        """Raises EngineError if there are too many connections."""
+        super().__init__(path)
+        self.native = native
+        self.connection = native.engine.open()
+        self._end: NativeIngress | Egress | None = None
+        self._slots: list[Slot] = []
+        self._tickets = 0
+        contexts = (context_in_memory(path.protect_context), context_in_memory(path.unprotect_context))
+        native.engine.secure(self.connection, *contexts)
+        for routes in native.routes:
+            routes.connected(path.client, self.connection)
+        self._nominate(path)
+
+    def moved(self, path: Path) -> Wire:
+        """The engine goes on with what it has, to another address."""
+        assert self._path is not None
+        self._path, self.address = path, path.address
+        self._nominate(path)
+        return self
+
+    def serve(self, end: NativeIngress | Egress) -> None:
+        """Who hears of what comes."""
+        self._end = end
+        self.native.connections[self.connection] = self
+
+    def compound(self, data: bytes) -> None:
+        """RTCP came, opened."""
+        if self._end is not None:
+            self._end.compound(data)
+
+    def stranger(self, record: Record) -> None:
+        """RTP of an SSRC that nobody named came, opened."""
+        if isinstance(self._end, NativeIngress):
+            self._end.stranger(record)
+
+    @property
+    def destination(self) -> int:
+        """Fan-out is the engine's affair."""
+        return 0
+
+    @property
+    def refused(self) -> int:
+        """Packets that the socket did not take, also after ``close``."""
+        if self._path is None:
+            return self._refused
+        return self.native.engine.connection_counters(self.connection).get("refused", 0)
+
+    def send_rtcp(self, compound: bytes) -> None:
+        """Protect and send a compound; lost if the socket is full."""
+        if self._path is not None:
+            self.native.engine.send_rtcp(self.connection, compound)
+
+    def send_rtp(self, slot: Slot, kept: Kept, payload_type: int) -> None:
+        """Send one packet again as ``slot``'s subscriber knows it."""
+        if self._path is not None and slot.lane_id:
+            self.native.engine.resend(slot.lane_id, [kept.sequence + slot.sequence_offset & 0xFFFF])
+
+    def send_repair(self, slot: Slot, kept: Kept, payload_type: int) -> None:
+        """The same: the engine knows by which stream the subscriber takes it."""
+        slot.repairs += 1
+        self.send_rtp(slot, kept, payload_type)
+
+    def take(self, slot: Slot) -> None:
+        """That slot is sent by this wire from now on."""
+        if not slot.lane_id:
+            slot.lane_id = self.native.engine.lane(self.connection, slot.ssrc, slot.repair_ssrc)
+            self._slots.append(slot)
+            self.native.lanes[slot.lane_id] = lambda record: _entered(slot, record)
+
+    def aim(self, slot: Slot) -> None:
+        """Tell the engine what the slot is to carry. On return nothing else is sent in it but what it carries now,
+        until that begins; nothing at all, if it is to carry nothing."""
+        wish = _wish(slot)
+        if wish == slot.aimed:
+            return
+        slot.aimed = wish
+        self._tickets += 1
+        source, payload_type, repair_type, before, ticks = wish
+        if not source:
+            slot.ticket = self._tickets
+        self.native.engine.carry(
+            slot.lane_id, source, payload_type, repair_type, ticket=self._tickets, before=before, ticks=ticks
+        )
+
+    def close(self) -> None:
+        """On return the engine does not know the contexts any more, and nothing is sent."""
+        if self._path is None:
+            return
+        self._refused = self.refused
+        for slot in self._slots:
+            self.native.lanes.pop(slot.lane_id, None)
+            slot.lane_id, slot.aimed = 0, (0,)
+        if isinstance(self._end, NativeIngress):
+            self._end.gone()
+        self.native.connections.pop(self.connection, None)
+        for routes in self.native.routes:
+            routes.gone(self._path.client)
+        self.native.engine.shut(self.connection)
+        self._end = None
+        self._path.close()
+        self._path = None
+        self.protect_context = self.unprotect_context = None
+
+    def _nominate(self, path: Path) -> None:
+        assert path.gate is not None
+        self.native.engine.nominate(self.connection, self.native.address(path.gate.number, path.address))
+
+
+class NativeIngress(Ingress):
+    """What a publisher's connection brings: told by the engine, which has forwarded it."""
+
+    def __init__(self, wire: NativeWire, now_ms: Callable[[], int]) -> None:
+        super().__init__(wire, now_ms)
+        self._native = wire.native
+        self._connection = wire.connection
+        wire.serve(self)
+
+    def bind(self, tracks: list[PublishedTrack], bindings: Bindings) -> None:
+        """Take over what the latest offer said; the engine is told which SSRC is what. Nothing of a new track
+        passes before whoever has a gate for it has put it on, in this turn of the loop."""
+        super().bind(tracks, bindings)
+        for track in tracks:
+            if track.engine is None:
+                for layer in track.layers:
+                    self._begin(track, layer)
+                track.begin(self)
+        for ssrc, source in {**bindings.announced, **self._sources}.items():
+            self._name(ssrc, source)
+        self._native.engine.retry(self._connection)
+        asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        for track in self.tracks:
+            if track.engine is self:
+                track.sync_gate()
+                track.refresh()
+
+    def _begin(self, track: PublishedTrack, layer: Layer) -> None:
+        layer.source_id = self._native.engine.source(self._connection, _CODECS[track.codec], track.clock_rate, 0)
+        plain = Source(track, layer, "", retransmission=False)
+        repair = Source(track, layer, "", retransmission=True)
+        self._native.sources[layer.source_id] = lambda record: self._packet(
+            repair if record.flags & REPAIR else plain, record
+        )
+
+    def _name(self, ssrc: int, source: Source) -> None:
+        if source.layer.source_id:
+            self._native.engine.name(source.layer.source_id, ssrc, repairs=source.retransmission)
+
+    # --- what tracks tell the engine (tracks.Gatekeeper)
+
+    def open_until(self, layer: Layer, until_ms: int | None) -> None:
+        """Packets of that layer may pass until then, whatever anybody does here."""
+        if layer.source_id:
+            self._native.engine.gate(layer.source_id, _us(until_ms))
+
+    def replay(self, layer: Layer, until_ms: int | None, sequence: int) -> int:
+        """The same, beginning with what was held back; the last number that had come."""
+        return self._native.engine.gate(layer.source_id, _us(until_ms), sequence) if layer.source_id else -1
+
+    def drop(self, layer: Layer) -> None:
+        """That layer is no more."""
+        if layer.source_id:
+            self._native.sources.pop(layer.source_id, None)
+            self._native.engine.drop(layer.source_id)
+            layer.source_id = 0
+
+    def gone(self) -> None:
+        """The connection ends: its tracks have nothing there any more."""
+        for track in self.tracks:
+            if track.engine is self:
+                track.engine = None
+                for layer in track.layers:
+                    self._native.sources.pop(layer.source_id, None)
+                    layer.source_id = 0
+
+    # --- what the engine tells
+
+    def _packet(self, source: Source, record: Record) -> None:
+        packet, flags = record.data, record.flags
+        bounds = rtp.payload_bounds(packet)
+        if bounds is None:
+            return
+        if not flags & INJECTED:
+            self._count(packet, record.at_us)
+        ssrc = int.from_bytes(packet[8:12], "big")
+        if ssrc not in self._opened:
+            self._opened.add(ssrc)
+            self._sources[ssrc] = self._announced.get(ssrc, source)
+        told = Told(record.sequence, bool(flags & PASSED), bool(flags & REPEATED))
+        self._media(source, ssrc, packet, bounds, told)
+
+    def stranger(self, record: Record) -> None:
+        """A packet of an SSRC that the engine does not know: once it has a name, the engine goes on with it."""
+        packet = record.data
+        self._count(packet, record.at_us)
+        ssrc = int.from_bytes(packet[8:12], "big")
+        source = self._sources.get(ssrc) or self._learn(ssrc, packet)
+        if source is not None and source.layer.source_id:
+            self._name(ssrc, source)
+            self._native.engine.inject(self._connection, packet)
+
+    def _count(self, packet: bytes, at_us: int) -> None:
+        self.packets_in += 1
+        self.bytes_in += len(packet)
+        self._note_arrival(packet, at_us)
+
+    def tick(self, now_ms: int) -> None:
+        """Ten times a second."""
+        counters = self._native.engine.connection_counters(self._connection)
+        self.unknown, self.unopened = counters.get("unknown", 0), counters.get("unopened", 0)
+        super().tick(now_ms)
+
+
+def wire_for(path: Path) -> Wire:
+    """What sends on a path: the engine, where it has the socket. Raises EngineError."""
+    native = path.gate.native if path.gate is not None else None
+    return Wire(path) if native is None else NativeWire(path, native)
+
+
+def ingress_for(wire: Wire, now_ms: Callable[[], int]) -> Ingress:
+    """A publisher's end of that wire."""
+    return NativeIngress(wire, now_ms) if isinstance(wire, NativeWire) else Ingress(wire, now_ms)
+
+
+def egress_for(wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> Egress:
+    """A subscriber's end of that wire."""
+    egress = Egress(wire, slots, now_ms)
+    if isinstance(wire, NativeWire):
+        wire.serve(egress)
+    return egress
+
+
+def _wish(slot: Slot) -> tuple[int, ...]:
+    """What ``carry`` takes."""
+    track, target, payload_type = slot.track, slot.target, slot.payload_type()
+    if track is None or target is None or payload_type is None or not target.source_id:
+        return (0, 0, 0, 0, 0)
+    before, apart = slot.layer, None
+    if before is not None and before is not target and before in track.layers:
+        apart = ticks_apart(before, target, track.clock_rate)
+    clock = (before.source_id, apart & 0xFFFFFFFF) if before is not None and apart is not None else (0, 0)
+    return (target.source_id, payload_type, slot.repair_type() or 0, *clock)
+
+
+def _entered(slot: Slot, record: Record) -> None:
+    """The engine went over to another source in a slot, some moments ago; of one that was to carry nothing since,
+    that is no news."""
+    entry, track = record.entry, slot.track
+    if track is None or entry.ticket <= slot.ticket:
+        return
+    for layer in track.layers:
+        if layer.source_id == entry.source:
+            offsets = (entry.sequence_offset, entry.timestamp_offset)
+            slot.entered(layer, record.sequence, offsets, record.at_us // 1000)
+            track.refresh()
+
+
+def _us(until_ms: int | None) -> int:
+    return FOREVER if until_ms is None else until_ms * 1000
+
