@@ -118,8 +118,8 @@ class SessionMeter:
         return self._state != "ended"
 
     def forward_until(self) -> int:
-        """Until when :meth:`may_forward` holds if nothing else happens, for whoever cannot ask for every packet: the
-        first millisecond in which it does not. A camera that is off for too long ends it on the millisecond."""
+        """Until when :meth:`may_forward` holds if nothing else happens, for whoever cannot ask for every packet:
+        the first ms in which it does not. A camera that is off for too long ends it on the millisecond."""
         if self._state != "running":
             return 0
         until = min(self._covered_until + self._paid - self._delivered, self._gap_known_at + 1)

@@ -14,6 +14,8 @@ from aioice.ice import StunProtocol
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from media import forwarding
+from media.fastpath.engine import Address
+from media.native_forwarding import NativeWire
 from media.participants import Participant
 from media.plane import MOST_SEATS, PublishedTrack
 from media.stats import Meter
@@ -184,12 +186,15 @@ def test_the_meter_sees_frames_and_the_gate_holds_them() -> None:
             await fan.subscribe(creator)
             await fan.decodes("video", 10)
             assert any(keyframe for _, keyframe in frames)
-            video.gate = lambda now_ms: False
+            video.gate, video.gate_until = (lambda now_ms: False), (lambda: 0)
+            video.sync_gate()
+            assert the_port().drain(1_000)  # what the engine forwarded before that is in the books, too
             before = video.packets
             sent = len(frames)
             await until(lambda: len(frames) > sent + 20, "the publisher goes on sending")
             assert video.packets == before
-            video.gate = None
+            video.gate = video.gate_until = None
+            video.sync_gate()
             await fan.decodes("video", 30)
 
     run(scenario())
@@ -325,12 +330,15 @@ def test_what_the_socket_refuses_of_fan_out_is_counted_for_the_subscriber_and_ke
             await fan.subscribe(creator)
             await fan.decodes("video")
             assert fan.peer._egress is not None
-            assert forwarding.native is not None
             wire = fan.peer._egress.wire
             # When what is sent to the subscriber does not leave any more
-            forwarding.native.forget(wire._destination)
-            wire.address, wire._destination = ("255.255.255.255", 9), 0
-            fan.peer._rewire()
+            if isinstance(wire, NativeWire):
+                wire.native.engine.nominate(wire.connection, Address("255.255.255.255", 9))
+            else:
+                assert forwarding.native is not None
+                forwarding.native.forget(wire._destination)
+                wire.address, wire._destination = ("255.255.255.255", 9), 0
+                fan.peer._rewire()
             await until(lambda: fan.peer.stats()["refused"] > 0, "it is counted")
             counted = fan.peer.stats()["refused"]
             # Then that is its own affair, and known after its end
