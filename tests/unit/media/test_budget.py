@@ -615,6 +615,25 @@ def test_figures_only_rise_and_never_exceed_time_or_budget(
         last = current
 
 
+@given(steps=STEPS, resumed=st.booleans(), later=st.lists(st.integers(0, 15_000), min_size=1, max_size=20))
+def test_what_holds_for_a_while_without_asking_holds_for_who_asks(
+    steps: list[Step], resumed: bool, later: list[int]
+) -> None:
+    """The native engine is told until when: it may never pass what the gate would not."""
+    stage = Stage(budget(60_000, resumed=resumed))
+    for what, amount in [("fan", 0), ("frames", 500), *steps]:
+        do(stage, what, amount)
+        meter, until, back = stage.meter, stage.meter.forward_until(), stage.meter.return_until()
+        for moment in (stage.now + ahead for ahead in (0, *later)):
+            if moment < until:
+                assert meter.may_forward(moment)
+            elif meter._camera_off_at is None:
+                assert not meter.may_forward(moment)
+            assert meter.may_return(moment) == (back is None or moment < back)
+        if 0 < until:
+            assert not meter.may_forward(until) or meter._camera_off_at is not None
+
+
 @given(steps=STEPS)
 def test_forwarded_time_is_delivered_paused_or_not_there(steps: list[Step]) -> None:
     """Every ms in which the gate stood open is in the delivered figure or in a counted pause."""
