@@ -24,6 +24,7 @@ import msgspec
 import pylibsrtp
 import uvloop
 
+from media import garbage
 from media.aiortc_seam.connection import PeerConnection
 from media.control import CommandDesk
 from media.node import Node
@@ -36,6 +37,7 @@ from models.clock import monotonic_ms, utc_now
 from models.config import Settings, load_settings
 from models.messages import codec
 from models.messages.commands import Command, Reply
+from models.messages.events import AnyEvent
 
 WATCH_SECONDS = 0.02
 START_SECONDS = 60
@@ -198,18 +200,24 @@ class _Side:
         )
 
 
+def _written(event: AnyEvent) -> None:
+    codec.encode(event)
+
+
 async def _serve(path: str) -> None:
     # The load generator knows IPv4 only.
     port = Port(tuple(host for host in host_addresses() if ":" not in host))
-    node = Node(settings(), lambda event: None, port)
+    # Reports are written as they would be for the broker.
+    node = Node(settings(), _written, port)
     server = SignalingServer(node)
     number = await server.start("127.0.0.1", 0)
     node.start()
     side = _Side(node, port)
     watching = asyncio.create_task(side.watch())
-    await asyncio.start_unix_server(side.serve, path, limit=1 << 20)
-    print(f"ws://127.0.0.1:{number}/signaling", flush=True)
-    await watching
+    async with await asyncio.start_unix_server(side.serve, path, limit=1 << 20):
+        garbage.settle()
+        print(f"ws://127.0.0.1:{number}/signaling", flush=True)
+        await watching
 
 
 def main() -> None:
