@@ -12,7 +12,7 @@ from pathlib import Path
 
 from media.fastpath import HERE, LIBRARY
 
-SOURCES = ("fan.c",)
+SOURCES = ("fan.c", "twcc.c")
 FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 
 
