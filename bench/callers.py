@@ -139,9 +139,7 @@ class Caller:
         await self.say("OFFER", pc="publish", sdp=pc.localDescription.sdp)
         await self.until(lambda: pc.connectionState == "connected")
         self.publishing = Transport(pc)
-        self.lines = {
-            one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers
-        }
+        self.lines = {one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers}
 
     def sends(self) -> tuple[Path, dict[str, Sending]]:
         """For a load generator that takes over what we send: where it goes, and how it looks."""

@@ -122,10 +122,7 @@ async def full_room(node: NodeProcess, load: FansLoad, people: int) -> list[Wire
     wanted = 2 * (people - 1)
     for caller in callers:
         await caller.until(lambda one=caller: len(_mapped(one)) == wanted and one.subscribing is not None)  # type: ignore[misc]
-    return [
-        Wired(load.sends(*caller.sends()), load.receives(caller.receives()))
-        for caller in callers
-    ]
+    return [Wired(load.sends(*caller.sends()), load.receives(caller.receives())) for caller in callers]
 
 
 def _mapped(caller: Caller) -> dict[str, Any]:

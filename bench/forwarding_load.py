@@ -37,9 +37,7 @@ class Clients:
             await pc.setLocalDescription(await pc.createOffer())
             answer = await ask("publish", who, pc.localDescription.sdp)
             await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-            lines = {
-                one.kind: Sending(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers
-            }
+            lines = {one.kind: Sending(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers}
             self._load.sends(await self._connected(pc), lines)
         for who in range(participants):
             pc = RTCPeerConnection(configuration)

@@ -238,7 +238,9 @@ void load_run(double seconds) {
             pester(at);
             hostiles[at].due_ns = now + PESTER_NS;
         }
-        int wait_ms = (int)((next - now_ns()) / 1000000), got = epoll_wait(poll, ready, BATCH, wait_ms < 0 ? 0 : wait_ms);
+        int64_t wait = next - now_ns();
+        struct timespec patience = {.tv_nsec = wait < 0 ? 0 : wait};
+        int got = epoll_pwait2(poll, ready, BATCH, &patience, NULL);
         for (int at = 0; at < got; at++) receive((int)ready[at].data.u32);
     }
     close(poll);

@@ -69,6 +69,12 @@ def pin(core: int) -> None:
     os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
+def come_first() -> None:
+    """This thread comes before all else on its core, where that is allowed."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
 def settings() -> Settings:
     """Of the node, and of whoever signs grants for it."""
     return load_settings({"SECRET_KEY": "only-for-this-benchmark-" + "-" * 16, "TESTING": "1"})
@@ -136,13 +142,16 @@ class NodeProcess:
 
 
 @contextlib.asynccontextmanager
-async def running_node(core: int | None = None) -> AsyncIterator[NodeProcess]:
-    """A node; on that core if it is given. It ends with the block."""
+async def running_node(core: int | None = None, *, comes_first: bool = False) -> AsyncIterator[NodeProcess]:
+    """A node; on that core if it is given, and before all others there if it ``comes_first``. It ends with the
+    block."""
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         path = Path(directory) / "commands"
         command = [sys.executable, "-m", "bench.node_process", str(path)]
         if core is not None:
             command += ["--core", str(core)]
+        if comes_first:
+            command += ["--first"]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             assert process.stdout is not None
@@ -225,7 +234,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path")
     parser.add_argument("--core", type=int)
+    parser.add_argument("--first", action="store_true")
     arguments = parser.parse_args()
+    if arguments.first:
+        come_first()
     if arguments.core is not None:
         pin(arguments.core)
     uvloop.run(_serve(arguments.path))
