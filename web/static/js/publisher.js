@@ -22,6 +22,9 @@ export class Publisher {
   /** Called when the connection is beyond repair. */
   onFailed = () => {};
 
+  /** Called when the browser says that nothing comes any more; it looks for another way then. */
+  onDisconnected = () => {};
+
   /** @type {RTCPeerConnection} */
   pc;
 
@@ -44,7 +47,9 @@ export class Publisher {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "publish", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
-      if (this.pc.connectionState === "disconnected") this.restart();
+      if (this.pc.connectionState !== "disconnected") return;
+      this.restart();
+      this.onDisconnected();
     });
   }
 

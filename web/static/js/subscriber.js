@@ -14,6 +14,9 @@ export class Subscriber {
   /** Called when the connection is beyond repair. */
   onFailed = () => {};
 
+  /** Called when the browser says that nothing comes any more; it looks for another way then. */
+  onDisconnected = () => {};
+
   /** A person's stream appeared.
    *  @type {(stream: MediaStream, userId: string) => void} */
   onStream = () => {};
@@ -43,7 +46,9 @@ export class Subscriber {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "subscribe", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
-      if (this.pc.connectionState === "disconnected") this.restart();
+      if (this.pc.connectionState !== "disconnected") return;
+      this.restart();
+      this.onDisconnected();
     });
   }
 
