@@ -547,6 +547,8 @@ class Egress:
             if kept is None:
                 continue
             if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
+                if repairs.may_skip(slot, now_ms):
+                    track.request_keyframe(now_ms, slot.layer)
                 return
             if repair_type is not None:
                 wire.send_repair(slot, kept, repair_type)

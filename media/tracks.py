@@ -187,7 +187,7 @@ class PublishedTrack:
             self.pause(now_ms)
             self.gated += 1
             return None
-        if self.closed or not self._is_new(layer, extended):
+        if self.closed or not self._is_new(layer, extended, now_ms):
             return None
         if layer.paused:
             layer.paused = False
@@ -241,18 +241,18 @@ class PublishedTrack:
         return kept if kept is not None and kept.sequence == sequence else None
 
     @staticmethod
-    def _is_new(layer: Layer, extended: int) -> bool:
+    def _is_new(layer: Layer, extended: int, now_ms: int) -> bool:
         """Whether this number did not come before; keeps the books of what is missing."""
         highest = layer.highest
         if extended > highest:
             if extended > highest + 1 and highest >= 0 and not layer.paused:
-                layer.gaps.opened(highest, extended)
+                layer.gaps.opened(highest, extended, now_ms)
             return True
         known = layer.ring[extended & (RING_SIZE - 1)]
         if extended <= highest - RING_SIZE or (known is not None and known.sequence == extended):
             layer.repeated += 1
             return False
-        layer.gaps.filled(extended)
+        layer.gaps.filled(extended, now_ms)
         layer.repaired += 1
         return True
 
