@@ -141,10 +141,12 @@ class Gaps:
     and how long an answer is waited for, follows what arrives late unasked, and how soon answers come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_ms: int = REORDER_MS) -> None:
+        """``patience_ms``: the least; of sound, whose packets are 20 ms apart and small, none."""
         self._missing: dict[int, _Missing] = {}
         self._round_trip_ms: float | None = None
-        self._reorder_ms = float(REORDER_MS)
+        self._least_ms = patience_ms
+        self._reorder_ms = float(patience_ms)
 
     def __len__(self) -> int:
         return len(self._missing)
@@ -184,7 +186,7 @@ class Gaps:
             took = now_ms - missing.asked_ms
             before = self._round_trip_ms
             self._round_trip_ms = took if before is None else before + (took - before) / 8
-            self._reorder_ms = max(REORDER_MS, 0.9 * self._reorder_ms)
+            self._reorder_ms = max(self._least_ms, 0.9 * self._reorder_ms)
 
     def due(self, now_ms: int) -> list[int]:
         """What to ask for now, ascending; gives a number up after some tries."""

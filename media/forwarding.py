@@ -383,7 +383,7 @@ class Ingress:
             late(track, layer, kept)
         if track.tap is not None and layer is track.feed and (shown := track.shown(kept)) is not None:
             track.tap(shown)
-        if layer.gaps and track.kind == "video":
+        if layer.gaps and track.repeats:
             self._holes.add(layer)
         # At any packet: the next one of the layer itself may be a whole frame away.
         if self._holes:

@@ -42,6 +42,7 @@ class Publication:
                 track = None
             if track is None:
                 track = self._new_track(line)
+            track.repeats = line.kind == "video" or line.repeats
             for layer, encoding in zip(track.layers, line.layers, strict=True):
                 source = Source(track, layer, line.mid, retransmission=False)
                 by_type.setdefault(line.payload_type, []).append(source)

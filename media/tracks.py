@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from media import codecs, rtp
 from media.codecs import Codec as Codec
+from media.feedback import Gaps
 from media.layers import HIGH, RING_SIZE, Kept, Layer, pick, ranked, stop_silent
 from media.picture_size import macroblocks
 from media.slots import Kind as Kind
@@ -49,6 +50,8 @@ class PublishedTrack:
         """The publisher's latest sender report for the layer that feeds, in the tap's timestamps, and the
         monotonic millisecond in which it came."""
         self.layers = [Layer(index, rid, clock_rate) for index, rid in enumerate(rids)]
+        if kind == "audio":
+            self.layers[0].gaps = Gaps(patience_ms=0)
         self.feed = self.layers[-1]
         """The layer that feeds the hooks: the highest that flows. Up it changes at a key frame, down at once."""
         self.slots: list[Slot] = []
@@ -59,6 +62,8 @@ class PublishedTrack:
         self.loudness = Loudness()
         self.level_id = 0
         """The negotiated id of the audio level (RFC 6464); 0: there is none."""
+        self.repeats = kind == "video"
+        """Whether its publisher sends again what is asked for."""
         self.closed = False
         self._order = list(self.layers)
         self._simulcast = len(self.layers) > 1

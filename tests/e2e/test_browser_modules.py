@@ -429,6 +429,15 @@ class TestSFUClient:
         names = [re.findall("a=ice-ufrag:(.*)", each["sdp"])[0] for each in heard if each["type"] == "OFFER"]
         assert names[0] != names[1]
 
+    def test_lost_sound_is_offered_to_be_sent_again(self, open_page: Callable[[], Page], node: SmallNode) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 10")
+        (said,) = {re.findall(r"a=rtpmap:(\d+) opus.*\r\na=rtcp-fb:\1 nack\r", each["sdp"] + "\r")[0]
+                   for each in node.seats["creator"].heard if each["type"] == "OFFER"}  # fmt: skip
+        # Chromium has no such line by itself, and took it as its own.
+        described = creator.evaluate("client.peerConnections[0].localDescription.sdp")
+        assert f"a=rtcp-fb:{said} nack\r\n" in described
+
     def test_silence_is_noticed_where_packets_flowed_and_not_where_they_came_rarely(
         self, open_page: Callable[[], Page]
     ) -> None:

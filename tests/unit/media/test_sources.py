@@ -177,6 +177,20 @@ def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them
     assert (loss.fmt, rtp.media_ssrc(loss.body)) == (rtp.FMT_PLI, 502)
 
 
+def test_lost_sound_is_asked_for_at_once_of_who_sends_it_again_and_of_nobody_else() -> None:
+    for repeats in (True, False):
+        sound = PublishedTrack(track_id="trk", user_id="usr", kind="audio", codec="opus", clock_rate=48_000)
+        sound.repeats = repeats
+        found, wire = ingress(a=sound)
+        found.receive(packet(501, 9, b"one"))
+        wire.said.clear()
+        found.receive(packet(501, 11, b"three"))
+        found.tick(10_000)
+        said = [each for compound in wire.said for each in rtp.compound(compound)]
+        asked = [rtp.nacked(each.body) for each in said if each.kind == rtp.RTPFB]
+        assert asked[:1] == ([[10]] if repeats else [])
+
+
 def test_every_layer_is_reported_and_a_report_of_theirs_is_kept_for_its_own() -> None:
     track = camera("l", "h")
     found, wire = ingress(v=track)

@@ -4,6 +4,7 @@
  * Knows the camera's tracks and the words of signaling; not why anybody publishes.
  */
 import { TYPES } from "./protocol.js";
+import { describe } from "./sound_repair.js";
 
 /** Enough for 720p at 30 frames a second; more would only be lost on ordinary uplinks. */
 const VIDEO_BITS_PER_SECOND = 2_500_000;
@@ -125,7 +126,7 @@ export class Publisher {
 
   /** The next change waits for the answer: an offer on top of an offer would lose one. */
   async #offer() {
-    await this.pc.setLocalDescription();
+    await describe(this.pc, "offer");
     const answered = new Promise((resolve) => (this.#answered = resolve));
     this.#send({ type: TYPES.OFFER, pc: "publish", sdp: this.pc.localDescription.sdp });
     await answered;

@@ -7,6 +7,7 @@
  */
 import { TYPES } from "./protocol.js";
 import { addCandidate, sendCandidate } from "./publisher.js";
+import { describe } from "./sound_repair.js";
 
 /** @typedef {import("./protocol.js").SubscribeOffer} SubscribeOffer */
 
@@ -85,7 +86,7 @@ export class Subscriber {
     if (offer.revision < this.#newest || this.pc.signalingState === "closed") return;
     await this.pc.setRemoteDescription({ type: "offer", sdp: offer.sdp });
     for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
-    await this.pc.setLocalDescription();
+    await describe(this.pc, "answer");
     this.#send({
       type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision: offer.revision,
     });
