@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-node-death bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-calls bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-node-death bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,13 +44,16 @@ simulate: install-test ## The whole money path on one virtual clock, with crashe
 bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
 	@$(PYTHON) -m simulation --bugs
 
-bench: bench-forwarding bench-cut bench-first-frame bench-joins bench-ledger bench-node-death bench-spectators ## Every benchmark
+bench: bench-forwarding bench-calls bench-cut bench-first-frame bench-joins bench-ledger bench-node-death bench-spectators ## Every benchmark
 
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
 
 bench-impaired: install-test ## Chromium to Chromium over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root (SEED=, SECONDS=, ONLY=)
 	@$(PYTHON) -m bench.impaired
+
+bench-calls: install-run ## How many private calls of two one core carries with p99 under 5 ms
+	@$(PYTHON) -m bench.calls
 
 bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room
 	@$(PYTHON) -m bench.cut

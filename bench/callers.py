@@ -19,6 +19,7 @@ from aiortc.rtcrtpsender import RTCRtpSender
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from bench.load import Sending
 from media.aiortc_seam import Path, lengths, path_of, srtp, workspace
 
 CONNECT_SECONDS = 60
@@ -138,9 +139,18 @@ class Caller:
         await self.say("OFFER", pc="publish", sdp=pc.localDescription.sdp)
         await self.until(lambda: pc.connectionState == "connected")
         self.publishing = Transport(pc)
-        self.lines = {
-            one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers
-        }
+        self.lines = {one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers}
+
+    def sends(self) -> tuple[Path, dict[str, Sending]]:
+        """For a load generator that takes over what we send: where it goes, and how it looks."""
+        assert self.publishing is not None
+        lines = {kind: Sending(line.ssrc, line.payload_type) for kind, line in self.lines.items()}
+        return self.publishing.hand_over(), lines
+
+    def receives(self) -> Path:
+        """For a load generator that takes over what we are sent."""
+        assert self.subscribing is not None
+        return self.subscribing.hand_over()
 
     async def subscribed(self) -> None:
         """Wait until what others send may come. Raises TimeoutError."""

@@ -17,29 +17,16 @@ import argparse
 import asyncio
 import multiprocessing
 import statistics
-import tempfile
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import aioice.ice
 import msgspec
-from cffi import FFI
 
 from bench.callers import Caller, no_media_by_aiortc
-from bench.forwarding_load import (
-    AUDIO_BYTES,
-    FRAMES,
-    HERE,
-    PACKETS_A_FRAME,
-    PACKETS_IN,
-    SOUNDS,
-    VIDEO_BYTES,
-)
+from bench.load import FRAMES, PACKETS_A_FRAME, PACKETS_IN, Load
 from bench.node_process import NodeProcess, fields, grant, pin, running_node
-from media.aiortc_seam import address_in_memory, context_in_memory
-from media.fastpath.build import compile_c
 from models.messages.commands import Budget, OpenRoom, RoomSpec, TerminateCall
 from models.timing import timers_for
 
@@ -65,44 +52,8 @@ class Wired(NamedTuple):
     sink: int
 
 
-class Load:
-    """``load.c``, running in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._ffi: Any = FFI()
-        self._ffi.cdef((HERE / "load.h").read_text())
-        with tempfile.TemporaryDirectory() as directory:
-            library = Path(directory) / "load.so"
-            compile_c(library, "-O2", "-fPIC", "-shared", sources=(HERE / "load.c",))
-            self.library: Any = self._ffi.dlopen(str(library))
-        self.library.load_use(*(self._function(f"srtp_{name}") for name in ("protect", "unprotect")))
-
-    def _function(self, name: str) -> Any:
-        return self._ffi.cast("void *", address_in_memory(name))
-
-    def sends(self, caller: Caller, *, frames: int, packets: int) -> list[int]:
-        """What ``caller`` publishes from now on: ``packets`` in each of ``frames`` a second, and sound."""
-        assert caller.publishing is not None
-        path = caller.publishing.hand_over()
-        host, port = path.address[:2]
-        context = self._ffi.cast("void *", context_in_memory(path.protect_context))
-        return [
-            self.library.load_stream(
-                context, path.socket.fileno(), host.encode(), port, caller.lines[kind].ssrc,
-                caller.lines[kind].payload_type, burst, size, clock // rate, 1_000_000_000 // rate,
-            )
-            for kind, burst, size, clock, rate in (
-                ("audio", 1, AUDIO_BYTES, 48_000, SOUNDS),
-                ("video", packets, VIDEO_BYTES, 90_000, frames),
-            )
-        ]  # fmt: skip
-
-    def receives(self, caller: Caller) -> int:
-        """What ``caller`` is sent, from now on."""
-        assert caller.subscribing is not None
-        path = caller.subscribing.hand_over()
-        context = self._ffi.cast("void *", context_in_memory(path.unprotect_context))
-        return int(self.library.load_sink(context, path.socket.fileno()))
+class FansLoad(Load):
+    """Callers' packets, and fans who take no end."""
 
     def turns_hostile(self, sink: int, caller: Caller) -> None:
         """It sends feedback and checks for ever."""
@@ -111,8 +62,8 @@ class Load:
         check = agent.build_request(agent._nominated[1], nominate=True)
         check.add_message_integrity(agent.remote_password.encode())
         host, port = path.address[:2]
-        context = self._ffi.cast("void *", context_in_memory(path.protect_context))
-        data, seal = bytes(check), self._function("srtp_protect_rtcp")
+        context, data = self.context(path.protect_context), bytes(check)
+        seal = self.function("srtp_protect_rtcp")
         assert not self.library.load_hostile(sink, seal, context, host.encode(), port, data, len(data))
 
     async def until_flowing(self, sink: int) -> None:
@@ -160,7 +111,7 @@ def _idle(pipe: Connection, core: int) -> None:
 # --- who is there -------------------------------------------------------------------------------------
 
 
-async def full_room(node: NodeProcess, load: Load, people: int) -> list[Wired]:
+async def full_room(node: NodeProcess, load: FansLoad, people: int) -> list[Wired]:
     """Everybody sends and receives everybody else."""
     names = tuple(f"usr_{number:02}" for number in range(people))
     await node.order(OpenRoom(room=RoomSpec(room_id=ROOM, creator_id=names[0], publishers=names), **fields()))
@@ -171,10 +122,7 @@ async def full_room(node: NodeProcess, load: Load, people: int) -> list[Wired]:
     wanted = 2 * (people - 1)
     for caller in callers:
         await caller.until(lambda one=caller: len(_mapped(one)) == wanted and one.subscribing is not None)  # type: ignore[misc]
-    return [
-        Wired(load.sends(caller, frames=FRAMES, packets=PACKETS_A_FRAME), load.receives(caller))
-        for caller in callers
-    ]
+    return [Wired(load.sends(*caller.sends()), load.receives(caller.receives())) for caller in callers]
 
 
 def _mapped(caller: Caller) -> dict[str, Any]:
@@ -182,7 +130,7 @@ def _mapped(caller: Caller) -> dict[str, Any]:
     return dict(offers[-1]["tracks"]) if offers else {}
 
 
-async def a_call(node: NodeProcess, load: Load, name: str, paid_ms: int) -> tuple[str, Wired]:
+async def a_call(node: NodeProcess, load: FansLoad, name: str, paid_ms: int) -> tuple[str, Wired]:
     """A private call whose creator does not send yet; its room's id."""
     creator, fan = f"usr_creator_{name}", f"usr_fan_{name}"
     timers = msgspec.structs.replace(timers_for(60_000), connecting_ms=CONNECTING_MS)
@@ -195,10 +143,10 @@ async def a_call(node: NodeProcess, load: Load, name: str, paid_ms: int) -> tupl
     await shows.publish()
     await watches.subscribed()
     # Single packets, evenly spread: what came last is known to some milliseconds.
-    streams = load.sends(shows, frames=FRAMES * PACKETS_A_FRAME, packets=1)
+    streams = load.sends(*shows.sends(), frames=FRAMES * PACKETS_A_FRAME, packets=1)
     for number in streams:
         load.library.load_switch(number, 0)
-    sink = load.receives(watches)
+    sink = load.receives(watches.receives())
     load.turns_hostile(sink, watches)
     return spec.room_id, Wired(streams, sink)
 
@@ -206,7 +154,7 @@ async def a_call(node: NodeProcess, load: Load, name: str, paid_ms: int) -> tupl
 # --- what is measured ---------------------------------------------------------------------------------
 
 
-async def budget_end(node: NodeProcess, load: Load, room_id: str, wired: Wired) -> float:
+async def budget_end(node: NodeProcess, load: FansLoad, room_id: str, wired: Wired) -> float:
     """Milliseconds from the paid instant to the fan's last packet."""
     for number in wired.streams:
         load.library.load_switch(number, 1)
@@ -215,7 +163,7 @@ async def budget_end(node: NodeProcess, load: Load, room_id: str, wired: Wired) 
     return _last_ms(load, wired) - (await node.paid_until_ms())[room_id]
 
 
-async def terminated(node: NodeProcess, load: Load, room_id: str, wired: Wired) -> tuple[float, float]:
+async def terminated(node: NodeProcess, load: FansLoad, room_id: str, wired: Wired) -> tuple[float, float]:
     """Milliseconds from the command to the fan's last packet, and to the answer."""
     for number in wired.streams:
         load.library.load_switch(number, 1)
@@ -230,7 +178,7 @@ async def terminated(node: NodeProcess, load: Load, room_id: str, wired: Wired) 
     return _last_ms(load, wired) - began * 1000, (answered - began) * 1000
 
 
-def _last_ms(load: Load, wired: Wired) -> float:
+def _last_ms(load: FansLoad, wired: Wired) -> float:
     for number in wired.streams:
         load.library.load_switch(number, 0)
     return float(load.library.load_last_ns(wired.sink)) / 1e6
@@ -258,7 +206,7 @@ async def measure(people: int, cuts: int) -> Cuts:
     no_media_by_aiortc()
     # Their sockets are read by the load, so they never hear that they are still wanted.
     aioice.ice.CONSENT_FAILURES = 1_000_000
-    load, idler = Load(), Idler(MEDIA_CORE)
+    load, idler = FansLoad(), Idler(MEDIA_CORE)
     async with running_node(MEDIA_CORE) as node, asyncio.TaskGroup() as group:
         room = await full_room(node, load, people)
         calls = [
@@ -292,7 +240,7 @@ async def measure(people: int, cuts: int) -> Cuts:
 
 
 async def _cut_all(
-    node: NodeProcess, load: Load, calls: list[tuple[str, Wired]]
+    node: NodeProcess, load: FansLoad, calls: list[tuple[str, Wired]]
 ) -> tuple[list[float], list[tuple[float, float]]]:
     """The first half by their budget's end, the others by command; ``AT_ONCE`` at a time."""
     budget: list[float] = []
@@ -307,7 +255,7 @@ async def _cut_all(
     return budget, terminate
 
 
-def _counted(load: Load, room: list[Wired]) -> tuple[int, int]:
+def _counted(load: FansLoad, room: list[Wired]) -> tuple[int, int]:
     sent = sum(load.library.load_sent(number) for wired in room for number in wired.streams)
     return sent, sum(load.library.load_received(wired.sink) for wired in room)
 

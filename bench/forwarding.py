@@ -32,7 +32,9 @@ import pylibsrtp
 import uvloop
 
 from bench.forwarding_janus import running
-from bench.forwarding_load import AUDIO_BYTES, PACKETS_IN, VIDEO_BYTES, Counts, Load
+from bench.forwarding_load import Clients
+from bench.load import AUDIO_BYTES, PACKETS_IN, VIDEO_BYTES, Counts
+from bench.node_process import pin
 from media import garbage
 from media.aiortc_seam import lengths, srtp, workspace
 from media.plane import Peer
@@ -42,11 +44,6 @@ ADDRESS = "10.77.0.1"
 WARM_SECONDS = 2.0
 MEDIA_CORE, LOAD_CORE = 0, 1
 _INSIDE = "GREENROOM_BENCH_INSIDE"
-
-
-def pin(core: int) -> None:
-    """Keep this process on one core, if the machine has as many; a child inherits what its parent was given."""
-    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
 
 
 # --- the media process --------------------------------------------------------------------------------
@@ -137,11 +134,11 @@ def measure_ours(participants: int, seconds: float) -> Result:
             pipe.send(("cpu", 0, ""))
             return float(pipe.recv())
 
-        load = Load()
-        runner.run(load.connect(participants, ask))
-        load.run(WARM_SECONDS)
+        clients = Clients()
+        runner.run(clients.connect(participants, ask))
+        clients.run(WARM_SECONDS)
         before = used()
-        counts = load.run(seconds)
+        counts = clients.run(seconds)
         result = Result(counts, used() - before, participants)
         pipe.send(("end", 0, ""))
         pipe.recv()
@@ -155,11 +152,11 @@ def measure_janus(participants: int, seconds: float) -> Result:
         running(Path(directory), ADDRESS, MEDIA_CORE, participants) as janus,
         asyncio.Runner() as runner,
     ):
-        load = Load()
-        runner.run(load.connect(participants, janus.ask))
-        load.run(WARM_SECONDS)
+        clients = Clients()
+        runner.run(clients.connect(participants, janus.ask))
+        clients.run(WARM_SECONDS)
         before = janus.cpu_seconds()
-        counts = load.run(seconds)
+        counts = clients.run(seconds)
         return Result(counts, janus.cpu_seconds() - before, participants)
 
 

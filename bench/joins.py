@@ -3,7 +3,8 @@
 Everybody publishes sound and picture and receives the other nineteen, over real signaling, ICE, DTLS and SRTP.
 After a while each leaves, vanishes without a word, or comes back before its old connection is gone, and takes its
 seat again. Every few seconds the node's memory, descriptors, tasks, port tables, SRTP contexts and slots are
-counted; what grows shows in the slope after the warm-up. SECONDS=600 by default. Writes ``docs/joins.svg``.
+counted; what grows shows in the slope after the warm-up. SECONDS=600 by default. Writes ``docs/joins.svg``,
+which says from which commit and when.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import os
 import random
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from models.messages.commands import OpenRoom, RoomSpec
 ROOM = "live-str_joins"
 PEOPLE = tuple(f"usr_{number:02}" for number in range(20))
 SAMPLE_SECONDS = 5.0
+SAMPLES = 360
+"""At most about so many: each costs the node some ten milliseconds, and the plot room."""
 WARM_SHARE = 0.25
 STAY_SECONDS = (5.0, 40.0)
 BEAT_SECONDS = 0.1
@@ -40,6 +44,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     at: float
     joins: int
+    leaves: int
     figures: Figures
 
     def values(self) -> dict[str, float]:
@@ -134,8 +139,8 @@ async def measure(seconds: float, seed: int) -> list[Sample]:
         work.append(asyncio.create_task(crowd.send()))
         began = time.monotonic()
         while (at := time.monotonic() - began) < seconds and not any(task.done() for task in work):
-            samples.append(Sample(at, crowd.joins, await node.figures()))
-            await asyncio.sleep(SAMPLE_SECONDS)
+            samples.append(Sample(at, crowd.joins, crowd.leaves, await node.figures()))
+            await asyncio.sleep(max(SAMPLE_SECONDS, seconds / SAMPLES))
         for task in work:
             task.cancel()
         ends = await asyncio.gather(*work, return_exceptions=True)
@@ -168,6 +173,13 @@ def slope_an_hour(samples: list[Sample], name: str) -> float:
     return line.slope * 3600
 
 
+def commit() -> str:
+    """Of the code that runs, for whoever reads the plot later."""
+    asked = ("git", "describe", "--always", "--dirty")
+    said = subprocess.run(asked, cwd=PLOT.parent, capture_output=True, text=True, check=False)
+    return said.stdout.strip() or "an unknown commit"
+
+
 def main() -> None:
     """Measure, print, plot; the last line is the memory's end over its start, after the warm-up."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,7 +187,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, default=PLOT)
     arguments = parser.parse_args()
-    load = os.getloadavg()[1]
+    load, began, of_commit = os.getloadavg()[1], time.strftime("%Y-%m-%d"), commit()
     samples = asyncio.run(measure(arguments.seconds, arguments.seed))
     warm = [one for one in samples if one.at >= WARM_SHARE * samples[-1].at]
     names = list(samples[0].values())
@@ -184,8 +196,9 @@ def main() -> None:
         print(f"{one.at:5.0f} {one.joins:5}  " + "".join(f"{value:13.1f}" for value in one.values().values()))
     print("slope an hour" + "".join(f"{slope_an_hour(warm, name):13.1f}" for name in names))
     said = (
-        f"A full room coming and going for {samples[-1].at / 60:.0f} minutes: {samples[-1].joins} joins; "
-        f"{time.strftime('%Y-%m-%d')}, two cores, load {max(load, os.getloadavg()[1]):.0f}"
+        f"A full room for {samples[-1].at / 60:.0f} minutes: {samples[-1].joins:,} joins, "
+        f"{samples[-1].leaves:,} leaves; {began} at {of_commit}, "
+        f"{os.cpu_count()} cores, load {max(load, os.getloadavg()[1]):.0f}"
     )
     times = [one.at for one in samples]
     panels = [Panel(name, [one.values()[name] for one in samples]) for name in names]

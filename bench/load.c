@@ -15,7 +15,7 @@
 
 #include "load.h"
 
-enum { HEADER = 12, STAMP_AT = 16, BATCH = 64, SAMPLE = 16, MOST_STREAMS = 256, BINS = 1 << 21, LARGEST = 2048, PESTER_NS = 10000000 };
+enum { HEADER = 12, STAMP_AT = 16, BATCH = 64, SAMPLE = 16, MOST_STREAMS = 4096, BINS = 1 << 21, LARGEST = 2048, PESTER_NS = 10000000, LATE_NS = 2000000 };
 
 typedef int (*seal)(void *, void *, int *);
 static seal protect, unprotect, protect_rtcp;
@@ -34,9 +34,9 @@ typedef struct {
 static stream streams[MOST_STREAMS];
 static struct {
     void *context;
-    int socket;
+    int socket, is_timed;
     volatile uint64_t received;
-    volatile int64_t last_ns; /* of a hostile one: when the kernel had its latest packet */
+    volatile int64_t last_ns; /* of a timed one: when the kernel had its latest packet */
 } sinks[MOST_STREAMS];
 /* Clients that go on whatever they are told: NACKs of the latest packets, PLIs, and the same STUN check again. */
 static struct {
@@ -94,15 +94,20 @@ uint64_t load_received(int number) { return sinks[number].received; }
 
 int64_t load_last_ns(int number) { return sinks[number].last_ns; }
 
-int load_hostile(int number, void *with, void *context, const char *host, int port, const uint8_t *check, int size) {
+int load_times(int number) {
     int on = 1;
+    sinks[number].is_timed = !setsockopt(sinks[number].socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+    return sinks[number].is_timed ? 0 : -1;
+}
+
+int load_hostile(int number, void *with, void *context, const char *host, int port, const uint8_t *check, int size) {
     if (size > (int)sizeof hostiles[0].check) return -1;
     protect_rtcp = with;
     hostiles[number].context = context, hostiles[number].socket = sinks[number].socket;
     hostiles[number].to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     memcpy(hostiles[number].check, check, (size_t)size);
     hostiles[number].check_size = size;
-    if (setsockopt(sinks[number].socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on)) return -1;
+    if (load_times(number)) return -1;
     hostiles[number].is_on = 1;
     return inet_pton(AF_INET, host, &hostiles[number].to.sin_addr) == 1 ? 0 : -1;
 }
@@ -170,14 +175,15 @@ static void receive(int number) {
     for (int at = 0; at < BATCH; at++) {
         parts[at] = (struct iovec){.iov_base = data[at], .iov_len = LARGEST};
         messages[at].msg_hdr.msg_iov = &parts[at], messages[at].msg_hdr.msg_iovlen = 1;
-        if (hostiles[number].is_on) messages[at].msg_hdr.msg_control = control[at], messages[at].msg_hdr.msg_controllen = sizeof control[at];
+        if (sinks[number].is_timed) messages[at].msg_hdr.msg_control = control[at], messages[at].msg_hdr.msg_controllen = sizeof control[at];
     }
     int got = recvmmsg(sinks[number].socket, messages, BATCH, MSG_DONTWAIT, NULL);
     int64_t now = now_ns();
     for (int at = 0; at < got; at++) {
         int size = (int)messages[at].msg_len;
         if (size < HEADER || data[at][0] < 128 || data[at][0] > 191) continue;
-        if (hostiles[number].is_on) sinks[number].last_ns = arrived_ns(&messages[at].msg_hdr, now);
+        int64_t came = sinks[number].is_timed ? arrived_ns(&messages[at].msg_hdr, now) : now;
+        sinks[number].last_ns = came;
         if (data[at][1] >= 192 && data[at][1] <= 223) {
             counts.rtcp++;
             continue;
@@ -197,7 +203,7 @@ static void receive(int number) {
             continue;
         }
         memcpy(&stamp, data[at] + head + STAMP_AT - HEADER, sizeof stamp);
-        int64_t late_us = (now - stamp) / 1000;
+        int64_t late_us = (came - stamp) / 1000;
         bins[late_us < 0 ? 0 : late_us >= BINS ? BINS - 1 : late_us]++;
     }
 }
@@ -221,6 +227,7 @@ void load_run(double seconds) {
         for (int at = 0; now < end && at < stream_count; at++) {
             if (streams[at].paused) continue;
             if (streams[at].due_ns <= now) {
+                counts.frames++, counts.late += now - streams[at].due_ns > LATE_NS;
                 send_frame(&streams[at]);
                 streams[at].due_ns += streams[at].period_ns;
             }
@@ -231,7 +238,9 @@ void load_run(double seconds) {
             pester(at);
             hostiles[at].due_ns = now + PESTER_NS;
         }
-        int wait_ms = (int)((next - now_ns()) / 1000000), got = epoll_wait(poll, ready, BATCH, wait_ms < 0 ? 0 : wait_ms);
+        int64_t wait = next - now_ns();
+        struct timespec patience = {.tv_nsec = wait < 0 ? 0 : wait};
+        int got = epoll_pwait2(poll, ready, BATCH, &patience, NULL);
         for (int at = 0; at < got; at++) receive((int)ready[at].data.u32);
     }
     close(poll);

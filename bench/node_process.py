@@ -24,6 +24,7 @@ import msgspec
 import pylibsrtp
 import uvloop
 
+from media import garbage
 from media.aiortc_seam.connection import PeerConnection
 from media.control import CommandDesk
 from media.node import Node
@@ -36,6 +37,7 @@ from models.clock import monotonic_ms, utc_now
 from models.config import Settings, load_settings
 from models.messages import codec
 from models.messages.commands import Command, Reply
+from models.messages.events import AnyEvent
 
 WATCH_SECONDS = 0.02
 START_SECONDS = 60
@@ -65,6 +67,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 def pin(core: int) -> None:
     """Keep this process on one core, if the machine has as many; also one whose parent is kept on another."""
     os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+
+
+def come_first() -> None:
+    """This thread comes before all else on its core, where that is allowed."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def settings() -> Settings:
@@ -134,13 +142,16 @@ class NodeProcess:
 
 
 @contextlib.asynccontextmanager
-async def running_node(core: int | None = None) -> AsyncIterator[NodeProcess]:
-    """A node; on that core if it is given. It ends with the block."""
+async def running_node(core: int | None = None, *, comes_first: bool = False) -> AsyncIterator[NodeProcess]:
+    """A node; on that core if it is given, and before all others there if it ``comes_first``. It ends with the
+    block."""
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         path = Path(directory) / "commands"
         command = [sys.executable, "-m", "bench.node_process", str(path)]
         if core is not None:
             command += ["--core", str(core)]
+        if comes_first:
+            command += ["--first"]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             assert process.stdout is not None
@@ -198,18 +209,24 @@ class _Side:
         )
 
 
+def _written(event: AnyEvent) -> None:
+    codec.encode(event)
+
+
 async def _serve(path: str) -> None:
     # The load generator knows IPv4 only.
     port = Port(tuple(host for host in host_addresses() if ":" not in host))
-    node = Node(settings(), lambda event: None, port)
+    # Reports are written as they would be for the broker.
+    node = Node(settings(), _written, port)
     server = SignalingServer(node)
     number = await server.start("127.0.0.1", 0)
     node.start()
     side = _Side(node, port)
     watching = asyncio.create_task(side.watch())
-    await asyncio.start_unix_server(side.serve, path, limit=1 << 20)
-    print(f"ws://127.0.0.1:{number}/signaling", flush=True)
-    await watching
+    async with await asyncio.start_unix_server(side.serve, path, limit=1 << 20):
+        garbage.settle()
+        print(f"ws://127.0.0.1:{number}/signaling", flush=True)
+        await watching
 
 
 def main() -> None:
@@ -217,7 +234,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path")
     parser.add_argument("--core", type=int)
+    parser.add_argument("--first", action="store_true")
     arguments = parser.parse_args()
+    if arguments.first:
+        come_first()
     if arguments.core is not None:
         pin(arguments.core)
     uvloop.run(_serve(arguments.path))

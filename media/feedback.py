@@ -13,6 +13,14 @@ NACK_WINDOW = 256
 """Missing packets remembered for a track; a longer hole is for a key frame to mend."""
 NACK_TRIES = 4
 NACK_RETRY_MS = 60
+"""Until the round trip has been measured, by an answer to the first request of a packet; and at least
+``SHORTEST_RETRY_MS``."""
+SHORTEST_RETRY_MS = 20
+LONGEST_RETRY_MS = 400
+REORDER_MS = 15
+"""A packet that is missing may only have been overtaken: it is waited for so long at first."""
+LONGEST_REORDER_MS = 60
+"""On a line where packets do overtake each other, for as long as the latest of them came late, but no longer."""
 FEEDBACK_SPAN = 1_000
 """Packets that one transport-wide feedback may span (they come every 100 ms)."""
 
@@ -115,39 +123,85 @@ class Reception:
         return rtp.ReportBlock(ssrc, fraction, self.lost, highest, int(self._jitter), self._sr_middle, delay)
 
 
-class Gaps:
-    """Which sequence numbers a publisher should send again, and when to ask."""
+class _Missing:
+    """One number that did not come in its turn."""
 
-    def __init__(self) -> None:
-        self._missing: dict[int, tuple[int, int]] = {}  # extended sequence number -> (tries, last asked)
+    __slots__ = ("asked_ms", "since_ms", "tries")
+
+    def __init__(self, now_ms: int) -> None:
+        self.since_ms = now_ms
+        self.tries = 0
+        self.asked_ms = 0
+
+
+class Gaps:
+    """Which sequence numbers a publisher should send again, and when to ask.
+
+    A hole is asked for a little after it opened, as packets overtake each other on many lines; how long that is,
+    and how long an answer is waited for, follows what arrives late unasked, and how soon answers come.
+    """
+
+    def __init__(self, patience_ms: int = REORDER_MS) -> None:
+        """``patience_ms``: the least; of sound, whose packets are 20 ms apart and small, none."""
+        self._missing: dict[int, _Missing] = {}
+        self._round_trip_ms: float | None = None
+        self._least_ms = patience_ms
+        self._reorder_ms = float(patience_ms)
 
     def __len__(self) -> int:
         return len(self._missing)
 
-    def opened(self, after: int, before: int) -> None:
+    @property
+    def patience_ms(self) -> float:
+        """For so long a number is waited for before it is asked for."""
+        return self._reorder_ms
+
+    @property
+    def retry_ms(self) -> float:
+        """For so long an answer is waited for before it is asked for again."""
+        if self._round_trip_ms is None:
+            return NACK_RETRY_MS
+        return min(LONGEST_RETRY_MS, max(SHORTEST_RETRY_MS, 1.5 * self._round_trip_ms))
+
+    def opened(self, after: int, before: int, now_ms: int) -> None:
         """Everything between two neighbours did not come (yet)."""
         if before - after > NACK_WINDOW:
             self._missing.clear()
             return
         for sequence in range(after + 1, before):
-            self._missing[sequence] = (0, 0)
+            self._missing[sequence] = _Missing(now_ms)
         while len(self._missing) > NACK_WINDOW:
             del self._missing[next(iter(self._missing))]
 
-    def filled(self, sequence: int) -> None:
+    def filled(self, sequence: int, now_ms: int) -> None:
         """A late packet came after all."""
-        self._missing.pop(sequence, None)
+        missing = self._missing.pop(sequence, None)
+        if missing is None:
+            return
+        late_ms = now_ms - missing.since_ms
+        if missing.tries == 0:
+            # Overtaken. Up at once, down slowly.
+            self._reorder_ms = max(self._reorder_ms, min(LONGEST_REORDER_MS, 1.25 * late_ms))
+        elif missing.tries == 1:
+            took = now_ms - missing.asked_ms
+            before = self._round_trip_ms
+            self._round_trip_ms = took if before is None else before + (took - before) / 8
+            self._reorder_ms = max(self._least_ms, 0.9 * self._reorder_ms)
 
     def due(self, now_ms: int) -> list[int]:
         """What to ask for now, ascending; gives a number up after some tries."""
         asked = []
-        for sequence, (tries, last_ms) in sorted(self._missing.items()):
-            if tries and now_ms - last_ms < NACK_RETRY_MS:
+        for sequence, missing in sorted(self._missing.items()):
+            if missing.tries == 0:
+                if now_ms - missing.since_ms < self._reorder_ms:
+                    continue
+            elif now_ms - missing.asked_ms < self.retry_ms:
                 continue
-            if tries >= NACK_TRIES:
+            if missing.tries >= NACK_TRIES:
                 del self._missing[sequence]
                 continue
-            self._missing[sequence] = (tries + 1, now_ms)
+            missing.tries += 1
+            missing.asked_ms = now_ms
             asked.append(sequence)
         return asked
 

@@ -17,6 +17,7 @@ from media.codecs import vp8_shift
 from media.feedback import Arrivals
 from media.layers import Kept, Lane, Layer, Told
 from media.repairs import Repairs
+from media.send_history import OVERHEAD, History, SendHistory
 from media.tracks import PublishedTrack, Slot
 
 LARGEST_PACKET = 1500
@@ -31,6 +32,8 @@ MAX_LOWER_BITRATE = 1_000_000
 """And for the smaller layers of simulcast together."""
 STRANGER_PACKETS = 100
 """Packets of an SSRC that we try to place, by their extensions, before it is ignored."""
+MOST_PADDING = 255
+"""Bytes: the count is one of them."""
 OWN_SSRC = 1
 """We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
 
@@ -38,6 +41,7 @@ native = fastpath.load()
 """Fan-out in C, if it was built; without it the same in Python."""
 _pack_header = rtp.RTP_HEADER.pack_into
 _pack_number = Struct("!H").pack_into
+_EXTENSION = Struct("!HHBHB")
 _buffer, _view = workspace(2048)
 _length = lengths()
 
@@ -45,10 +49,16 @@ _length = lengths()
 class Wire:
     """One connected transport: a socket, the address that checked in, and two SRTP contexts."""
 
-    __slots__ = ("_destination", "_path", "_refused", "address", "protect_context", "sendto", "unprotect_context")
+    __slots__ = (
+        "_destination", "_path", "_refused", "address", "history", "protect_context", "sendto",
+        "unprotect_context",
+    )  # fmt: skip
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: History | None = None) -> None:
+        """``history``: of a connection whose packets may carry transport-wide numbers; at another address the same
+        goes on."""
         self._path: Path | None = path
+        self.history = history
         self.protect_context: Any = path.protect_context
         self.unprotect_context: Any = path.unprotect_context
         self.sendto = path.sendto
@@ -61,7 +71,10 @@ class Wire:
         """Of the native fan-out, which has places for 4,095: taken when something is first forwarded here. 0:
         there is none, or no place, and fan-out is in Python."""
         if not self._destination and native is not None and self._path is not None:
-            self._destination = native.destination(self.protect_context, self._path.socket, self.address)
+            history = self.history if isinstance(self.history, fastpath.NativeHistory) else None
+            self._destination = native.destination(
+                self.protect_context, self._path.socket, self.address, history
+            )
         return self._destination
 
     @property
@@ -100,37 +113,51 @@ class Wire:
         self._send(_view[: _length[0]])
 
     def send_rtp(self, slot: Slot, kept: Kept, payload_type: int) -> None:
-        """Send one packet as ``slot``'s subscriber knows it; the same bytes each time it is called."""
-        packet = kept.packet
-        size = len(packet)
+        """Send one packet as ``slot``'s subscriber knows it; the same bytes each time it is called, unless it
+        carries a transport-wide number: then it may be called once (``Slot.extension``)."""
         if self._path is None:
             return
-        _view[:size] = packet
-        _pack_header(
-            _view, 0, 0x80, kept.marker | payload_type, (kept.sequence + slot.sequence_offset) & 0xFFFF,
+        numbers = (
+            kept.marker | payload_type, (kept.sequence + slot.sequence_offset) & 0xFFFF,
             (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.ssrc,
         )  # fmt: skip
+        start = _head(numbers, slot.extension(), self.history, len(kept.packet))
+        end = start + len(kept.packet) - 12
+        _view[start:end] = kept.packet[12:]
         if slot.shift is not None:
-            vp8_shift(_view, 12, slot.shift)
-        _length[0] = size
-        if not srtp.protect(self.protect_context, _buffer, _length):
-            self._send(_view[: _length[0]])
+            vp8_shift(_view, start, slot.shift)
+        self._seal_and_send(end)
 
     def send_repair(self, slot: Slot, kept: Kept, payload_type: int) -> None:
         """Send one packet again under the slot's repair SSRC (RFC 4588 section 4), with a number of its own."""
-        packet = kept.packet
-        size = len(packet) + 2
         if self._path is None:
             return
-        slot.repairs += 1
-        _view[14:size] = packet[12:]
-        _pack_header(
-            _view, 0, 0x80, kept.marker | payload_type, slot.repairs & 0xFFFF,
-            (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.repair_ssrc,
-        )  # fmt: skip
-        _pack_number(_view, 12, (kept.sequence + slot.sequence_offset) & 0xFFFF)
+        start = self._repair_head(slot, kept.marker | payload_type, kept.timestamp, len(kept.packet) + 2)
+        end = start + 2 + len(kept.packet) - 12
+        _pack_number(_view, start, (kept.sequence + slot.sequence_offset) & 0xFFFF)
+        _view[start + 2 : end] = kept.packet[12:]
         if slot.shift is not None:
-            vp8_shift(_view, 14, slot.shift)
+            vp8_shift(_view, start + 2, slot.shift)
+        self._seal_and_send(end)
+
+    def send_padding(self, slot: Slot, payload_type: int) -> None:
+        """Send as much of nothing under the slot's repair SSRC as a packet may hold (RFC 3550 section 5.1)."""
+        if self._path is None:
+            return
+        start = self._repair_head(slot, payload_type, slot.last_timestamp or 0, 12 + MOST_PADDING)
+        end = start + MOST_PADDING
+        _view[0] |= 0x20
+        _view[start:end] = bytes(MOST_PADDING - 1) + bytes((MOST_PADDING,))
+        self._seal_and_send(end)
+
+    def _repair_head(self, slot: Slot, kind: int, timestamp: int, size: int) -> int:
+        slot.repairs += 1
+        later = (timestamp + slot.timestamp_offset) & 0xFFFFFFFF
+        return _head(
+            (kind, slot.repairs & 0xFFFF, later, slot.repair_ssrc), slot.extension(), self.history, size
+        )
+
+    def _seal_and_send(self, size: int) -> None:
         _length[0] = size
         if not srtp.protect(self.protect_context, _buffer, _length):
             self._send(_view[: _length[0]])
@@ -163,6 +190,18 @@ class Wire:
             self.protect_context = self.unprotect_context = None
 
 
+def _head(numbers: tuple[int, int, int, int], extension: int, history: History | None, size: int) -> int:
+    """Write the header of a packet of ``size`` bytes, numbered if it is to be; where its payload begins."""
+    if not extension or history is None:
+        _pack_header(_view, 0, 0x80, *numbers)
+        return 12
+    _pack_header(_view, 0, 0x90, *numbers)
+    # The one-byte form, one element of two bytes and a byte of padding (RFC 8285 section 4.2).
+    number = history.stamp(size + _EXTENSION.size + OVERHEAD)
+    _EXTENSION.pack_into(_view, 12, 0xBEDE, 1, extension << 4 | 1, number, 0)
+    return 12 + _EXTENSION.size
+
+
 def fan_out(layer: Layer, kept: Kept) -> int:
     """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused.
 
@@ -172,26 +211,25 @@ def fan_out(layer: Layer, kept: Kept) -> int:
     if native is not None:
         if layer.native is None:
             layer.native = (
-                native.lanes(_copy(lane) for lane in lanes if lane[-1]),
-                [lane for lane in lanes if not lane[-1]],
+                native.lanes(_copy(lane) for lane in lanes if lane[8]),
+                [lane for lane in lanes if not lane[8]],
             )
         placed, lanes = layer.native
         native.packet(placed, packet, sequence, timestamp, marker)
         if not lanes:
             return 0
-    size = len(packet)
-    view, buffer, length = _view, _buffer, _length
-    protect, pack = srtp.protect, _pack_header
+    size, payload = len(packet), packet[12:]
+    view, buffer, length, protect = _view, _buffer, _length, srtp.protect
     refused = 0
-    for payload_type, sequence_offset, timestamp_offset, ssrc, context, send, address, shift, _ in lanes:
-        view[:size] = packet
-        pack(
-            view, 0, 0x80, marker | payload_type, (sequence + sequence_offset) & 0xFFFF,
-            (timestamp + timestamp_offset) & 0xFFFFFFFF, ssrc,
+    for payload_type, by, later, ssrc, context, send, address, shift, _, extension, history in lanes:
+        numbers = (
+            marker | payload_type, (sequence + by) & 0xFFFF, (timestamp + later) & 0xFFFFFFFF, ssrc,
         )  # fmt: skip
+        start = _head(numbers, extension, history, size)
+        view[start : start + size - 12] = payload
         if shift is not None:
-            vp8_shift(view, 12, shift)
-        length[0] = size
+            vp8_shift(view, start, shift)
+        length[0] = start + size - 12
         if protect(context, buffer, length):
             refused += 1
             continue
@@ -209,8 +247,13 @@ def flush() -> None:
 
 
 def _copy(lane: Lane) -> fastpath.Copy:
-    payload_type, sequence_offset, timestamp_offset, ssrc, _, _, _, shift, destination = lane
-    return fastpath.Copy(destination, payload_type, ssrc, sequence_offset, timestamp_offset, shift)
+    payload_type, sequence_offset, timestamp_offset, ssrc, _, _, _, shift, destination, extension, _ = lane
+    return fastpath.Copy(destination, payload_type, ssrc, sequence_offset, timestamp_offset, shift, extension)
+
+
+def new_history() -> History:
+    """The numbers of one subscriber's connection, of the kind that fan-out can use."""
+    return native.history() if native is not None else SendHistory()
 
 
 def late(track: PublishedTrack, layer: Layer, kept: Kept) -> None:
@@ -275,12 +318,15 @@ class Ingress:
         self._opened: set[int] = set()
         """Every SSRC that has authenticated, whoever it was or is."""
         self._strangers: dict[int, int] = {}
+        self._holes: set[Layer] = set()
+        """Layers of which something is missing that may be sent again."""
         self._talkers: set[int] = set()
 
     def bind(self, tracks: list[PublishedTrack], bindings: Bindings) -> None:
         """Take over what the latest offer said. SSRCs that packets told stay with tracks that stay: browsers say
         only at the beginning which layer an SSRC is."""
         self.tracks = tracks
+        self._holes.clear()
         self.by_payload_type = bindings.by_payload_type
         self._announced = bindings.announced
         self._sources = {ssrc: source for ssrc, source in self._sources.items() if source.track in tracks}
@@ -354,8 +400,11 @@ class Ingress:
             late(track, layer, kept)
         if track.tap is not None and layer is track.feed and (shown := track.shown(kept)) is not None:
             track.tap(shown)
-        if layer.gaps and track.kind == "video":
-            self._ask_again(layer, now_ms)
+        if layer.gaps and track.repeats:
+            self._holes.add(layer)
+        # At any packet: the next one of the layer itself may be a whole frame away.
+        if self._holes:
+            self._ask_again(now_ms)
 
     def _may_open(self, ssrc: int) -> bool:
         """Each SSRC that we open costs an SRTP stream, known or not, and for good."""
@@ -391,11 +440,14 @@ class Ingress:
         self._strangers[ssrc] = self._strangers.get(ssrc, 0) + 1
         return None
 
-    def _ask_again(self, layer: Layer, now_ms: int) -> None:
-        missing = layer.gaps.due(now_ms)
-        if missing and layer.ssrc is not None:
-            nack = rtp.negative_ack(OWN_SSRC, layer.ssrc, missing)
-            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + nack)
+    def _ask_again(self, now_ms: int) -> None:
+        for layer in tuple(self._holes):
+            missing = layer.gaps.due(now_ms)
+            if missing and layer.ssrc is not None:
+                nack = rtp.negative_ack(OWN_SSRC, layer.ssrc, missing)
+                self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + nack)
+            if not layer.gaps:
+                self._holes.discard(layer)
 
     def ask_keyframe(self, layer: Layer) -> None:
         """Send a picture loss indication for ``layer``."""
@@ -446,9 +498,7 @@ class Ingress:
                 self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + feedback)
         for track in self.tracks:
             track.tick(now_ms)
-            for layer in track.layers:
-                if layer.gaps and track.kind == "video":
-                    self._ask_again(layer, now_ms)
+        self._ask_again(now_ms)
 
 
 def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
@@ -520,6 +570,8 @@ class Egress:
             if kept is None:
                 continue
             if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
+                if repairs.may_skip(slot, now_ms):
+                    track.request_keyframe(now_ms, slot.layer)
                 return
             if repair_type is not None:
                 wire.send_repair(slot, kept, repair_type)

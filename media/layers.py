@@ -16,6 +16,7 @@ from media.feedback import Gaps, KeyframeThrottle, Reception
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from media.send_history import History
     from media.tracks import Slot
 
 LOW, MEDIUM, HIGH = 0, 1, 2
@@ -52,10 +53,11 @@ class Told(NamedTuple):
 
 Lane = tuple[
     int, int, int, int, object, "Callable[[memoryview, tuple[str, int]], int]", tuple[str, int],
-    tuple[int, int] | None, int,
+    tuple[int, int] | None, int, int, "History | None",
 ]  # fmt: skip
 """What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address,
-what to add to VP8's numbers (None: nothing), and the native fan-out's destination (0: none)."""
+what to add to VP8's numbers (None: nothing), the native fan-out's destination (0: none), and the header extension
+under whose id (0: there is none) the transport-wide number goes that the history gives."""
 
 
 class Layer:

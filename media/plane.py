@@ -4,39 +4,35 @@ This is the waist between rooms and packets. Rooms, signaling and budgets live a
 packet; below it nobody knows what a room, a grant or a minute is. Everything here belongs to one event loop.
 
 A participant has two peer connections: on ``publish`` the client offers its own tracks; on ``subscribe``
-we offer m-lines ("slots") that carry other people's tracks. Slots are allocated in blocks, never recycled
-by renegotiation, and are mapped to tracks: whoever joins while a slot is free costs no SDP at all.
+we offer m-lines ("slots") that carry other people's tracks: see ``media.publication`` and ``media.seats``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Literal, cast
+from typing import Literal
 
-from media import forwarding, sdp_media, sdp_rules
-from media.aiortc_seam import Leg, Line, Received, State
-from media.forwarding import Bindings, Egress, Extensions, Ingress, Source, Wire
+from media import forwarding, sdp_rules
+from media.aiortc_seam import Leg, Line, State
+from media.forwarding import Egress, Ingress, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.native_forwarding import egress_for, ingress_for, wire_for
 from media.port import Port
+from media.publication import Publication
 from media.sdp_rules import BadSdp as BadSdp
+from media.seats import Seats
 from media.stats import Sample, sample
-from media.tracks import Codec, Kind
+from media.tracks import Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
 from models.clock import monotonic_ms
-from models.ids import new_id
 
 Pc = Literal["publish", "subscribe"]
 Quality = Literal["high", "medium", "low"]
 
 MOST_TRACKS = 4
 """Tracks that one participant may publish: camera, microphone, and a screen with sound."""
-SEAT_BLOCK = 4
-"""The first seat comes alone (a private stream needs one); after that they grow by so many."""
-MOST_SEATS = 30
-"""Sixty m-lines: within the limit of an SDP, and enough for nineteen others and eleven screens."""
 MOST_AT_ONCE = 1_000
 """Waiting datagrams that are read in one go: some ten milliseconds."""
 TICK_SECONDS = 0.1
@@ -61,7 +57,8 @@ class Peer:
         ``stop_forwarding``. ``answers``: the client offers to receive, and these are its m-lines in their
         order (WHEP; none for one who receives nothing). Nothing else carries anything then."""
         self.user_id = user_id
-        self.published: dict[str, PublishedTrack] = {}
+        self._publication = Publication(user_id, self._ask_keyframe)
+        self.published = self._publication.tracks
         """By track id; filled by ``accept_publish``. A track that a later offer drops disappears from here."""
         self.last_heard_ms = monotonic_ms()
         """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
@@ -74,24 +71,17 @@ class Peer:
         self._leaving: set[asyncio.Task[None]] = set()
         self._publish: Leg | None = None
         self._ingress: Ingress | None = None
-        self._by_mid: dict[str, PublishedTrack] = {}
-        self._bindings = Bindings({}, {}, Extensions())
         self._subscribe: Leg | None = None
         self._egress: Egress | None = None
-        self._slots: list[Slot] = []
-        self._by_ssrc: dict[int, Slot] = {}
-        self._waiting: list[PublishedTrack] = []
+        self._seats = Seats(self._add_line, answers)
         self._offered = ""
         self._open_offer = self._restart = False
-        self._negotiated = 0
         self._refused = 0
         """By wires that are closed."""
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._fixed = answers is not None
-        for kind in answers or ():
-            self._add_slot(kind, 0)
 
     # --- publish
 
@@ -114,10 +104,9 @@ class Peer:
             raise BadSdp("the peer is gone")
         if leg is not self._publish:
             self._replace_publish(leg)
-        self._take(received, _extensions(text, transport_cc))
-        level_id = sdp_rules.extension_id(text, sdp_rules.AUDIO_LEVEL_URI)
-        for track in self.published.values():
-            track.level_id = level_id if track.kind == "audio" else 0
+        self._publication.take(received, text, transport_cc)
+        if self._ingress is not None:
+            self._publication.bind(self._ingress)
         return answer
 
     def _replace_publish(self, leg: Leg) -> None:
@@ -126,61 +115,12 @@ class Peer:
         if old is not None:
             old.silence()
             self._drop_ingress()
-            for mid in tuple(self._by_mid):
-                self._unpublish(mid)
+            self._publication.withdraw()
             self._later(old.close())
-
-    def _take(self, received: list[Received], extensions: Extensions) -> None:
-        """Bring ``published`` and the packet bindings up to the latest offer."""
-        announced: dict[int, Source] = {}
-        by_type: dict[int, list[Source]] = {}
-        for mid in set(self._by_mid) - {line.mid for line in received}:
-            self._unpublish(mid)
-        for line in received:
-            track = self._by_mid.get(line.mid)
-            if track is not None and not _is_of(track, line):
-                self._unpublish(line.mid)
-                track = None
-            if track is None:
-                track = self._new_track(line)
-            for layer, encoding in zip(track.layers, line.layers, strict=True):
-                source = Source(track, layer, line.mid, retransmission=False)
-                by_type.setdefault(line.payload_type, []).append(source)
-                if encoding.ssrc is not None:
-                    announced[encoding.ssrc] = source
-                    layer.ssrc = encoding.ssrc
-                if line.retransmission_type is None:
-                    continue
-                source = Source(track, layer, line.mid, retransmission=True)
-                by_type.setdefault(line.retransmission_type, []).append(source)
-                if encoding.repair_ssrc is not None:
-                    announced[encoding.repair_ssrc] = source
-        self._bindings = Bindings(announced, by_type, extensions)
-        if self._ingress is not None:
-            self._ingress.bind(list(self._by_mid.values()), self._bindings)
-
-    def _new_track(self, line: Received) -> PublishedTrack:
-        track = PublishedTrack(
-            track_id=new_id("trk"),
-            user_id=self.user_id,
-            kind=cast(Kind, line.kind),
-            codec=cast(Codec, line.codec),
-            clock_rate=line.clock_rate,
-            rids=[encoding.rid for encoding in line.layers],
-            ask_keyframe=self._ask_keyframe,
-        )
-        self._by_mid[line.mid] = track
-        self.published[track.track_id] = track
-        return track
 
     def _ask_keyframe(self, layer: Layer) -> None:
         if self._ingress is not None:
             self._ingress.ask_keyframe(layer)
-
-    def _unpublish(self, mid: str) -> None:
-        track = self._by_mid.pop(mid)
-        self.published.pop(track.track_id, None)
-        track.close(monotonic_ms())
 
     def read_what_waits(self) -> bool:
         """Handle, as ever, what the kernel holds of what this peer sent, and of what everybody else on the port
@@ -204,7 +144,7 @@ class Peer:
             self._close_former(old, self._ingress.wire)
             return
         self._ingress = ingress_for(wire_for(path), self._now_heard)
-        self._ingress.bind(list(self._by_mid.values()), self._bindings)
+        self._publication.bind(self._ingress)
         leg.on_media(self._ingress.receive)
         self._tick()
         self._on_connected("publish")
@@ -234,7 +174,7 @@ class Peer:
         """Forward ``track`` to this peer. Starts at once if a negotiated slot is free, else after the next
         offer and answer: look at ``needs_offer``. A key frame is asked for. After ``stop_forwarding``, or
         with every seat taken, the slot that is returned carries nothing (its ``track`` is None)."""
-        slot = None if self._stopped or track.closed else self._free_slot(track)
+        slot = None if self._stopped or track.closed else self._seats.slot_for(track)
         if slot is None:
             return Slot(kind=track.kind, ssrc=0, seat=0)
         track.add(slot, monotonic_ms())
@@ -254,13 +194,12 @@ class Peer:
     @property
     def needs_offer(self) -> bool:
         """Some subscribed track has no negotiated m-line yet, or ICE is to restart: send ``offer_subscribe()``."""
-        missing = any(slot.track is not None for slot in self._slots[self._negotiated :])
-        return self._restart or (missing and not self._fixed)
+        return self._restart or (self._seats.lack_an_offer and not self._fixed)
 
     def restart_subscribe(self) -> None:
         """The next new offer brings other ICE credentials; until the client has nominated a pair with them,
         media goes on over the old ones. Nothing happens before there was an answer."""
-        self._restart = self._negotiated > 0 and not self._fixed
+        self._restart = bool(self._seats.negotiated) and not self._fixed
 
     async def offer_subscribe(self) -> str:
         """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
@@ -268,28 +207,23 @@ class Peer:
         ``needs_offer`` was true (an unanswered offer is simply sent again)."""
         if self._subscribe is None:
             raise BadSdp("nothing is subscribed")
-        if not self._open_offer and (self._restart or self._negotiated < len(self._slots)):
+        if not self._open_offer and (self._restart or self._seats.are_new):
             self._open_offer = True
             restart, self._restart = self._restart, False
             self._offered, mids = await self._subscribe.offer(restart=restart)
-            for slot, mid in zip(self._slots, mids, strict=False):
-                slot.mid = mid
+            self._seats.offered(mids)
         return self._offered
 
     def mids(self) -> dict[str, PublishedTrack]:
         """Which track each used m-line of the last offer carries now (OFFER's ``tracks``). Not a track whose
         codec the client refused in its answer: there is nothing to show."""
-        return {
-            slot.mid: slot.track for slot in self._slots
-            if slot.mid is not None and slot.track is not None
-            and (slot.payload_types is None or slot.payload_type() is not None)
-        }  # fmt: skip
+        return self._seats.mids()
 
     async def accept_subscribe_answer(self, sdp: str) -> None:
         """The client's answer; ignored if no offer is open. Raises BadSdp."""
         if not self._open_offer or self._subscribe is None or self._stopped:
             return
-        text = sdp_rules.check(sdp, most_media=len(self._slots))
+        text = sdp_rules.check(sdp, most_media=len(self._seats.slots))
         lines = await self._subscribe.accept_answer(text)
         self._open_offer = False
         self._negotiate(lines)
@@ -297,9 +231,9 @@ class Peer:
     async def answer_subscribe(self, sdp: str) -> str:
         """Answer the client's offer to receive, once: for a peer that was made with ``answers``. What is
         subscribed, before or later, flows in these slots without another word. Raises BadSdp."""
-        if self._stopped or not self._fixed or self._subscribe is None or self._negotiated:
+        if self._stopped or not self._fixed or self._subscribe is None or self._seats.negotiated:
             raise BadSdp("nothing is to be answered")
-        text = sdp_rules.check(sdp, most_media=len(self._slots))
+        text = sdp_rules.check(sdp, most_media=len(self._seats.slots))
         answer, lines = await self._subscribe.answer_sending(text)
         if self._stopped:
             raise BadSdp("the peer is gone")
@@ -307,43 +241,14 @@ class Peer:
         return answer
 
     def _negotiate(self, lines: list[Line]) -> None:
-        self._negotiated = len(lines)
-        for slot, line in zip(self._slots, lines, strict=False):
-            slot.mid = line.mid
-            slot.payload_types = cast("dict[Codec, int]", line.payload_types)
-            slot.repair_types = cast("dict[Codec, int]", line.repair_types)
+        self._seats.negotiate(lines)
         self._rewire()
 
-    def _free_slot(self, track: PublishedTrack) -> Slot | None:
-        """A free slot, best next to the other track of the same publisher, else a new seat's if there is room."""
-        free = [slot for slot in self._slots if slot.kind == track.kind and slot.track is None]
-        taken = {slot.seat: slot.track.user_id for slot in self._slots if slot.track is not None}
-        for slot in free:
-            if taken.get(slot.seat) == track.user_id:
-                return slot
-        # An empty seat first; half of a stranger's seat would put two people's sound and picture in step.
-        for slot in free:
-            if slot.seat not in taken:
-                return slot
-        if self._fixed:
-            return None
-        before = len(self._slots)
-        for _ in range(min(SEAT_BLOCK if before else 1, MOST_SEATS - before // 2)):
-            self._add_seat()
-        return next((slot for slot in self._slots[before:] if slot.kind == track.kind), None)
-
-    def _add_seat(self) -> None:
-        seat = len(self._slots) // 2
-        self._add_slot("audio", seat)
-        self._add_slot("video", seat)
-
-    def _add_slot(self, kind: Kind, seat: int) -> None:
+    def _add_line(self, kind: Kind, seat: int) -> tuple[int, int]:
+        """One m-line more, and the connection with the first; its SSRC and that of its repairs."""
         if self._subscribe is None:
             self._subscribe = Leg(self._port, self._subscribe_state, self._heard)
-        ssrc, repair_ssrc = self._subscribe.add_line(kind, f"seat{seat}")
-        slot = Slot(kind=kind, ssrc=ssrc, seat=seat, repair_ssrc=repair_ssrc)
-        self._slots.append(slot)
-        self._by_ssrc[ssrc] = slot
+        return self._subscribe.add_line(kind, f"seat{seat}")
 
     def _subscribe_state(self, state: State) -> None:
         if self._stopped or self._subscribe is None:
@@ -361,7 +266,7 @@ class Peer:
             self._rewire()
             self._close_former(old, self._egress.wire)
             return
-        self._egress = egress_for(wire_for(path), self._by_ssrc, self._now_heard)
+        self._egress = egress_for(wire_for(path), self._seats.by_ssrc, self._now_heard)
         self._rewire()
         self._subscribe.on_media(self._egress.receive)
         self._on_connected("subscribe")
@@ -370,7 +275,7 @@ class Peer:
         """Give every negotiated slot the wire as it is now."""
         wire = self._egress.wire if self._egress is not None else None
         now_ms = monotonic_ms()
-        for slot in self._slots[: self._negotiated]:
+        for slot in self._seats.negotiated:
             fresh = slot.wire is None and wire is not None
             slot.wire = wire
             if wire is not None:
@@ -382,7 +287,7 @@ class Peer:
 
     def _drop_egress(self) -> None:
         """Take this peer out of every fan-out, then close the wire: in this order, as fan-out holds contexts."""
-        for slot in self._slots:
+        for slot in self._seats.slots:
             self.unsubscribe(slot)
             slot.wire = None
         if self._egress is not None:
@@ -418,8 +323,7 @@ class Peer:
         for leg in (self._publish, self._subscribe):
             if leg is not None:
                 leg.silence()
-        for mid in tuple(self._by_mid):
-            self._unpublish(mid)
+        self._publication.withdraw()
         self._drop_ingress()
         self._drop_egress()
         if self._fixed:
@@ -436,8 +340,7 @@ class Peer:
             await leg.close()
         if self._leaving:
             await asyncio.gather(*self._leaving)
-        self._slots.clear()
-        self._by_ssrc.clear()
+        self._seats.clear()
 
     def stats(self) -> dict[str, int]:
         """Counters since the connections stand: packets and bytes in, losses, NACKs, key-frame requests."""
@@ -458,7 +361,7 @@ class Peer:
     def sample(self) -> Sample:
         """Everything counted so far, by connection, track and slot."""
         return sample(
-            self._ingress, self._egress, self.published.values(), self._slots, self._wires_refused()
+            self._ingress, self._egress, self.published.values(), self._seats.slots, self._wires_refused()
         )
 
     def _close_wire(self, wire: Wire) -> None:
@@ -486,14 +389,3 @@ class Peer:
         task = self._loop.create_task(closing)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-
-
-def _extensions(sdp: str, transport_cc: int) -> Extensions:
-    """Which header extensions this offer has under which ids."""
-    uris = (sdp_media.MID_URI, sdp_media.RID_URI, sdp_media.REPAIRED_RID_URI)
-    return Extensions(transport_cc, *(sdp_rules.extension_id(sdp, uri) for uri in uris))
-
-
-def _is_of(track: PublishedTrack, line: Received) -> bool:
-    """Whether an m-line goes on with the track that it had."""
-    return track.codec == line.codec and [layer.rid for layer in track.layers] == [e.rid for e in line.layers]

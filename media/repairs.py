@@ -21,6 +21,8 @@ LOOKS_A_SLICE = 2 * RING_SIZE
 """Numbers that are looked up for one connection: looking costs, too."""
 RETRANSMIT_EVERY_MS = 20
 """A client that repeats its NACK faster than a packet travels multiplies nothing."""
+SKIP_EVERY_MS = 2_000
+"""Who lacks more than is sent again gets a key frame instead, at most so often: everybody pays for it."""
 PACKET_BYTES = 1_200
 
 
@@ -60,6 +62,7 @@ class Repairs:
         self._looked_in = -1
         self._looks = 0
         self._again: dict[tuple[int, int], int] = {}
+        self._skipped_ms: dict[int, int] = {}
 
     def wanted(self, slot: Slot, nack: bytes, now_ms: int) -> list[int]:
         """The numbers that a NACK's body asks for and that are worth looking up."""
@@ -91,6 +94,17 @@ class Repairs:
         if len(self._again) >= RING_SIZE:
             del self._again[next(iter(self._again))]
         self._again[key] = now_ms
+        return True
+
+    def may_skip(self, slot: Slot, now_ms: int) -> bool:
+        """Whether a key frame is due in place of what was not sent again; if so, it is counted as asked for.
+
+        A browser that lacks a second of packets asks for all of them, and after three seconds for a key frame.
+        """
+        before = self._skipped_ms.get(slot.ssrc)
+        if before is not None and now_ms - before < SKIP_EVERY_MS:
+            return False
+        self._skipped_ms[slot.ssrc] = now_ms
         return True
 
     def _grow(self, slot: Slot, at: int) -> None:

@@ -78,3 +78,9 @@ def with_more_codecs(offer: str) -> str:
         if video and line.startswith("a=mid:"):
             lines += more
     return "\r\n".join(lines) + "\r\n"
+
+
+def with_sound_repair(sdp: str) -> str:
+    """Our offer of sound that is sent again on request (RFC 4585 section 6.2.1): under its own number, as browsers
+    know no retransmission stream (RFC 4588) for it. They ask if their own description says so, too."""
+    return re.sub(r"^(a=rtpmap:(\d+) opus/48000/2)(\r?)$", r"\1\3\na=rtcp-fb:\2 nack\3", sdp, flags=re.M | re.I)

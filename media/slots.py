@@ -45,6 +45,8 @@ class Slot:
     """None until negotiated and connected."""
     payload_types: dict[Codec, int] | None = None
     repair_types: dict[Codec, int] = field(default_factory=dict)
+    transport_cc: int = 0
+    """The id of the header extension for transport-wide numbers that was negotiated; 0: there is none."""
     wanted_layer: int = HIGH
     """What the subscriber asked for: LOW, MEDIUM or HIGH of ``media.layers``."""
     limit_layer: int = HIGH
@@ -96,6 +98,7 @@ class Slot:
         return (
             payload_type, self.sequence_offset, self.timestamp_offset, self.ssrc,
             self.wire.protect_context, self.wire.sendto, self.wire.address, self.shift, self.wire.destination,
+            self.extension(), self.wire.history,
         )  # fmt: skip
 
     def payload_type(self) -> int | None:
@@ -107,6 +110,14 @@ class Slot:
     def repair_type(self) -> int | None:
         """The payload type under which it takes what is sent again; None: not at all."""
         return self.repair_types.get(self.track.codec) if self.track is not None else None
+
+    def extension(self) -> int:
+        """Under which id its packets carry a transport-wide number; 0: they carry none.
+
+        Only where what is sent again has numbers of its own: the very same packet would have to carry the very
+        same number, as AES-GCM seals the header too (RFC 7714 section 8).
+        """
+        return self.transport_cc if self.repair_type() is not None else 0
 
     @property
     def waits(self) -> bool:

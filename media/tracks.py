@@ -11,6 +11,7 @@ from typing import Protocol
 
 from media import codecs, rtp
 from media.codecs import Codec as Codec
+from media.feedback import Gaps
 from media.layers import HIGH, RING_SIZE, Kept, Layer, Told, pick, ranked, stop_silent
 from media.picture_size import macroblocks
 from media.slots import Kind as Kind
@@ -68,6 +69,8 @@ class PublishedTrack:
         """The publisher's latest sender report for the layer that feeds, in the tap's timestamps, and the
         monotonic millisecond in which it came."""
         self.layers = [Layer(index, rid, clock_rate) for index, rid in enumerate(rids)]
+        if kind == "audio":
+            self.layers[0].gaps = Gaps(patience_ms=0)
         self.feed = self.layers[-1]
         """The layer that feeds the hooks: the highest that flows. Up it changes at a key frame, down at once."""
         self.slots: list[Slot] = []
@@ -78,6 +81,8 @@ class PublishedTrack:
         self.loudness = Loudness()
         self.level_id = 0
         """The negotiated id of the audio level (RFC 6464); 0: there is none."""
+        self.repeats = kind == "video"
+        """Whether its publisher sends again what is asked for."""
         self.closed = False
         self._order = list(self.layers)
         self._simulcast = len(self.layers) > 1
@@ -262,7 +267,7 @@ class PublishedTrack:
             self.pause(now_ms)
             self.gated += 1
             return None
-        if self.closed or not self._is_new(layer, extended):
+        if self.closed or not self._is_new(layer, extended, now_ms):
             return None
         if layer.paused:
             layer.paused = False
@@ -319,18 +324,18 @@ class PublishedTrack:
         return kept if kept is not None and kept.sequence == sequence else None
 
     @staticmethod
-    def _is_new(layer: Layer, extended: int) -> bool:
+    def _is_new(layer: Layer, extended: int, now_ms: int) -> bool:
         """Whether this number did not come before; keeps the books of what is missing."""
         highest = layer.highest
         if extended > highest:
             if extended > highest + 1 and highest >= 0 and not layer.paused:
-                layer.gaps.opened(highest, extended)
+                layer.gaps.opened(highest, extended, now_ms)
             return True
         known = layer.ring[extended & (RING_SIZE - 1)]
         if extended <= highest - RING_SIZE or (known is not None and known.sequence == extended):
             layer.repeated += 1
             return False
-        layer.gaps.filled(extended)
+        layer.gaps.filled(extended, now_ms)
         layer.repaired += 1
         return True
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, event, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, MetaData, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,13 +18,21 @@ PROCESS_KINDS = ("clock", "worker")
 
 
 class AdminActRow(Base):
-    """One act of an admin: who, what, on what, why, and what it changed. Append-only."""
+    """One act of an admin, or of an operator at the shell: who, what, on what, why, and what it changed.
+    Append-only."""
 
     __tablename__ = "admin_acts"
-    __table_args__ = (Index(None, "subject", "at"), Index(None, "admin_id", "at"), Index(None, "at", "id"))
+    __table_args__ = (
+        CheckConstraint("(admin_id IS NULL) <> (operator IS NULL)", name="who"),
+        Index(None, "subject", "at"),
+        Index(None, "admin_id", "at"),
+        Index(None, "at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    admin_id: Mapped[str] = mapped_column(ForeignKey("people.id"))
+    admin_id: Mapped[str | None] = mapped_column(ForeignKey("people.id"))
+    operator: Mapped[str | None]
+    """Who it was at the shell: a name of the operating system, no person of ours."""
     act: Mapped[str]
     """A word such as ``spending_frozen``."""
     subject: Mapped[str]

@@ -161,6 +161,18 @@ class RoomDepartureRow(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class RoomStayRow(Base):
+    """Where a private room was until it was moved: under which epoch, until when."""
+
+    __tablename__ = "room_stays"
+
+    room_id: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    left_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    heard: Mapped[bool]
+    """Whether any figure that was said there has been taken in."""
+
+
 class RoomBarRow(Base):
     """Somebody was cut out of a room, and gets no grant for it until it closes."""
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from models.services import bookings, complaints, earnings, payouts, purchase_refunds, refunds
-from simulation.people import Creator, Fan
+from simulation.people import Creator, Fan, Human
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -138,25 +138,25 @@ class Afterwards:
 
     # --- money --------------------------------------------------------------------------------------
 
-    def bought(self, fan: Fan, purchase_id: str) -> None:
+    def bought(self, buyer: Human, purchase_id: str) -> None:
         """Some tokens are never used, and given back for their price."""
         charge = self.house.gateway.charges.get(purchase_id)
         # Cards to which nothing can be given back are rare, and a path of their own.
         chance = 0.5 if charge is not None and charge.card == "refund-fails" else 0.1
         if self.random.random() < chance:
             delay = self.random.choice((self.random.randrange(1_000, HOUR_MS), self.random.randrange(5 * DAY_MS)))
-            self.timeline.after(delay, lambda: self._give_back(fan, purchase_id))
+            self.timeline.after(delay, lambda: self._give_back(buyer, purchase_id))
 
-    def _give_back(self, fan: Fan, purchase_id: str) -> None:
+    def _give_back(self, buyer: Human, purchase_id: str) -> None:
         tokens = self.random.choice((None, None, 7))
         for _ in range(self.random.choice((1, 2))):
             self.house.call(
-                fan.user_id,
+                buyer.user_id,
                 "unused",
                 lambda tx, now: (
                     purchase_refunds.request(
                         tx,
-                        user_id=fan.user_id,
+                        user_id=buyer.user_id,
                         purchase_id=purchase_id,
                         tokens=tokens,
                         cause_id=f"cause-{purchase_id}",

@@ -23,6 +23,11 @@ _SHAPES: dict[str, dict[str, int]] = {
     "settle": {"held": -1, "wallet": 1, "earnings_pending": 1, "fees": 1},
     "tip": {"wallet": -1, "earnings_pending": 1, "fees": 1},
     "subscription": {"wallet": -1, "earnings_pending": 1, "fees": 1},
+    "pass": {"wallet": -1, "earnings_pending": 1, "fees": 1},
+    "recording": {"wallet": -1, "earnings_pending": 1, "fees": 1},
+    "stake": {"wallet": -1, "pot": 1},
+    "stake_return": {"pot": -1, "wallet": 1},
+    "share": {"pot": -1, "earnings_pending": 1, "fees": 1},
     "reverse": {"wallet": 1, "earnings_pending": -1, "earnings": -1, "fees": -1, "promo": 0},
     "payment_reversal": {
         "gateway": 1,
@@ -50,8 +55,10 @@ _SHAPES: dict[str, dict[str, int]] = {
     "payout_return": {"payouts": -1, "debt": 1, "earnings": 1},
     "write_off": {"debt": 1, "chargeback_loss": -1},
 }
-_ABOUT_HOLDS = ("hold", "release", "settle", "tip", "subscription", "reverse")
-_ONCE = ("top_up", "gift", "settle", "tip", "subscription")
+SALES = ("tip", "subscription", "pass", "recording")
+STAKES = ("stake", "stake_return", "share")
+_ABOUT_HOLDS = ("hold", "release", "settle", "reverse", *SALES, *STAKES)
+_ONCE = ("top_up", "gift", "settle", "share", *SALES)
 
 
 class Moved(NamedTuple):
@@ -65,12 +72,13 @@ class Moved(NamedTuple):
 class Hold:
     """What is known of a hold."""
 
-    __slots__ = ("amount", "by_lot", "creator_id", "fan_id", "paid", "pending", "promo")
+    __slots__ = ("amount", "by_lot", "creator_id", "fan_id", "paid", "pending", "pot", "promo", "refunded")
 
     def __init__(self, fan_id: str) -> None:
         self.fan_id = fan_id
         self.creator_id: str | None = None
-        self.amount = self.paid = self.pending = self.promo = 0
+        self.pot: str | None = None
+        self.amount = self.paid = self.pending = self.promo = self.refunded = 0
         self.by_lot: dict[str, int] = {}
 
 
@@ -84,10 +92,13 @@ class Books:
         self.before: dict[str, dict[str, int]] = {}
         """Reference → lot → tokens held, before the commit that is looked at."""
         self.bad_lots: set[str] = set()
+        self.owner_of: dict[str, str] = {}
+        """Lot → whose it is."""
         self._free: dict[str, int] = {}
         self._free_of: defaultdict[str, int] = defaultdict(int)
         self._held_of: defaultdict[str, int] = defaultdict(int)
         self._pending_of: defaultdict[str, int] = defaultdict(int)
+        self._in_pot: defaultdict[str, int] = defaultdict(int)
         self._once: set[tuple[str, str]] = set()
         self.purchased: set[str] = set()
         """Purchases whose tokens were credited by the commit that is looked at."""
@@ -150,7 +161,7 @@ class Books:
             self._whose(kind, reference, moved)
 
     def _whose(self, kind: str, reference: str, moved: dict[str, int]) -> None:
-        """Only the two people whom a hold is about may have anything of it."""
+        """Only the two people whom a hold is about may have anything of it; a stake is in its own battle's pot."""
         fan_id, creator_id = self._eye.rows(
             "SELECT fan_id, creator_id FROM holds WHERE reference = ?", (reference,)
         )[0]
@@ -158,6 +169,7 @@ class Books:
             account_kind, _, owner = account.partition(":")
             whose = {"wallet": fan_id, "held": fan_id, "earnings_pending": creator_id, "earnings": creator_id}
             fits = account_kind not in whose or whose[account_kind] == owner or kind == "reverse"
+            fits = fits and (account_kind != "pot" or owner == reference.partition(":")[0])
             require(fits, f"a {kind} of {reference} moves tokens of {account}")
 
     @staticmethod
@@ -212,10 +224,12 @@ class Books:
             if kind == "earnings_pending":
                 pending = self._pending_of[id_]
                 require(balance == pending, f"{id_} has {balance}, its settlements say {pending}")
+            if kind == "pot":
+                require(balance == self._in_pot[id_], f"{id_} has {balance}, its stakes are {self._in_pot[id_]}")
 
     def _holds(self, references: set[str]) -> set[str]:
         found = self._eye.among(
-            "SELECT reference, fan_id, creator_id, status, amount, earnings, commission, recovered, refunded,"
+            "SELECT reference, fan_id, creator_id, pot, status, amount, earnings, commission, recovered, refunded,"
             " pending, promo FROM holds WHERE reference IN (?*)",
             references,
         )
@@ -224,7 +238,7 @@ class Books:
             "SELECT reference, lot_id, held, spent, recovered FROM lot_uses WHERE reference IN (?*)", references
         ):
             uses[reference].append((use[0], use[1], use[2], use[3]))
-        for reference, fan_id, creator_id, status, *amounts in found:
+        for reference, fan_id, creator_id, pot, status, *amounts in found:
             amount, earnings, commission, recovered, refunded, pending, promo = amounts
             found_uses = uses[reference]
             held = sum(use[1] for use in found_uses)
@@ -238,12 +252,16 @@ class Books:
             require((status == "open") == (amount > 0), f"{name} is {status} with {amount}")
             hold = self.holds.setdefault(reference, Hold(fan_id))
             require(hold.fan_id == fan_id, f"{name} changed hands")
-            self._held_of[fan_id] += amount - hold.amount
+            if pot is None:
+                self._held_of[fan_id] += amount - hold.amount
+            else:
+                require(pot == f"pot:{reference.partition(':')[0]}", f"{name} is in {pot}")
+                self._in_pot[pot] += amount - hold.amount
             if creator_id is not None:
                 self._pending_of[f"earnings_pending:{creator_id}"] += pending - hold.pending
             self.before[reference] = hold.by_lot
             hold.amount, hold.paid, hold.pending, hold.promo = amount, paid - recovered, pending, promo
-            hold.creator_id = creator_id
+            hold.creator_id, hold.pot, hold.refunded = creator_id, pot, refunded
             hold.by_lot = {lot: held for lot, held, _, _ in uses[reference] if held}
         return {row[1] for row in found}
 
@@ -261,6 +279,7 @@ class Books:
             require(source != "promo" or stays, f"gift {id_} left the house")
             require(bad_at is not None or reversed_ == 0, f"lot {id_} is good, and {reversed_} were taken back")
             (self.bad_lots.discard if bad_at is None else self.bad_lots.add)(id_)
+            self.owner_of[id_] = owner
             self._free_of[owner] += free - self._free.get(id_, 0)
             self._free[id_] = free
         return {row[1] for row in found}

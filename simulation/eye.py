@@ -27,6 +27,11 @@ WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
     "bookings": (("booking", "id"),),
     "subscriptions": (("subscription", "id"),),
     "purchase_refunds": (("refund", "id"),),
+    "battles": (("battle", "id"),),
+    "battle_sides": (("battle", "battle_id"),),
+    "battle_tips": (("battle", "battle_id"),),
+    "passes": (("pass", "id"),),
+    "recordings": (("recording", "id"),),
 }
 """Table → what is noted about its rows: a word and the column that names it."""
 OURS = "simulation_touched"

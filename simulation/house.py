@@ -167,6 +167,7 @@ class House:
         try:
             with self.acting(Context(who="clock")):
                 self.clock.step()
+            self.invariants.battles.clock_looked = self.timeline.now_ms
         except (Crash, OperationalError):
             self.trace.append((self.timeline.now_ms, "clock", "died"))
 
@@ -196,9 +197,9 @@ class House:
             self.node.kill()
 
         def again() -> None:
-            opened = self.node.opened
+            opened, shown = self.node.opened, self.node.shown
             self.node = Node(self.timeline, self.broker, self.truth)
-            self.node.opened = opened
+            self.node.opened, self.node.shown = opened, shown
 
         self.timeline.after(after_ms, again)
 

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from models.messages import events
+from simulation.battles import Battles
 from simulation.books import Books
 from simulation.clock import Timeline
 from simulation.eye import Eye
 from simulation.promises import COMMISSION_PERCENT, Promises
+from simulation.sales import Sales
 from simulation.truth import MINUTE_MS, Truth, Wish, expected_bill, expected_row, require
 
 SETTLE_MS = 60_000
@@ -100,6 +102,8 @@ class Invariants:
         self._timeline, self._eye, self._truth = timeline, eye, truth
         self.books = Books(eye)
         self.promises = Promises(timeline, eye, self.books)
+        self.battles = Battles(timeline, eye, self.books)
+        self.sales = Sales(timeline, eye, self.books)
         self.context = Context()
         self.sessions: dict[str, dict[str, Any]] = {}
         self.requests: dict[str, dict[str, Any]] = {}
@@ -128,6 +132,8 @@ class Invariants:
         self.looks += 1
         self.books.look(touched)
         self.promises.look(touched)
+        self.battles.look(touched, self.context)
+        self.sales.look(touched, self.context)
         for purchase_id in self.books.purchased:
             require(self.charged(purchase_id), f"tokens of {purchase_id} were credited, nobody was charged")
         for request in self._eye.columns(
@@ -228,7 +234,7 @@ class Invariants:
             require(held == 0, f"booking {id_} is {new['status']}, its tokens are still held")
 
     def _held_for_something(self, reference: str) -> None:
-        if self.books.held(reference) == 0:
+        if self.books.held(reference) == 0 or self.books.holds[reference].pot is not None:
             return
         request, session_id = self.requests.get(reference), self.session_of.get(reference)
         asked = request is not None and request["status"] in _OPEN

@@ -44,6 +44,8 @@ class Broker:
         self.consume: Callable[[Message], None] = lambda message: None
         self.node: Deliver | None = None
         """Where commands go; none while no node is connected."""
+        self.transcode: Deliver = lambda body: None
+        """Where the transcode workers' messages go."""
         self.waiting: list[Message] = []
         self.published: set[str] = set()
         """Ids of the actors' messages that ever were on a queue."""
@@ -133,8 +135,9 @@ class Broker:
             self.command(body)
         else:
             self.published.add(properties.message_id)
-            # What spectators see moves no money, and nobody plays its workers here.
-            if routing_key != TRANSCODE_QUEUE:
+            if routing_key == TRANSCODE_QUEUE:
+                self.transcode(body)
+            else:
                 self.put(body)
 
 

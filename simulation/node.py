@@ -271,6 +271,8 @@ class Room(msgspec.Struct):
     spec: RoomSpec
     call: Call | None
     creator_here: bool = False
+    here: set[str] = set()
+    """Of a battle's room: whose seats are taken."""
 
 
 class Node:
@@ -286,6 +288,8 @@ class Node:
         self.dead = False
         self.opened: Callable[[Call], None] = lambda call: None
         """Called when a private room opened in this life."""
+        self.shown: Callable[[str], None] = lambda room_id: None
+        """Called when a battle's room opened in this life."""
         self._desk = CommandDesk(self.carry_out)
         self._outgoing = Outgoing()
         self._ended: OrderedDict[str, events.CallEnded] = OrderedDict()
@@ -359,14 +363,11 @@ class Node:
                 return self._grant(command)
             case commands.CloseRoom():
                 return self._close(command.room_id)
-            case (
-                commands.TerminateCall()
-                | commands.PermitRecording()
-                | commands.StopRecording()
-                | commands.RevokeKey()
-            ):
-                # Nobody is cut out of these rooms, nobody here consents to being recorded, or has an encoder.
+            case commands.PermitRecording() | commands.StopRecording() | commands.RevokeKey():
+                # What is recorded is no money's, and nobody here has an encoder.
                 return NOT_HERE
+            case commands.TerminateCall():
+                return self._cut(command)
             case commands.ReleaseRoom():
                 # There is no other node.
                 return NOT_HERE
@@ -385,6 +386,8 @@ class Node:
             room = self.rooms[spec.room_id] = Room(spec, call)
             if call is not None:
                 self.opened(call)
+            elif spec.publishers:
+                self.shown(spec.room_id)
         elif room.call is not None and spec.budget is not None:
             room.call.update(spec.budget)
         paid_ms = room.call.meter.figures.paid_ms if room.call is not None else 0
@@ -395,6 +398,7 @@ class Node:
             session_id=session_id,
             paid_ms=paid_ms,
             creator_here=room.creator_here,
+            publishers_here=tuple(sorted(room.here)),
         )
         return DONE
 
@@ -411,6 +415,14 @@ class Node:
         if room.call is not None:
             room.call.close()
         self.rooms.pop(room_id, None)
+        return DONE
+
+    def _cut(self, command: commands.TerminateCall) -> Reply:
+        """Only battles are played as far as that: nobody else is cut out of a room that stays open."""
+        room = self.rooms.get(command.room_id)
+        if room is None or command.user_id not in room.here:
+            return NOT_HERE
+        self.seat(command.room_id, command.user_id, here=False)
         return DONE
 
     def _sync(self, command: commands.SyncRooms) -> Reply:
@@ -444,12 +456,16 @@ class Node:
         return None if room is None or room.call is None or room.call.over or self.dead else room.call
 
     def seat(self, room_id: str, user_id: str, *, here: bool) -> bool:
-        """The creator's seat in a public room; False when there is no such room."""
+        """A creator's seat in a public room; False when there is no such room, or no such seat in it."""
         room = self.rooms.get(room_id)
-        if room is None or self.dead:
+        fights = room is not None and user_id in room.spec.publishers
+        if room is None or self.dead or (room.spec.publishers and not fights):
             return False
-        if room.creator_here != here:
-            room.creator_here = here
+        if (user_id in room.here if fights else room.creator_here) != here:
+            if fights:
+                (room.here.add if here else room.here.discard)(user_id)
+            else:
+                room.creator_here = here
             kind: Callable[..., events.AnyEvent] = (
                 events.ParticipantJoined if here else partial(events.ParticipantLeft, reason="left")
             )

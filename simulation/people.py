@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models import ids
-from models.services import offers, payments, presence, private_streams, queueing, streams, subscriptions, tips
+from models.services import (
+    offers,
+    payments,
+    presence,
+    private_streams,
+    queueing,
+    recordings,
+    streams,
+    subscriptions,
+    tips,
+)
 from models.services.accounts import Person
 from simulation import gateway
 
@@ -63,6 +73,35 @@ class Human:
         """One thing that this person does."""
         raise RuntimeError("nobody in particular")
 
+    def buy(self) -> None:
+        """Tokens by card; once more with the same key when the answer was lost."""
+        package = self.random.choices(PACKAGES, (2, 3, 4, 3))[0]
+        card = self.random.choices(gateway.CARDS, gateway.WEIGHTS)[0]
+        key = f"buy-{self.random.randrange(10**9)}"
+        save = self.random.random() < 0.2
+
+        def pay() -> Any:
+            return payments.top_up(
+                self.house.db,
+                self.house.gateway,
+                user_id=self.user_id,
+                package_id=package,
+                card=card,
+                key=key,
+                cause_id=f"cause-{key}",
+                now=self.timeline.utc(),
+                save_card=save,
+                return_url=lambda purchase_id: "https://greenroom.test/",
+            )
+
+        answer = self.house.ask(self.user_id, "buy", pay)
+        for _ in range(3):
+            if not answer.lost and self.random.random() > 0.05:
+                break
+            answer = self.house.ask(self.user_id, "buy", pay)
+        if answer.ok:
+            self.world.afterwards.bought(self, answer.value.purchase_id)
+
 
 class Fan(Human):
     """Buys tokens, asks for sessions, and does all the rest that fans do."""
@@ -98,41 +137,14 @@ class Fan(Human):
             self._tip()
         elif dice < 0.11:
             self._subscribe()
-        elif poor or dice < 0.12:
+        elif dice < 0.125:
+            self.world.shop.buy_pass(self)
+        elif poor or dice < 0.135:
             self.buy()
         elif not self.world.enough:
             self.ask()
 
     # --- money --------------------------------------------------------------------------------------
-
-    def buy(self) -> None:
-        """Tokens by card; once more with the same key when the answer was lost."""
-        package = self.random.choices(PACKAGES, (2, 3, 4, 3))[0]
-        card = self.random.choices(gateway.CARDS, gateway.WEIGHTS)[0]
-        key = f"buy-{self.random.randrange(10**9)}"
-        save = self.random.random() < 0.2
-
-        def pay() -> Any:
-            return payments.top_up(
-                self.house.db,
-                self.house.gateway,
-                user_id=self.user_id,
-                package_id=package,
-                card=card,
-                key=key,
-                cause_id=f"cause-{key}",
-                now=self.timeline.utc(),
-                save_card=save,
-                return_url=lambda purchase_id: "https://greenroom.test/",
-            )
-
-        answer = self.house.ask(self.user_id, "buy", pay)
-        for _ in range(3):
-            if not answer.lost and self.random.random() > 0.05:
-                break
-            answer = self.house.ask(self.user_id, "buy", pay)
-        if answer.ok:
-            self.world.afterwards.bought(self, answer.value.purchase_id)
 
     def _tip(self) -> None:
         there = None if self.visit is None else self.world.visits[self.visit].people["creator"]
@@ -251,6 +263,10 @@ class Creator(Human):
     def __init__(self, world: World, person: Person) -> None:
         super().__init__(world, person)
         self.visit: str | None = None
+        self.battle: str | None = None
+        """Which one runs, with this creator in it or out of it."""
+        self.records = False
+        self.on_air = False
         self.settle_in()
 
     def settle_in(self) -> None:
@@ -277,8 +293,15 @@ class Creator(Human):
             subscription_price=random.choice((None, 30, 99, 150)),
             subscription_minutes=random.choice((0, 2, 5, 5)),
             subscriber_discount_percent=random.choice((0, 1, 10, 33, 90)),
+            pass_price=random.choice((None, 6, 25, 99)),
         )
         self.house.call(self.user_id, "options", lambda tx, now: offers.put_options(tx, self.user_id, options))
+        offer = recordings.Offer(
+            offered=random.random() < 0.5, price=random.choice((0, 9, 35, 120)), shared=random.random() < 0.85
+        )
+        if offer.offered or self.records:
+            self.house.call(self.user_id, "offer", lambda tx, now: recordings.put_offer(tx, self.user_id, offer))
+        self.records = offer.offered
 
     def stream(self) -> tuple[str, str, str] | None:
         """The creator's open stream: id, room, status."""
@@ -290,7 +313,8 @@ class Creator(Human):
     def act(self) -> None:
         """Be on the air; change the price now and then."""
         stream = self.stream()
-        if self.visit is not None:
+        self.on_air = self.battle is not None or (stream is not None and stream[2] == "live")
+        if self.visit is not None or self.battle is not None:
             return
         if stream is None:
             self._go_live()
@@ -304,6 +328,8 @@ class Creator(Human):
             self.settle_in()
         elif dice < 0.06 and not self.world.enough:
             self.world.afterwards.open_time(self)
+        elif dice < 0.075 and not self.world.enough:
+            self.world.arena.open(self)
 
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""

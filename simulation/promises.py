@@ -1,5 +1,7 @@
 """What must hold after every commit about money that is no session's: tips, subscriptions, clearing, refunds.
 
+What passes and recordings cost is looked at here as well; the rest about them in ``sales``.
+
 Knows rows by plain SQL, and the provider by what its charges are now. Its numbers are docs/money.md's.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from simulation.books import Books, Moved
+from simulation.books import SALES, Books, Moved
 from simulation.clock import Timeline
 from simulation.eye import Eye
 from simulation.gateway import Charge
@@ -16,7 +18,15 @@ from simulation.truth import require
 
 COMMISSION_PERCENT = 20
 CLEARING = timedelta(days=30)
-_SPENDS = ("hold", "tip", "subscription")
+_SPENDS = ("hold", "stake", *SALES)
+_SAID = {
+    "tip": "SELECT amount FROM tips WHERE id = ?",
+    "subscription": "SELECT price_tokens FROM subscriptions WHERE id = ?",
+    "pass": "SELECT price_tokens FROM passes WHERE id = ?",
+    "recording": "SELECT price_tokens FROM recordings WHERE id = ?",
+}
+"""What was said that it costs."""
+_PAYS = ("settle", "share", *SALES)
 _SUBSCRIPTION = ("id", "period", "price_tokens", "cancel_at_period_end", "period_start", "period_end", "status")
 _REFUND = ("id", "purchase_id", "tokens", "amount_minor", "status", "transfer_id")
 
@@ -33,7 +43,7 @@ class Promises:
         for moved in self._books.latest:
             if moved.kind in _SPENDS:
                 self._may_spend(moved)
-            if moved.kind in ("tip", "subscription"):
+            if moved.kind in SALES:
                 self._price(moved)
             elif moved.kind == "clear":
                 self._is_due(moved.reference)
@@ -51,12 +61,9 @@ class Promises:
         require(not frozen, f"{owner} spent on {moved.reference}, and is frozen")
 
     def _price(self, moved: Moved) -> None:
-        """A tip costs what was said, a month what was promised; the house takes its percentage of either."""
+        """A tip costs what was said, all else what was promised; the house takes its percentage of each."""
         spent = -sum(tokens for account, tokens in moved.entries.items() if account.startswith("wallet:"))
-        query = "SELECT amount FROM tips WHERE id = ?"
-        if moved.kind == "subscription":
-            query = "SELECT price_tokens FROM subscriptions WHERE id = ?"
-        wanted = self._eye.rows(query, (moved.reference.partition(":")[0],))
+        wanted = self._eye.rows(_SAID[moved.kind], (moved.reference.partition(":")[0],))
         require(wanted == [(spent,)], f"{moved.kind} {moved.reference} took {spent}, {wanted} was said")
         fee = spent * COMMISSION_PERCENT // 100
         taken = moved.entries.get("fees", 0)
@@ -85,8 +92,7 @@ class Promises:
     def _is_due(self, reference: str) -> None:
         """Earnings clear after the clearing period, and not while anybody complains."""
         paid_at = self._eye.rows(
-            "SELECT MIN(created_at) FROM transfers"
-            " WHERE reference = ? AND kind IN ('settle', 'tip', 'subscription')",
+            f"SELECT MIN(created_at) FROM transfers WHERE reference = ? AND kind IN {_PAYS!r}",
             (reference,),
         )[0][0]
         due = paid_at <= self._eye.moment(self._timeline.utc() - CLEARING)

@@ -16,10 +16,13 @@ from models.requests import OPEN
 from models.services import accounts
 from models.services.accounts import Caller, Person
 from simulation.afterwards import Afterwards
+from simulation.arena import Arena
 from simulation.clock import Timeline, virtual
 from simulation.house import BEAT_MS, House, told
 from simulation.node import Call
 from simulation.people import Creator, Fan
+from simulation.shop import Shop
+from simulation.transcoder import Transcoder
 from simulation.truth import Violation, require
 from simulation.visits import Visit
 
@@ -85,7 +88,9 @@ class World:
         self._populate(people)
         self.admin = self._admin()
         self.admin_id = self.admin.person.user_id if self.admin.person else ""
-        self.afterwards = Afterwards(self)
+        self.afterwards, self.arena, self.shop = Afterwards(self), Arena(self), Shop(self)
+        self.transcoder = Transcoder(self.house)
+        invariants.sales.recorded = self._recorded
         self.house.crashes.rate = crash_rate
 
     # --- who is there -------------------------------------------------------------------------------
@@ -148,6 +153,11 @@ class World:
 
     def _opened(self, session: dict[str, Any]) -> None:
         self.visits[session["id"]].opened()
+        self.shop.opened(session)
+
+    def _recorded(self, recording: dict[str, Any], before: str) -> None:
+        self.transcoder.changed(recording, before)
+        self.shop.recorded(recording, before)
 
     def _ended(self, session: dict[str, Any]) -> None:
         self.visits.pop(session["id"]).over = True
@@ -203,8 +213,8 @@ class World:
 
     def _something_runs(self) -> int:
         invariants = self.house.invariants
-        running = len(self.visits) + sum(invariants.open_requests.values())
-        return running + invariants.bookings_soon(BOOKED_MS)
+        running = len(self.visits) + sum(invariants.open_requests.values()) + len(invariants.sales.unfinished)
+        return running + invariants.bookings_soon(BOOKED_MS) + invariants.battles.soon(BOOKED_MS)
 
     def _night(self, days: int) -> None:
         self.timeline.skip(days * DAY_MS)
@@ -316,6 +326,8 @@ class World:
             require(back <= charge.amount_minor, f"{id_}: {back} of {charge.amount_minor} were given back")
             require(back == given.get(id_, 0), f"{id_}: the provider gave back {back}, we say {given.get(id_, 0)}")
         house.invariants.promises.final(house.gateway.charges)
+        house.invariants.battles.final()
+        house.invariants.sales.final()
         self._payouts_fit()
         self._receipts_fit()
 

@@ -55,6 +55,8 @@ class Received(NamedTuple):
     payload_type: int
     retransmission_type: int | None
     layers: tuple[Encoding, ...]
+    repeats: bool
+    """Whether the client said that it sends again what is asked for (RFC 4585)."""
 
 
 class Line(NamedTuple):
@@ -127,6 +129,7 @@ class Leg:
                     media.rtp.muxId, media.kind, codec.name, codec.clockRate, codec.payloadType or 0,
                     rest[0].payloadType if rest else None,
                     tuple(Encoding(rid) for rid in rids) if rids else _announced(media),
+                    _FEEDBACK[0] in codec.rtcpFeedback,
                 )
             )  # fmt: skip
         return received
@@ -150,7 +153,7 @@ class Leg:
             self._agent.restart()
         with _only_bad_sdp():
             text = sdp_rules.without_extensions((await self._pc.createOffer()).sdp)
-            text = sdp_media.with_more_codecs(text)
+            text = sdp_media.with_sound_repair(sdp_media.with_more_codecs(text))
             await self._pc.setLocalDescription(RTCSessionDescription(text, "offer"))
             return self._described(), [line.mid or "" for line in self._lines]
         raise AssertionError("unreachable")

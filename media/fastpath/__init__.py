@@ -1,4 +1,4 @@
-"""The native half of fan-out, from Python: ``fan.h`` says what it does. Without it, ``media.forwarding`` does.
+"""The native half of fan-out, from Python: see ``fan.h`` and ``twcc.h``. Without it, ``media.forwarding`` does it.
 
 A shared library and no extension module: it needs a C compiler and no Python headers. libsrtp is the one that
 made the contexts, by the addresses of its functions.
@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 from cffi import FFI
 
 from media.aiortc_seam import address_in_memory, context_in_memory
+from media.send_history import Feedback, Step
 from models import log
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfan.so"
 """What :mod:`media.fastpath.build` makes."""
-ABI = 2
+ABI = 3
 """What ``fan_abi`` says of a library that was built from the ``fan.h`` beside this."""
 
 
@@ -36,6 +37,44 @@ class Copy(NamedTuple):
     timestamp_offset: int
     shift: tuple[int, int] | None
     """What is added to VP8's picture id and TL0PICIDX."""
+    extension: int = 0
+    """Under which id the transport-wide number goes, 1 to 14; 0: there is none."""
+
+
+class NativeHistory:
+    """``media.send_history.History`` in C: fan-out itself numbers what it sends."""
+
+    def __init__(self, ffi: Any, library: Any) -> None:
+        """Raises MemoryError."""
+        history = library.twcc_new()
+        if not history:
+            raise MemoryError("no room for what is sent")
+        self._ffi, self._library = ffi, library
+        self.pointer = ffi.gc(history, library.twcc_free)
+        self._report = ffi.new("twcc_report *")
+
+    def stamp(self, size: int) -> int:
+        """The number of a packet that is sent now; ``size``: as it leaves."""
+        return self.stamp_at(self._library.twcc_now(), size)
+
+    def stamp_at(self, now_us: int, size: int) -> int:
+        """The number of a packet that is sent at this microsecond."""
+        return int(self._library.twcc_stamp(self.pointer, now_us, size))
+
+    def probe(self, probe: int) -> None:
+        """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
+        self._library.twcc_probe(self.pointer, probe)
+
+    def feedback(self, body: bytes) -> Feedback | None:
+        """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
+        said = self._report
+        if not self._library.twcc_feedback(self.pointer, body, len(body), said):
+            return None
+        steps = tuple(Step(each.sent_us, each.arrived_us, each.octets) for each in said.steps[0 : said.count])
+        return Feedback(
+            said.received, said.lost, said.recovered, said.octets, said.sent_us, said.arrived_us,
+            said.probe_packets, said.probe_octets, said.probe_sent_us, said.probe_arrived_us, steps,
+        )  # fmt: skip
 
 
 class Fan:
@@ -44,7 +83,8 @@ class Fan:
     def __init__(self) -> None:
         """Raises OSError if the library cannot be loaded or is of another ``ABI``, MemoryError."""
         self._ffi: Any = FFI()
-        self._ffi.cdef((HERE / "fan.h").read_text())
+        for declarations in ("twcc.h", "fan.h"):
+            self._ffi.cdef((HERE / declarations).read_text())
         self._library: Any = self._ffi.dlopen(str(LIBRARY))
         try:
             abi = self._library.fan_abi()
@@ -60,12 +100,21 @@ class Fan:
         self._packet = self._library.fan_packet
         self._flush = self._library.fan_flush
 
-    def destination(self, context: Any, handle: socket.socket, address: tuple[Any, ...]) -> int:
-        """Send to ``address`` by ``handle``, sealed with libsrtp's ``context``, until ``forget``; 0: there are too
-        many, and the caller sends by itself."""
+    def history(self) -> NativeHistory:
+        """Numbers for one connection. Raises MemoryError."""
+        return NativeHistory(self._ffi, self._library)
+
+    def destination(
+        self, context: Any, handle: socket.socket, address: tuple[Any, ...], history: NativeHistory | None = None
+    ) -> int:
+        """Send to ``address`` by ``handle``, sealed with libsrtp's ``context`` and numbered by ``history``, until
+        ``forget`` (so long the caller keeps both); 0: there are too many, and the caller sends by itself."""
         name = _sockaddr(address)
         pointer = self._ffi.cast("void *", context_in_memory(context))
-        return int(self._library.fan_destination(self._fan, pointer, handle.fileno(), name, len(name)))
+        numbers = history.pointer if history is not None else self._ffi.NULL
+        return int(
+            self._library.fan_destination(self._fan, pointer, handle.fileno(), name, len(name), numbers)
+        )
 
     def forget(self, destination: int) -> None:
         """Nothing is sent there any more, what waits included, and its context is not used again."""
@@ -81,7 +130,7 @@ class Fan:
             (
                 copy.destination, copy.ssrc, copy.timestamp_offset & 0xFFFFFFFF, copy.sequence_offset & 0xFFFF,
                 *((copy.shift[0] & 0xFFFF, copy.shift[1] & 0xFF, 1) if copy.shift else (0, 0, 0)),
-                copy.payload_type, 0,
+                copy.payload_type, copy.extension,
             )
             for copy in copies
         ]  # fmt: skip

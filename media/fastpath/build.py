@@ -13,8 +13,8 @@ from pathlib import Path
 from media.fastpath import HERE, LIBRARY
 from media.fastpath.engine import LIBRARY as ENGINE
 
-SOURCES = ("fan.c",)
-ENGINE_SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c")
+SOURCES = ("fan.c", "twcc.c")
+ENGINE_SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c", "twcc.c")
 FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "twcc.h"
 #pragma GCC visibility push(default)
 #include "fan.h"
 #pragma GCC visibility pop
@@ -18,8 +19,10 @@
 
 enum {
     HEADER = 12,
+    NUMBERED = HEADER + 8, /* with a transport-wide number in an extension (RFC 8285 section 4.2) */
     LARGEST_PACKET = 1500,
-    TRAILER = 64, /* more than any SRTP tag */
+    TRAILER = 64, /* more than any SRTP tag and that extension */
+    OVERHEAD = 44, /* on the line besides: SRTP's tag, UDP, IPv4 */
     MOST_DESTINATIONS = 1 << 12,
     MOST_PENDING = 1 << 11,
     MOST_SEGMENTS = 48,  /* of one train; the kernel takes 64 */
@@ -30,6 +33,7 @@ enum {
 typedef struct {
     uint32_t id; /* index and generation; 0: free */
     void *context;
+    twcc *history; /* NULL: nothing is numbered */
     int socket;
     struct sockaddr_storage name;
     socklen_t name_size;
@@ -67,19 +71,21 @@ fan *fan_new(int (*protect)(void *, void *, int *)) {
 
 void fan_free(fan *all) { free(all); }
 
-int fan_abi(void) { return 2; }
+int fan_abi(void) { return 3; }
 
 static destination *find(fan *all, uint32_t id) {
     destination *found = &all->destinations[id & INDEX_MASK];
     return id != 0 && found->id == id ? found : NULL;
 }
 
-uint32_t fan_destination(fan *all, void *context, int socket, const void *name, int size) {
+uint32_t fan_destination(fan *all, void *context, int socket, const void *name, int size, twcc *history) {
     if (all->free_count == 0 || size < 1 || (size_t)size > sizeof(struct sockaddr_storage)) return 0;
     uint32_t index = all->free[--all->free_count];
     destination *fresh = &all->destinations[index];
     bool touched = fresh->touched; /* its former owner went in the middle of a batch */
-    *fresh = (destination){.context = context, .socket = socket, .name_size = (socklen_t)size, .first = -1, .last = -1};
+    *fresh = (destination){
+        .context = context, .history = history, .socket = socket, .name_size = (socklen_t)size, .first = -1, .last = -1,
+    };
     fresh->touched = touched;
     memcpy(&fresh->name, name, (size_t)size);
     all->generation = (all->generation + 1) % (UINT32_MAX / MOST_DESTINATIONS);
@@ -90,7 +96,7 @@ void fan_forget(fan *all, uint32_t id) {
     destination *gone = find(all, id);
     if (gone == NULL) return;
     gone->id = 0;
-    gone->context = NULL; /* and flush passes by who has no id */
+    gone->context = NULL, gone->history = NULL; /* and flush passes by who has no id */
     all->free[all->free_count++] = id & INDEX_MASK;
 }
 
@@ -117,6 +123,14 @@ static void shift_vp8(uint8_t *payload, int size, const fan_lane *lane) {
     if (flags & 0x40 && at < size) payload[at] = (uint8_t)(payload[at] + lane->level_offset);
 }
 
+/* The one-byte form, one element of two bytes and a byte of padding. */
+static void number(uint8_t *at, uint8_t identifier, uint16_t value) {
+    put32(at, 0xBEDE0001);
+    at[4] = (uint8_t)(identifier << 4 | 1);
+    put16(at + 5, value);
+    at[7] = 0;
+}
+
 static void line_up(fan *all, destination *to, int place) {
     if (to->first < 0) {
         to->first = place;
@@ -130,19 +144,25 @@ static void line_up(fan *all, destination *to, int place) {
 
 void fan_packet(fan *all, const fan_lane *lanes, int count, const uint8_t *packet, int size, uint16_t sequence, uint32_t timestamp, uint8_t marker) {
     if (size < HEADER || size > LARGEST_PACKET) return;
+    int64_t now_us = 0;
     for (const fan_lane *lane = lanes; lane < lanes + count; lane++) {
         destination *to = find(all, lane->destination);
         if (to == NULL) continue;
         if (all->pending_count == MOST_PENDING) fan_flush(all);
         uint8_t *data = all->arena[all->pending_count];
-        int sealed = size;
-        data[0] = 0x80;
+        bool numbered = lane->extension != 0 && to->history != NULL;
+        int header = numbered ? NUMBERED : HEADER, sealed = size - HEADER + header;
+        data[0] = numbered ? 0x90 : 0x80;
         data[1] = marker | lane->payload_type;
         put16(data + 2, (uint16_t)(sequence + lane->sequence_offset));
         put32(data + 4, timestamp + lane->timestamp_offset);
         put32(data + 8, lane->ssrc);
-        memcpy(data + HEADER, packet + HEADER, (size_t)(size - HEADER));
-        if (lane->shifted) shift_vp8(data + HEADER, size - HEADER, lane);
+        if (numbered) {
+            if (now_us == 0) now_us = twcc_now();
+            number(data + HEADER, lane->extension, twcc_stamp(to->history, now_us, sealed + OVERHEAD));
+        }
+        memcpy(data + header, packet + HEADER, (size_t)(size - HEADER));
+        if (lane->shifted) shift_vp8(data + header, size - HEADER, lane);
         if (all->protect(to->context, data, &sealed)) {
             to->refused++;
             continue;

@@ -1,6 +1,6 @@
 /* Careless callers and any payloads, under the sanitizers: `torture SEED ROUNDS`.
  *
- * SRTP is a stand-in that writes a tag and reads its context, which is freed when its destination is forgotten: a
+ * Feedback is random, or right with a few bits turned. SRTP is a stand-in that writes a tag and reads its context, which is freed when its destination is forgotten: a
  * use after that ends the program. So does everything else that a sanitizer sees.
  */
 #include <arpa/inet.h>
@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "twcc.h"
 
 #include "fan.h"
 
@@ -30,6 +32,20 @@ static int seal(void *context, void *data, int *size) {
     return 0;
 }
 
+/* Feedback of any length: a base near what was sent, any chunks, deltas enough or not. */
+static void feed(twcc *history) {
+    int size = (int)chance(chance(9) ? 80 : 1500);
+    uint8_t *exact = malloc((size_t)size + 1);
+    for (int at = 0; at < size; at++) exact[at] = (uint8_t)(chance(3) ? chance(256) : 0);
+    uint16_t base = (uint16_t)(twcc_stamp(history, (int64_t)(state >> 16), 100) - chance(300));
+    if (size > 11) exact[8] = (uint8_t)(base >> 8), exact[9] = (uint8_t)base, exact[10] = chance(30) ? 0 : 0x0F;
+    if (size > 17 && chance(4)) exact[16] = chance(2) ? 0x20 : 0xC0 | (uint8_t)chance(64);
+    twcc_report said;
+    if (!twcc_feedback(history, exact, size, &said) && (said.count || said.received)) abort();
+    if (said.count < 0 || said.count > 32 || said.probe_arrived_us < 0) abort();
+    free(exact);
+}
+
 int main(int count, char **words) {
     if (count != 3) return 2;
     state = strtoull(words[1], NULL, 10) * 2 + 1;
@@ -40,6 +56,7 @@ int main(int count, char **words) {
     if (bind(sink, (struct sockaddr *)&name, sizeof name) || getsockname(sink, (struct sockaddr *)&name, &length)) return 2;
     fan *all = fan_new(seal);
     uint32_t people[PEOPLE] = {0};
+    twcc *histories[PEOPLE] = {0};
     uint8_t *contexts[PEOPLE] = {0}, packet[MOST], drop[4096];
     unsigned long came = 0;
     for (int round = 0; round < rounds; round++) {
@@ -47,9 +64,11 @@ int main(int count, char **words) {
         if (people[who] == 0 || chance(20) == 0) {
             fan_forget(all, people[who]);
             free(contexts[who]);
+            twcc_free(histories[who]);
+            histories[who] = chance(4) ? twcc_new() : NULL;
             contexts[who] = malloc(1);
             *contexts[who] = (uint8_t)who;
-            people[who] = fan_destination(all, contexts[who], chance(50) ? ours : -1, &name, sizeof name);
+            people[who] = fan_destination(all, contexts[who], chance(50) ? ours : -1, &name, sizeof name, histories[who]);
         }
         fan_lane *lanes = malloc(LANES * sizeof *lanes);
         for (int at = 0; at < LANES; at++)
@@ -57,6 +76,7 @@ int main(int count, char **words) {
                 .destination = chance(8) ? people[chance(PEOPLE)] : chance(UINT32_MAX), .ssrc = chance(99),
                 .picture_offset = (uint16_t)chance(1 << 16), .level_offset = (uint8_t)chance(256),
                 .shifted = chance(2) != 0, .payload_type = (uint8_t)chance(128),
+                .extension = (uint8_t)chance(15),
             };
         int size = chance(10) ? 12 + (int)chance(40) : (int)chance(MOST);
         uint8_t *exact = malloc((size_t)size + 1); /* so that reading behind it is seen */
@@ -68,11 +88,15 @@ int main(int count, char **words) {
         free(exact);
         free(lanes);
         if (chance(3)) fan_flush(all);
+        if (histories[who] != NULL) {
+            twcc_probe(histories[who], (int)chance(3));
+            feed(histories[who]);
+        }
         fan_refused(all, people[chance(PEOPLE)]);
         while (recv(sink, drop, sizeof drop, 0) >= 0) came++;
     }
     fan_free(all);
-    for (int at = 0; at < PEOPLE; at++) free(contexts[at]);
+    for (int at = 0; at < PEOPLE; at++) free(contexts[at]), twcc_free(histories[at]);
     close(ours), close(sink);
     printf("seed=%s rounds=%d came=%lu\n", words[1], rounds, came);
     return 0;

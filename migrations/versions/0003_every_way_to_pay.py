@@ -592,7 +592,8 @@ def _admin_acts() -> None:
     op.create_table(
         "admin_acts",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("admin_id", sa.String(), nullable=False),
+        sa.Column("admin_id", sa.String(), nullable=True),
+        sa.Column("operator", sa.String(), nullable=True),
         sa.Column("act", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
@@ -600,6 +601,7 @@ def _admin_acts() -> None:
         sa.Column("after", sa.String(), nullable=True),
         sa.Column("cause_id", sa.String(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("(admin_id IS NULL) <> (operator IS NULL)", name=op.f("ck_admin_acts_who")),
         sa.ForeignKeyConstraint(["admin_id"], ["people.id"], name=op.f("fk_admin_acts_admin_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_admin_acts")),
     )

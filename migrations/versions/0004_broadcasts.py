@@ -286,6 +286,14 @@ def _several_nodes() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("room_id", "node_id", name=op.f("pk_room_departures")),
     )
+    op.create_table(
+        "room_stays",
+        sa.Column("room_id", sa.String(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("left_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("heard", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("room_id", "epoch", name=op.f("pk_room_stays")),
+    )
 
 
 def _battles() -> None:
@@ -404,6 +412,7 @@ def downgrade() -> None:
     """Back to no broadcasts."""
     for table, column in reversed(_OF_NODES):
         op.drop_column(table, column.name)
+    op.drop_table("room_stays")
     op.drop_table("room_departures")
     op.drop_table("stream_keys")
     op.drop_column("streams", "encoder_since")

@@ -26,7 +26,7 @@ from models.db import Database
 from models.machine import move
 from models.messages.commands import Elsewhere, ReleaseRoom, RoomSpec
 from models.recordings import STANDING, RecordingRow
-from models.services import battle_clock, departures, placement, rooms
+from models.services import battle_clock, departures, placement, rooms, stays
 from models.services.announcements import session_changed
 from models.services.broadcasts import OPEN
 from models.services.ending import silent_by
@@ -220,6 +220,7 @@ def _move_session(
     room = _still_on(tx, leaving.room_id, node_id)
     if session is None or session.status not in RUNNING or room is None:
         return False
+    stays.ended(tx, room.id, room.epoch, heard=session.last_sequence >= 0, now=now)
     broken_ms = interrupt(tx, session, None, now, not_before=alive_at)
     _place(tx, room, chosen, leaving.seats, now)
     session.node_id, session.room_epoch = chosen, room.epoch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 from sqlalchemy import select, update
@@ -20,7 +21,7 @@ from models.db import insert_into
 from models.machine import move
 from models.messages import events
 from models.messages.commands import Reason, RoomSpec, SyncRooms
-from models.services import battle_clock, blank_media, departures, failover, room_repair, rooms, streams
+from models.services import battle_clock, blank_media, departures, failover, room_repair, rooms, stays, streams
 from models.services.announcements import session_changed
 from models.services.ending import silent_by
 from models.services.extending import next_hold_at
@@ -200,8 +201,8 @@ def _battle_seat(
 
 def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
-    if session is not None and _was_said_before_the_move(tx, session, event):
-        _late_report(tx, session, event, now)
+    if session is not None and (moves := _moves_since(tx, session, event)):
+        _late_report(tx, session, event, moves, now)
         return
     if session is None or not _is_news(tx, session, event):
         log.event("report_ignored", logging.DEBUG, session_id=event.session_id, sequence=event.sequence)
@@ -237,12 +238,12 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
 
 def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
     session = locked(tx, SessionRow, event.session_id)
-    late = session is not None and _was_said_before_the_move(tx, session, event)
-    if session is None or session.status == "ended" or not (late or _is_final(tx, session, event)):
+    moves = _moves_since(tx, session, event) if session is not None else ()
+    if session is None or session.status == "ended" or not (moves or _is_final(tx, session, event)):
         log.event("end_ignored", session_id=event.session_id, fact=event.fact)
         return
     # What the move took for our pause was none: the call was over.
-    over = {**_late_figures(tx, session, event), "node_pause_ms": event.node_pause_ms} if late else None
+    over = {**_late_figures(session, event, moves), "node_pause_ms": event.node_pause_ms} if moves else None
     _set(tx, session, over or _figures(session, event, now))
     blank_media.flag(tx, session, event, now)
     facts = EndFacts(
@@ -255,7 +256,7 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
         paused_for_ms=event.paused_for_ms,
     )
     settle(tx, session, facts, now)
-    if late:
+    if moves:
         # Where it was moved to, nobody knows that yet.
         reason = msgspec.convert(session.end_reason, Reason)
         rooms.close_room(tx, session.room_id, reason, cause_id=session.cause_id, now=now)
@@ -264,25 +265,28 @@ def _call_ended(tx: Session, event: events.CallEnded, now: datetime) -> None:
 # --- what was still on its way when the room was moved -----------------------------------------------
 
 
-def _was_said_before_the_move(
+def _moves_since(
     tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
-) -> bool:
-    """Whether this comes from where the room was until it was moved, and was under way by then.
+) -> tuple[datetime, ...]:
+    """When the room was moved since this was said of it; none if it was not, or if that does not count.
 
-    It counts as long as nothing was heard from where the room is now. What the node says that only seemed to be
-    lost, it says later, when its clients were let go already: that does not count.
+    It counts if it was under way when the room was moved, as long as nothing was heard from where the room is now,
+    nor from where it was meanwhile. What a node says that only seemed to be lost, it says later, when its clients
+    were let go already: that does not count.
     """
-    if event.epoch != session.room_epoch - 1 or session.last_sequence >= 0:
-        return False
-    moved_at = _moved_at(tx, session)
-    return moved_at is not None and datetime.fromisoformat(event.at) <= moved_at
+    if event.epoch >= session.room_epoch or session.last_sequence >= 0:
+        return ()
+    return stays.moves_since(tx, session.room_id, event.epoch, datetime.fromisoformat(event.at))
 
 
-def _late_report(tx: Session, session: SessionRow, event: events.MediaDelivered, now: datetime) -> None:
+def _late_report(
+    tx: Session, session: SessionRow, event: events.MediaDelivered, moves: tuple[datetime, ...], now: datetime
+) -> None:
     """Figures rise to it; where the session stands, the room's new place will say (``_catch_up``)."""
     if session.status == "ended":
         return
-    _set(tx, session, _late_figures(tx, session, event))
+    _set(tx, session, _late_figures(session, event, moves))
+    stays.heard(tx, session.room_id, event.epoch)
     blank_media.flag(tx, session, event, now)
     if session.status not in RUNNING:
         return
@@ -296,11 +300,11 @@ def _late_report(tx: Session, session: SessionRow, event: events.MediaDelivered,
 
 
 def _late_figures(
-    tx: Session, session: SessionRow, event: events.MediaDelivered | events.CallEnded
+    session: SessionRow, event: events.MediaDelivered | events.CallEnded, moves: tuple[datetime, ...]
 ) -> dict[str, object]:
     """None falls. Our pause since then lasts from when this was said, not from when it is read."""
-    moved_at, said_at = _moved_at(tx, session), datetime.fromisoformat(event.at)
-    broken = min(moved_at - said_at, failover.UNSEEN) if moved_at is not None else timedelta()
+    since = (datetime.fromisoformat(event.at), *moves)
+    broken = sum((min(end - begin, failover.UNSEEN) for begin, end in pairwise(since)), timedelta())
     node_pause_ms = event.node_pause_ms + broken // timedelta(milliseconds=1)
     return {
         "delivered_ms": max(session.delivered_ms, event.delivered_ms),

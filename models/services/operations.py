@@ -1,6 +1,6 @@
 """What admins do is recorded: one row an act, in the transaction of the act itself.
 
-Knows nothing of what the acts are; whoever does one calls ``record`` beside it.
+Knows nothing of what the acts are; whoever does one calls ``record`` beside it, or ``record_at_shell``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ MOST_ACTS = 500
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One act as the record shows it. ``before`` and ``after`` are JSON texts."""
+    """One act as the record shows it. ``before`` and ``after`` are JSON texts. ``adminId`` is null where it was
+    done at the shell; ``handle`` says by whom there, too."""
 
     act_id: str
-    admin_id: str
+    admin_id: str | None
     handle: str
     act: str
     subject: str
@@ -55,22 +56,31 @@ def record(
     ``act`` is a word in the past tense, such as ``complaint_upheld``; ``before`` and ``after`` what it
     changed, never a secret. Raises Invalid (``field`` reason) for a reason that is missing or too long.
     """
-    act_id = ids.new_id(ACT)
+    row = AdminActRow(
+        id=ids.new_id(ACT),
+        admin_id=admin_id,
+        act=act,
+        subject=subject,
+        reason=checked_reason(reason),
+        before=_json(before),
+        after=_json(after),
+        cause_id=cause_id,
+        at=now,
+    )
+    tx.add(row)
+    tx.flush()
+    return row.id
+
+
+def record_at_shell(tx: Session, operator: str, act: str, subject: str, reason: str, *, now: datetime) -> None:
+    """The same of somebody at the shell, who is nobody of ours: a name of the operating system. Raises Invalid."""
     tx.add(
         AdminActRow(
-            id=act_id,
-            admin_id=admin_id,
-            act=act,
-            subject=subject,
-            reason=checked_reason(reason),
-            before=_json(before),
-            after=_json(after),
-            cause_id=cause_id,
-            at=now,
+            id=ids.new_id(ACT), operator=operator, act=act, subject=subject, reason=checked_reason(reason),
+            cause_id="", at=now,
         )
-    )
+    )  # fmt: skip
     tx.flush()
-    return act_id
 
 
 def checked_reason(reason: str) -> str:
@@ -83,7 +93,7 @@ def checked_reason(reason: str) -> str:
 
 def acts(tx: Session, *, subject: str | None = None, limit: int = 100) -> tuple[Act, ...]:
     """The latest acts, newest first; those on ``subject`` alone if one is named."""
-    query = select(AdminActRow, PersonRow.handle).join(PersonRow, PersonRow.id == AdminActRow.admin_id)
+    query = select(AdminActRow, PersonRow.handle).outerjoin(PersonRow, PersonRow.id == AdminActRow.admin_id)
     if subject is not None:
         query = query.where(AdminActRow.subject == subject)
     rows = tx.execute(
@@ -93,7 +103,7 @@ def acts(tx: Session, *, subject: str | None = None, limit: int = 100) -> tuple[
         Act(
             act_id=row.id,
             admin_id=row.admin_id,
-            handle=handle,
+            handle=by(row, handle),
             act=row.act,
             subject=row.subject,
             reason=row.reason,
@@ -104,6 +114,11 @@ def acts(tx: Session, *, subject: str | None = None, limit: int = 100) -> tuple[
         )
         for row, handle in rows
     )
+
+
+def by(act: AdminActRow, handle: str | None) -> str:
+    """Who did it, for whoever reads; ``handle``: the admin's, if it was one."""
+    return handle or f"{act.operator} at the shell"
 
 
 def _json(values: Mapping[str, Json] | None) -> str | None:

@@ -64,7 +64,14 @@ def choose(nodes: Iterable[NodeLoad], seats: int) -> str | None:
 
 
 def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
-    """Where a new room of this kind goes; raises Unavailable NO_MEDIA_NODE when no node takes it."""
+    """Where a new room of this kind goes; raises Unavailable NO_MEDIA_NODE when no node takes it.
+
+    Two that ask in the same instant do not see each other, and may both be given a node's last seats. That is not
+    prevented: it takes a node over its figure by a room for each transaction that is open at that moment, while
+    rooms that fill take it over by ten times as much, which headroom is for; and the next to ask see both. A lock
+    on the node's row would make it exact, and let every placement wait for every other, against the order of locks
+    in which rooms are moved (node, session, room).
+    """
     seats = SEATS[kind]
     chosen = choose(living(tx, now), seats) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
     if chosen is not None:

@@ -23,7 +23,7 @@ from models.people import PersonRow
 from models.plumbing import InboxRow, OutboxRow
 from models.receipts import ReceiptRow
 from models.requests import RequestRow
-from models.services import book_search
+from models.services import book_search, operations
 from models.services.book_search import Posting
 from models.sessions import SessionRow
 
@@ -315,7 +315,7 @@ def _operators(tx: Session, found: _Found) -> list[Moment]:
     dead = tx.scalars(select(DeadLetterRow).where(DeadLetterRow.cause_id.in_(ids)))
     acts = tx.execute(
         select(AdminActRow, PersonRow.handle)
-        .join(PersonRow, PersonRow.id == AdminActRow.admin_id)
+        .outerjoin(PersonRow, PersonRow.id == AdminActRow.admin_id)
         .where(or_(AdminActRow.subject.in_(ids), AdminActRow.cause_id.in_(found.causes)))
     )
     return [
@@ -325,7 +325,10 @@ def _operators(tx: Session, found: _Found) -> list[Moment]:
             for row in dead
         ),
         *(
-            Moment(at=row.at, stage="act", words=f"{handle}: {row.act}", subject=row.subject, detail=row.reason)
+            Moment(
+                at=row.at, stage="act", words=f"{operations.by(row, handle)}: {row.act}", subject=row.subject,
+                detail=row.reason,
+            )
             for row, handle in acts
         ),
     ]  # fmt: skip

@@ -23,6 +23,7 @@ from pylibsrtp import Policy, Session
 from media import codecs, fastpath, forwarding
 from media.fastpath import Copy, Fan, build
 from media.layers import Kept, Lane, Layer
+from media.send_history import History, SendHistory
 from media.tracks import PublishedTrack, Slot
 
 KEY = bytes(range(28))
@@ -49,6 +50,7 @@ class Subscriber:
         self.address = self.socket.getsockname()
         self.sessions = {True: session(inbound=False), False: session(inbound=False)}
         """One for each way: both seal the same packets, each for the first time."""
+        self.histories: dict[bool, History] = {False: SendHistory()}
 
     def context(self, native: bool) -> Any:
         return self.sessions[native]._srtp[0]
@@ -74,7 +76,8 @@ class Street:
     def subscriber(self) -> tuple[Subscriber, int]:
         fresh = Subscriber(self.socket.family)
         self.subscribers.append(fresh)
-        return fresh, self.fan.destination(fresh.context(native=True), self.socket, fresh.address)
+        numbers = fresh.histories[True] = self.fan.history()
+        return fresh, self.fan.destination(fresh.context(native=True), self.socket, fresh.address, numbers)
 
     def send(self, destination: int, *sizes: int) -> None:
         lanes = self.fan.lanes([Copy(destination, 96, 7, 0, 0, None)])
@@ -109,7 +112,7 @@ descriptors = st.sampled_from(
 payloads = st.builds(lambda head, rest: head + bytes(5) + rest, descriptors, st.binary(max_size=60))
 copies = st.tuples(
     st.integers(0, 2), st.integers(0, 127), numbers, st.integers(-70_000, 70_000), numbers,
-    st.none() | st.tuples(st.integers(0, codecs.PICTURE_MASK), st.integers(0, 255)),
+    st.none() | st.tuples(st.integers(0, codecs.PICTURE_MASK), st.integers(0, 255)), st.sampled_from([0, 1, 14]),
 )  # fmt: skip
 packets = st.tuples(payloads, st.integers(0, 1 << 20), numbers, st.sampled_from([0, 0x80]))
 
@@ -123,11 +126,11 @@ def test_both_ways_send_the_same(wishes: list[Any], given_packets: list[Any]) ->
     with contextlib.closing(Street()) as street, pytest.MonkeyPatch.context() as patch:
         subscribers = [street.subscriber() for _ in range(3)]
         lanes: list[Lane] = []
-        for which, payload_type, ssrc, by, later, shift in wishes:
+        for which, payload_type, ssrc, by, later, shift, extension in wishes:
             subscriber, destination = subscribers[which]
             lanes.append(
                 (payload_type, by, later, ssrc, subscriber.context(native=False), street.socket.sendto,
-                 subscriber.address, shift, destination)
+                 subscriber.address, shift, destination, extension, subscriber.histories[False])
             )  # fmt: skip
         layer = SimpleNamespace(lanes=lanes, native=None)
         came: dict[bool, list[list[bytes]]] = {}
@@ -140,6 +143,9 @@ def test_both_ways_send_the_same(wishes: list[Any], given_packets: list[Any]) ->
             forwarding.flush()
             came[native] = [subscriber.came() for subscriber, _ in subscribers]
         assert came[True] == came[False]
+        # And the next number is the same, however many were given out
+        for subscriber, _ in subscribers:
+            assert subscriber.histories[True].stamp(1) == subscriber.histories[False].stamp(1)
         assert sum(map(len, came[True])) <= len(wishes) * len(given_packets)
 
 

@@ -17,7 +17,8 @@ from media import forwarding
 from media.fastpath.engine import Address
 from media.native_forwarding import NativeWire
 from media.participants import Participant
-from media.plane import MOST_SEATS, PublishedTrack
+from media.plane import PublishedTrack
+from media.seats import MOST_SEATS
 from media.stats import Meter
 from media.tracks import Kind
 from models.messages.signaling import ServerMessage, SubscribeOffer
@@ -148,7 +149,8 @@ def test_what_a_subscriber_lost_is_sent_again() -> None:
                 await fan.subscribe(creator)
                 await fan.decodes("video", 60)
                 assert fan.peer.stats()["retransmitted"] > 0
-                assert sum(slot.repairs for slot in fan.peer._slots) == fan.peer.stats()["retransmitted"], "RTX"
+                repairs = sum(slot.repairs for slot in fan.peer._seats.slots)
+                assert repairs == fan.peer.stats()["retransmitted"], "RTX"
                 assert creator.peer.stats()["packets_repaired"] == 0
 
     run(scenario())

@@ -369,6 +369,82 @@ def test_what_the_old_node_says_only_after_the_move_does_not_count(stage: Stage)
     assert (row.status, row.delivered_ms) == ("paused", 0)
 
 
+THIRD = "media-3"
+
+
+def moved_twice(stage: Stage, *, second_speaks: bool = False) -> Call:
+    """A minute was read of the first node's words; ten seconds after the first move the room is moved again."""
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, MINUTE)
+    stage.later(seconds=100)
+    another(stage)
+    lose(stage)
+    if second_speaks:
+        opened(stage, call)
+        says(stage, call, 1, MINUTE + 1_000)
+    stage.later(seconds=10)
+    another(stage, THIRD)
+    assert lose(stage, THERE) == 1
+    return call
+
+
+def first_says(stage: Stage, call: Call, delivered_ms: int, *, seconds_ago: float, **more: Any) -> None:
+    says(stage, call, 21, delivered_ms, name=HERE, epoch=0, at=ago(stage, seconds=seconds_ago), **more)
+
+
+def test_reports_that_waited_while_the_room_was_moved_twice_count(stage: Stage) -> None:
+    call = moved_twice(stage)
+    # when what the first node said a second before the first move is read, twice
+    for _ in range(2):
+        first_says(stage, call, 159_000, seconds_ago=11, node_pause_ms=40_000)
+    # then it counts, and since then it was our pause
+    row = stage.session(call.session_id)
+    assert (row.node_id, row.delivered_ms, row.node_pause_ms) == (THIRD, 159_000, 51_000)
+    # and the third node, which opened the room without it, is told at its first word
+    opened(stage, call, THIRD, 2)
+    says(stage, call, 1, MINUTE, THIRD, 2, state="paused", cause="node")
+    spec = moved_spec(stage, call.room_id)
+    assert spec.budget is not None
+    assert (spec.epoch, spec.budget.delivered_ms, spec.budget.node_pause_ms) == (2, 159_000, 51_000)
+    # and from then on neither of the others has a say
+    first_says(stage, call, 160_000, seconds_ago=10)
+    says(stage, call, 3, 161_000, at=ago(stage, seconds=1))
+    assert stage.session(call.session_id).delivered_ms == 159_000
+    stage.audit()
+
+
+def test_what_was_said_after_the_first_of_two_moves_does_not_count(stage: Stage) -> None:
+    """The first node only stood still: what it forwarded after the move is at our cost, whenever it is read."""
+    call = moved_twice(stage)
+    first_says(stage, call, 2 * MINUTE, seconds_ago=5)
+    stage.call_ended(call.session_id, "fan_left", 2 * MINUTE, boot="boot_1", at=ago(stage, seconds=5))
+    row = stage.session(call.session_id)
+    assert (row.status, row.delivered_ms) == ("paused", MINUTE)
+
+
+@pytest.mark.parametrize("second_speaks", ["before its loss", "in the queue"])
+def test_what_was_said_before_a_node_that_was_heard_does_not_count(stage: Stage, second_speaks: str) -> None:
+    call = moved_twice(stage, second_speaks=second_speaks == "before its loss")
+    if second_speaks == "in the queue":
+        says(stage, call, 1, MINUTE + 1_000, at=ago(stage, seconds=2))
+    first_says(stage, call, 2 * MINUTE, seconds_ago=11)
+    assert stage.session(call.session_id).delivered_ms == MINUTE + 1_000
+    # but more of the second's own, said before it was lost, does
+    says(stage, call, 2, MINUTE + 4_000, at=ago(stage, seconds=1))
+    assert stage.session(call.session_id).delivered_ms == MINUTE + 4_000
+
+
+def test_an_end_that_waited_while_the_room_was_moved_twice_is_the_end(stage: Stage) -> None:
+    call = moved_twice(stage)
+    stage.call_ended(call.session_id, "fan_left", 370_000, 90, boot="boot_1", at=ago(stage, seconds=20))
+    receipt = stage.receipt(call.session_id)
+    assert (receipt.end_reason, receipt.billed_minutes) == ("ENDED_BY_FAN", 7)
+    # and nothing that is said where it was moved to settles it again
+    says(stage, call, 1, 10 * MINUTE, THIRD, 2)
+    assert stage.receipt(call.session_id).billed_minutes == 7
+    stage.audit()
+
+
 # --- public rooms -------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
@@ -47,6 +48,31 @@ def test_an_operator_drains_a_node_and_undoes_it(app: Flask, people: People) -> 
     assert run(app, "undrain", NODE)[0] == 0
     assert takes_rooms(people)
     assert run(app, "drain", "nobody") == (1, "Error: There is no such media node.\n")
+
+
+def test_what_is_done_at_the_shell_is_recorded_by_who_is_there(
+    app: Flask, client: FlaskClient, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.node()
+    monkeypatch.setenv("SUDO_USER", "ada")
+    assert run(app, "drain", NODE, "--reason", "A new kernel")[0] == 0
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "grace")
+    assert run(app, "undrain", NODE)[0] == 0
+    # but nothing that was refused, and nothing without a reason
+    assert run(app, "drain", "nobody")[0] == 1
+    assert run(app, "drain", NODE, "--reason", " ") == (1, "Error: A reason has 3 to 500 characters.\n")
+    assert takes_rooms(people)
+    admin = people.make("admin")
+    answer = client.get("/api/admin/acts", headers=admin.headers()).json
+    assert answer is not None
+    said = ("adminId", "handle", "act", "subject", "reason")
+    assert sorted(tuple(act[name] for name in said) for act in answer["acts"]) == [
+        (None, "ada at the shell", "node_drained", NODE, "A new kernel"),
+        (None, "grace at the shell", "node_undrained", NODE, "At the shell"),
+    ]
+    # and admins read it on their page
+    assert "by ada at the shell" in client.get("/admin/acts", headers=admin.headers()).get_data(as_text=True)
 
 
 def test_an_operator_forgets_a_node_that_is_gone_and_no_other(app: Flask, people: People) -> None:

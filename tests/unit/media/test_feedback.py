@@ -1,6 +1,20 @@
 """Throttles, gaps, loss arithmetic, arrival times: with the time as an argument."""
 
-from media.feedback import NACK_RETRY_MS, NACK_TRIES, NACK_WINDOW, Arrivals, Gaps, KeyframeThrottle, Reception
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media.feedback import (
+    LONGEST_REORDER_MS,
+    NACK_RETRY_MS,
+    NACK_TRIES,
+    NACK_WINDOW,
+    REORDER_MS,
+    SHORTEST_RETRY_MS,
+    Arrivals,
+    Gaps,
+    KeyframeThrottle,
+    Reception,
+)
 from tests.unit.media.transport_feedback import read_transport_feedback
 
 
@@ -13,13 +27,14 @@ def test_key_frame_requests_of_many_become_one() -> None:
     assert not throttle.due(1_700), "and is sent once"
 
 
-def test_gaps_are_asked_for_again_and_then_given_up() -> None:
+def test_gaps_are_asked_for_after_a_while_again_and_then_given_up() -> None:
     gaps = Gaps()
-    gaps.opened(100, 104)
-    assert gaps.due(0) == [101, 102, 103]
-    assert gaps.due(1) == []
-    gaps.filled(102)
-    now_ms = 0
+    gaps.opened(100, 104, 0)
+    assert gaps.due(REORDER_MS - 1) == [], "they may only have been overtaken"
+    assert gaps.due(REORDER_MS) == [101, 102, 103]
+    assert gaps.due(REORDER_MS + 1) == []
+    gaps.filled(102, REORDER_MS + 2)
+    now_ms = REORDER_MS
     for _ in range(NACK_TRIES - 1):
         now_ms += NACK_RETRY_MS
         assert gaps.due(now_ms) == [101, 103]
@@ -27,12 +42,88 @@ def test_gaps_are_asked_for_again_and_then_given_up() -> None:
     assert len(gaps) == 0
 
 
+def test_what_was_only_overtaken_is_never_asked_for() -> None:
+    gaps = Gaps()
+    gaps.opened(100, 102, 0)
+    gaps.filled(101, REORDER_MS - 1)
+    assert gaps.due(1_000) == []
+    assert len(gaps) == 0
+
+
+def test_answers_are_waited_for_as_long_as_they_take() -> None:
+    # given: a line of 200 ms there and back
+    gaps = Gaps()
+    gaps.opened(100, 102, 0)
+    assert gaps.due(REORDER_MS) == [101]
+    gaps.filled(101, REORDER_MS + 200)
+    # when: the next is missing
+    gaps.opened(102, 104, 1_000)
+    assert gaps.due(1_000 + REORDER_MS) == [103]
+    # then
+    assert gaps.due(1_000 + REORDER_MS + 299) == []
+    assert gaps.due(1_000 + REORDER_MS + 300) == [103]
+    # and a near publisher is asked sooner than one that nobody has measured, but not with every packet
+    near = Gaps()
+    near.opened(100, 102, 0)
+    near.due(REORDER_MS)
+    near.filled(101, REORDER_MS + 1)
+    assert near.retry_ms == SHORTEST_RETRY_MS
+
+
+def test_patience_grows_with_packets_that_come_late_by_themselves_and_falls_with_losses() -> None:
+    # given: a line on which one came 40 ms late, before anybody had asked
+    gaps = Gaps()
+    gaps.opened(0, 2, 0)
+    gaps.filled(1, 40)
+    # then: the next one is waited for as long, and some more
+    gaps.opened(2, 4, 1_000)
+    assert gaps.due(1_049) == []
+    assert gaps.due(1_050) == [3]
+    gaps.filled(3, 1_090)
+    # and: holes that only an answer fills make it impatient again
+    for number in range(4, 64, 2):
+        at = number * 1_000
+        gaps.opened(number, number + 2, at)
+        assert gaps.due(at + LONGEST_REORDER_MS) == [number + 1]
+        gaps.filled(number + 1, at + LONGEST_REORDER_MS + 40)
+    assert gaps.patience_ms == REORDER_MS
+
+
+@given(st.lists(st.tuples(st.integers(0, 80), st.booleans()), min_size=1, max_size=60))
+def test_every_lost_packet_is_asked_for_in_time_and_no_early_one(packets: list[tuple[int, bool]]) -> None:
+    """One packet every 5 ms, each up to 80 ms late, or lost; nothing is answered."""
+    gaps, highest = Gaps(), 0
+    arrivals = sorted((5 * n + late, n) for n, (late, lost) in enumerate(packets, 1) if not lost)
+    end = 5 * len(packets) + 80
+    missing_since: dict[int, int] = {}
+    asked: dict[int, list[int]] = {}
+    for now_ms in range(end + 4 * NACK_RETRY_MS + LONGEST_REORDER_MS + 1):
+        while arrivals and arrivals[0][0] == now_ms:
+            _, number = arrivals.pop(0)
+            if number > highest:
+                missing_since |= dict.fromkeys(range(highest + 1, number), now_ms)
+                if number > highest + 1:
+                    gaps.opened(highest, number, now_ms)
+                highest = number
+            else:
+                missing_since.pop(number)
+                gaps.filled(number, now_ms)
+        for number in gaps.due(now_ms):
+            assert number in missing_since, "it is there"
+            asked.setdefault(number, []).append(now_ms)
+            assert now_ms - missing_since[number] >= REORDER_MS
+    for number, since in missing_since.items():
+        assert asked[number][0] - since <= LONGEST_REORDER_MS
+        assert len(asked[number]) == NACK_TRIES
+    assert len(gaps) == 0, "and all of them were given up"
+
+
 def test_a_hole_too_long_for_nacks_is_left_to_a_key_frame() -> None:
     gaps = Gaps()
-    gaps.opened(0, NACK_WINDOW + 2)
+    gaps.opened(0, NACK_WINDOW + 2, 0)
     assert len(gaps) == 0
     for start in range(0, 3000, 100):
-        gaps.opened(start, start + 90)
+        gaps.opened(start, start + 90, start)
     assert len(gaps) <= NACK_WINDOW
 
 

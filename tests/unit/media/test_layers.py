@@ -26,6 +26,7 @@ class WireStub:
     sendto: Any = None
     address = ("192.0.2.1", 9)
     destination = 0
+    history = None
 
 
 def vp8(picture: int, *, key: bool = False, rid: str = "h", tail: bytes = b"") -> bytes:

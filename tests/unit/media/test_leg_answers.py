@@ -88,6 +88,12 @@ def test_sound_may_repair_itself_and_be_silent() -> None:
     answer, line = answered(offer((111, "opus/48000/2", "minptime=10"), kind="audio"))
     assert "a=fmtp:111 useinbandfec=1;usedtx=1" in answer.splitlines()
     assert line.layers == (Encoding(),)
+    assert line.repeats, "the client said that it sends lost sound again"
+    assert "a=rtcp-fb:111 nack" in answer.splitlines()
+    unspoken = offer((111, "opus/48000/2", "minptime=10"), kind="audio").replace("a=rtcp-fb:111 nack\r\n", "")
+    answer, line = answered(unspoken)
+    assert not line.repeats
+    assert "a=rtcp-fb:111 nack" not in answer.splitlines()
 
 
 def test_layers_are_taken_by_rid_and_by_ssrc_group() -> None:

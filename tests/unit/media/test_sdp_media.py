@@ -51,6 +51,13 @@ def test_codecs_beyond_aiortc_are_offered_on_video_lines_only_each_with_repair()
         assert line in video.splitlines()
 
 
+def test_sound_is_offered_to_be_sent_again_and_nothing_else_changes() -> None:
+    sound = "m=audio 9 UDP/TLS/RTP/SAVPF 96 0\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:0 PCMU/8000\r\n"
+    changed = sdp_media.with_sound_repair(sound + CAMERA.format(mid=1))
+    assert changed.replace("a=rtcp-fb:96 nack\r\n", "", 1) == sound + CAMERA.format(mid=1)
+    assert changed.index("a=rtcp-fb:96 nack") > changed.index("opus")
+
+
 def test_what_aiortc_does_not_know_goes_by_another_name() -> None:
     offer = "a=rtpmap:98 VP9/90000\r\na=rtpmap:45 AV1/90000\r\na=rtpmap:97 rtx/90000\r\n"
     assert sdp_media.masked(offer).count("VP8/90000") == 2

@@ -10,6 +10,7 @@ import pytest
 
 from media import forwarding, rtp
 from media.aiortc_seam import lengths, srtp, workspace
+from media.feedback import KEYFRAME_INTERVAL_MS, REORDER_MS
 from media.forwarding import (
     MOST_OPENED,
     MOST_SOURCES,
@@ -21,7 +22,8 @@ from media.forwarding import (
     Source,
     Wire,
 )
-from media.repairs import MOST_NACKED, PACKETS_A_SLICE, SHARE, SLICE_MS
+from media.layers import Layer
+from media.repairs import MOST_NACKED, PACKETS_A_SLICE, SHARE, SKIP_EVERY_MS, SLICE_MS
 from media.tracks import PublishedTrack, Slot
 
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"
@@ -164,11 +166,29 @@ def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them
     found.receive(packet(501, 9, KEY, rid="l"))
     found.receive(packet(502, 9, KEY, rid="h"))
     wire.said.clear()
+    clock = found._now_ms = Clock()
     found.receive(packet(501, 12, DELTA))
+    assert wire.said == [], "they may only have been overtaken"
+    clock.now_ms += REORDER_MS
+    found.receive(packet(502, 10, DELTA))
     found.ask_keyframe(track.layers[1])
     nack, loss = (tuple(rtp.compound(said))[-1] for said in wire.said)
     assert (rtp.media_ssrc(nack.body), rtp.nacked(nack.body)) == (501, [10, 11])
     assert (loss.fmt, rtp.media_ssrc(loss.body)) == (rtp.FMT_PLI, 502)
+
+
+def test_lost_sound_is_asked_for_at_once_of_who_sends_it_again_and_of_nobody_else() -> None:
+    for repeats in (True, False):
+        sound = PublishedTrack(track_id="trk", user_id="usr", kind="audio", codec="opus", clock_rate=48_000)
+        sound.repeats = repeats
+        found, wire = ingress(a=sound)
+        found.receive(packet(501, 9, b"one"))
+        wire.said.clear()
+        found.receive(packet(501, 11, b"three"))
+        found.tick(10_000)
+        said = [each for compound in wire.said for each in rtp.compound(compound)]
+        asked = [rtp.nacked(each.body) for each in said if each.kind == rtp.RTPFB]
+        assert asked[:1] == ([[10]] if repeats else [])
 
 
 def test_every_layer_is_reported_and_a_report_of_theirs_is_kept_for_its_own() -> None:
@@ -309,6 +329,30 @@ def test_who_takes_no_repairs_gets_the_very_same_bytes() -> None:
     (again,) = path.opened()
     assert struct.unpack_from("!BBHII", again) == (0x80, 100, 1, 0, 7)
     assert again[12:] == KEY
+
+
+def test_who_misses_more_than_is_sent_again_is_shown_a_key_frame_instead() -> None:
+    # given: a subscriber that heard nothing for a while
+    (track,), egress, _, clock = watching(1)
+    asked: list[Layer] = []
+    track._ask_keyframe = asked.append
+    plays(track, 400)
+    clock.now_ms += KEYFRAME_INTERVAL_MS
+    # when: it asks for what may be sent again at once
+    ask(egress, *range(300, 300 + MOST_NACKED))
+    assert asked == []
+    # and then for more of it
+    for at in (100, 140, 180, 220):
+        ask(egress, *range(at, at + 40))
+    # then: one key frame ends the waiting, and the same wish buys no other one so soon
+    assert asked == [track.layers[0]]
+    clock.now_ms += SKIP_EVERY_MS - 1
+    ask(egress, *range(300, 300 + MOST_NACKED))
+    ask(egress, *range(100, 140))
+    assert len(asked) == 1
+    clock.now_ms += 1
+    ask(egress, *range(140, 180))
+    assert len(asked) == 2
 
 
 def test_a_frame_that_was_lost_whole_is_sent_again_and_again_only_for_what_was_forwarded() -> None:

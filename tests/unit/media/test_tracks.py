@@ -21,6 +21,7 @@ class WireStub:
     sendto: Any = None
     address = ("192.0.2.1", 9)
     destination = 0
+    history = None
 
 
 def video_track(**extra: Any) -> PublishedTrack:

@@ -19,10 +19,11 @@ const CODES_BY_STATUS = Object.freeze({ 401: "SIGN_IN", 403: "FORBIDDEN", 404: "
 /**
  * @param {string} roomId
  * @param {"participant"|"spectator"} role
+ * @param {AbortSignal} [signal] gives up
  * @returns {Promise<GrantAnswer>}
  * @throws {SignalingError}
  */
-export async function fetchGrant(roomId, role) {
+export async function fetchGrant(roomId, role, signal) {
   const csrf = document.querySelector("meta[name=csrf-token]")?.getAttribute("content") ?? "";
   let response;
   try {
@@ -31,6 +32,7 @@ export async function fetchGrant(roomId, role) {
       credentials: "same-origin",
       headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": csrf },
       body: JSON.stringify({ roomId, role }),
+      signal,
     });
   } catch {
     throw new SignalingError("LOST");

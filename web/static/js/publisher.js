@@ -4,6 +4,7 @@
  * Knows the camera's tracks and the words of signaling; not why anybody publishes.
  */
 import { TYPES } from "./protocol.js";
+import { describe } from "./sound_repair.js";
 
 /** Enough for 720p at 30 frames a second; more would only be lost on ordinary uplinks. */
 const VIDEO_BITS_PER_SECOND = 2_500_000;
@@ -21,6 +22,9 @@ const LEAST_PIXELS = 960 * 540;
 export class Publisher {
   /** Called when the connection is beyond repair. */
   onFailed = () => {};
+
+  /** Called when the browser says that nothing comes any more; it looks for another way then. */
+  onDisconnected = () => {};
 
   /** @type {RTCPeerConnection} */
   pc;
@@ -44,7 +48,9 @@ export class Publisher {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "publish", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
-      if (this.pc.connectionState === "disconnected") this.restart();
+      if (this.pc.connectionState !== "disconnected") return;
+      this.restart();
+      this.onDisconnected();
     });
   }
 
@@ -120,7 +126,7 @@ export class Publisher {
 
   /** The next change waits for the answer: an offer on top of an offer would lose one. */
   async #offer() {
-    await this.pc.setLocalDescription();
+    await describe(this.pc, "offer");
     const answered = new Promise((resolve) => (this.#answered = resolve));
     this.#send({ type: TYPES.OFFER, pc: "publish", sdp: this.pc.localDescription.sdp });
     await answered;

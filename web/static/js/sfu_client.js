@@ -6,6 +6,7 @@
  * `TERMINATE_CALL`, refuses the seat, or somebody calls `leave()` or `close()`.
  */
 import { defaultSignalingUrl, fetchGrant } from "./grants.js";
+import { LinkWatch, settleDoubt } from "./link_watch.js";
 import { SignalingError, TERMINATED_CLOSE_CODE, TYPES } from "./protocol.js";
 import { Publisher } from "./publisher.js";
 import { SignalingSocket } from "./signaling_socket.js";
@@ -16,6 +17,8 @@ const LONGEST_RETRY_MS = 30_000;
 /** How long a room may take to open, or to come back after its node restarted. */
 const PATIENCE_MS = 30_000;
 const JOIN_WITHIN_MS = 10_000;
+/** Another look for a way at most so often. */
+const RESTART_EVERY_MS = 5_000;
 
 /** @typedef {import("./protocol.js").Joined} Joined */
 /** @typedef {import("./protocol.js").SessionClock} SessionClock */
@@ -24,7 +27,7 @@ const JOIN_WITHIN_MS = 10_000;
 /**
  * @typedef {object} SFUClientOptions
  * @property {string} [grant] for the first join; later ones are fetched
- * @property {(roomId: string, role: string) => Promise<import("./grants.js").GrantAnswer>} [fetchGrant]
+ * @property {(roomId: string, role: string, signal?: AbortSignal) => Promise<import("./grants.js").GrantAnswer>} [fetchGrant]
  * @property {string} [signalingUrl]
  * @property {RTCIceServer[]} [iceServers] used beside the server's
  * @property {boolean} [simulcast] send the camera in three sizes; by itself: in every room but a private call's,
@@ -76,15 +79,22 @@ export class SFUClient {
   #wake = () => {};
   #failJoin = () => {};
   #firstGrant;
+  #watch = new LinkWatch(() => this.peerConnections);
+  #doubting = false;
+  #restartedAt = -Infinity;
   #trackListener = (event) => this.#onTrackChange(event.detail);
   #onlineListener = () => {
     this.#wake();
     this.restartIce();
+    this.#doubt();
   };
   #networkType = globalThis.navigator?.connection?.type;
   #networkListener = () => {
     const type = globalThis.navigator.connection.type;
-    if (type !== this.#networkType) this.restartIce();
+    if (type !== this.#networkType) {
+      this.restartIce();
+      this.#doubt();
+    }
     this.#networkType = type;
   };
 
@@ -104,6 +114,7 @@ export class SFUClient {
     cameraService?.addEventListener("trackchange", this.#trackListener);
     globalThis.addEventListener("online", this.#onlineListener);
     globalThis.navigator?.connection?.addEventListener?.("change", this.#networkListener);
+    this.#watch.onSilence = () => this.#doubt();
   }
 
   /** Remote streams by user id. */
@@ -147,6 +158,7 @@ export class SFUClient {
           if (message.type === TYPES.ERROR) reject(new SignalingError(message.code, message.message));
         };
         socket.onClose = () => reject(new SignalingError("LOST"));
+        this.#socket = socket;
         this.#sendJoin(socket, grant, true);
       });
     } catch (error) {
@@ -183,6 +195,7 @@ export class SFUClient {
 
   /** Looks for another way to the node, as after a change from Wi-Fi to mobile; media goes on over the old one. */
   restartIce() {
+    this.#restartedAt = performance.now();
     this.#publisher?.restart();
     this.#subscriber?.restart();
   }
@@ -201,6 +214,7 @@ export class SFUClient {
     globalThis.removeEventListener("online", this.#onlineListener);
     globalThis.navigator?.connection?.removeEventListener?.("change", this.#networkListener);
     this.#wake();
+    this.#watch.stop();
     this.closePeerConnections();
     this.#socket?.close();
     this.#socket = null;
@@ -268,6 +282,11 @@ export class SFUClient {
 
   async #join() {
     const { socket, grant } = await this.#openSocket("participant");
+    return this.#joinOver(socket, grant);
+  }
+
+  async #joinOver(socket, grant) {
+    this.#socket = socket;
     const joined = await new Promise((resolve, reject) => {
       this.#failJoin = reject;
       const deadline = setTimeout(() => reject(new SignalingError("LOST")), JOIN_WITHIN_MS);
@@ -289,20 +308,50 @@ export class SFUClient {
     return joined;
   }
 
-  async #openSocket(role) {
+  async #openSocket(role, within = undefined) {
     const fetching = this.options.fetchGrant ?? fetchGrant;
-    const answer = this.#firstGrant ? { grant: this.#firstGrant } : await fetching(this.roomId, role);
+    const signal = within && AbortSignal.timeout(within);
+    const answer = this.#firstGrant ? { grant: this.#firstGrant } : await fetching(this.roomId, role, signal);
     this.#firstGrant = null;
     this.userId ??= answer.userId;
-    const socket = await SignalingSocket.open(
-      this.options.signalingUrl ?? answer.signalingUrl ?? defaultSignalingUrl(),
-    );
+    const url = this.options.signalingUrl ?? answer.signalingUrl ?? defaultSignalingUrl();
+    const socket = await SignalingSocket.open(url, within);
     if (this.#over) {
       socket.close();
       throw new SignalingError("CLOSED");
     }
-    this.#socket = socket;
     return { socket, grant: answer.grant };
+  }
+
+  /**
+   * The way to the node may be gone. If signaling lives, ICE looks for another way; if it is silent too, as after a
+   * change of address, the seat is taken anew over another socket, without waiting until silence is a loss.
+   */
+  async #doubt() {
+    if (this.#doubting || this.state !== "connected") return;
+    this.#doubting = true;
+    const [socket, since] = [this.#socket, performance.now()];
+    const { answered, spare } = await settleDoubt(
+      socket,
+      () => !this.#over && this.#socket === socket && !this.#watch.hasHeard(since),
+      (within) => this.#openSocket("participant", within),
+    );
+    this.#doubting = false;
+    if (spare) await this.#moveTo(spare);
+    else if (answered && this.#socket === socket && !this.#watch.hasHeard(since)) {
+      if (performance.now() - this.#restartedAt > RESTART_EVERY_MS) this.restartIce();
+    }
+  }
+
+  /** Takes the seat anew over a socket that lives; the old connections are let go when it is taken. */
+  async #moveTo({ socket, grant }) {
+    this.#socket.close();
+    this.#setState("reconnecting");
+    try {
+      await this.#joinOver(socket, grant);
+    } catch {
+      if (!this.#over) this.#comeBack();
+    }
   }
 
   #sendJoin(socket, grant, isSpectator) {
@@ -316,12 +365,14 @@ export class SFUClient {
     socket.onMessage = (message) => this.#receive(message);
     socket.onClose = (code) => this.#lost(code);
     const iceServers = [...joined.iceServers, ...(this.options.iceServers ?? [])];
-    this.#subscriber = new Subscriber(iceServers, (message) => this.#send(message));
+    this.#subscriber = new Subscriber(iceServers, (message) => socket.send(message));
     this.#subscriber.onStream = (stream, userId) => this.remoteStream(stream, userId);
     this.#subscriber.onStreamGone = (userId) => this.onRemoteStreamRemoved(userId);
     this.#subscriber.onFailed = () => this.#lost(0);
+    this.#subscriber.onDisconnected = () => this.#doubt();
     this.#startPublishing(iceServers);
     this.#setState("connected");
+    this.#watch.start();
     this.onJoined(joined);
   }
 
@@ -329,8 +380,11 @@ export class SFUClient {
     const tracks = [this.camera?.audioTrack, this.camera?.videoTrack].filter(Boolean);
     if (!this.#publish || tracks.length === 0) return;
     const simulcast = this.options.simulcast ?? !this.joined.session;
-    this.#publisher = new Publisher(iceServers, (message) => this.#send(message), { simulcast });
+    // Never another socket's: there, nobody knows this connection.
+    const socket = this.#socket;
+    this.#publisher = new Publisher(iceServers, (message) => socket?.send(message), { simulcast });
     this.#publisher.onFailed = () => this.#lost(0);
+    this.#publisher.onDisconnected = () => this.#doubt();
     this.#run(this.#publisher.publish(tracks));
     for (const kind of ["audio", "video"]) {
       if (this.#muted[kind]) this.setMuted(kind, true);
@@ -348,12 +402,14 @@ export class SFUClient {
       case TYPES.ANSWER:
         return this.#run(this.#publisher?.receiveAnswer(message.sdp));
       case TYPES.OFFER:
+        this.#watch.excuse();
         return this.#run(this.#subscriber?.receiveOffer(message));
       case TYPES.ICE_CANDIDATE:
         return this.#run(this.#connectionOf(message.pc)?.receiveCandidate(message.candidate));
       case TYPES.SESSION_CLOCK:
         return this.onClock(message);
       case TYPES.TRACK_STATE:
+        this.#watch.excuse();
         return this.onTrackState(message.userId, message.kind, message.state, message.cause);
       case TYPES.CONNECTION_QUALITY:
         return this.onConnectionQuality(message.userId, message.quality);
@@ -390,7 +446,7 @@ export class SFUClient {
     });
   }
 
-  async #lost(code) {
+  #lost(code) {
     if (this.#over || this.state === "reconnecting") return;
     this.#socket?.close();
     this.#socket = null;
@@ -399,6 +455,10 @@ export class SFUClient {
       return;
     }
     this.#setState("reconnecting");
+    this.#comeBack();
+  }
+
+  async #comeBack() {
     try {
       await this.#enter();
     } catch (error) {

@@ -23,6 +23,9 @@ export class SignalingSocket {
   #socket;
   #heartbeat = 0;
   #heardAt = 0;
+  #pingedAt = 0;
+  #roundTrip = 0;
+  #heard = () => {};
   #closed = false;
 
   /** @param {WebSocket} socket an open one */
@@ -36,10 +39,11 @@ export class SignalingSocket {
 
   /**
    * @param {string} url ws: or wss:
+   * @param {number} [within] milliseconds
    * @returns {Promise<SignalingSocket>}
    * @throws {SignalingError} NO_WEBSOCKET
    */
-  static open(url) {
+  static open(url, within = OPEN_WITHIN_MS) {
     return new Promise((resolve, reject) => {
       let socket;
       const refuse = () => {
@@ -47,7 +51,7 @@ export class SignalingSocket {
         socket?.close();
         reject(new SignalingError("NO_WEBSOCKET"));
       };
-      const deadline = setTimeout(refuse, OPEN_WITHIN_MS);
+      const deadline = setTimeout(refuse, within);
       try {
         socket = new WebSocket(url);
       } catch {
@@ -71,6 +75,19 @@ export class SignalingSocket {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
+  /** How long the last PING took to be answered, milliseconds; 0: none was yet. */
+  get roundTrip() {
+    return this.#roundTrip;
+  }
+
+  /** Asks whether the server is still there: settles, with true, with the next word from it. */
+  ping() {
+    /** @type {Promise<true>} */
+    const heard = new Promise((resolve) => (this.#heard = () => resolve(true)));
+    this.#ping();
+    return heard;
+  }
+
   /** Closes without telling `onClose`. */
   close() {
     this.#closed = true;
@@ -80,6 +97,7 @@ export class SignalingSocket {
 
   #receive(text) {
     this.#heardAt = performance.now();
+    this.#heard();
     if (this.#closed) return;
     let message;
     try {
@@ -88,6 +106,15 @@ export class SignalingSocket {
       return; // Not of this protocol; a later version may send other frames.
     }
     if (message?.type !== TYPES.PONG) this.onMessage(message);
+    else if (this.#pingedAt) {
+      this.#roundTrip = this.#heardAt - this.#pingedAt;
+      this.#pingedAt = 0;
+    }
+  }
+
+  #ping() {
+    this.#pingedAt ||= performance.now();
+    this.send({ type: TYPES.PING });
   }
 
   #beat() {
@@ -95,7 +122,7 @@ export class SignalingSocket {
       this.#socket.close();
       this.#end(1006);
     } else {
-      this.send({ type: TYPES.PING });
+      this.#ping();
     }
   }
 

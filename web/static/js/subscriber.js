@@ -7,12 +7,16 @@
  */
 import { TYPES } from "./protocol.js";
 import { addCandidate, sendCandidate } from "./publisher.js";
+import { describe } from "./sound_repair.js";
 
 /** @typedef {import("./protocol.js").SubscribeOffer} SubscribeOffer */
 
 export class Subscriber {
   /** Called when the connection is beyond repair. */
   onFailed = () => {};
+
+  /** Called when the browser says that nothing comes any more; it looks for another way then. */
+  onDisconnected = () => {};
 
   /** A person's stream appeared.
    *  @type {(stream: MediaStream, userId: string) => void} */
@@ -43,7 +47,9 @@ export class Subscriber {
     this.pc.addEventListener("icecandidate", ({ candidate }) => sendCandidate(send, "subscribe", candidate));
     this.pc.addEventListener("connectionstatechange", () => {
       if (this.pc.connectionState === "failed") this.onFailed();
-      if (this.pc.connectionState === "disconnected") this.restart();
+      if (this.pc.connectionState !== "disconnected") return;
+      this.restart();
+      this.onDisconnected();
     });
   }
 
@@ -80,7 +86,7 @@ export class Subscriber {
     if (offer.revision < this.#newest || this.pc.signalingState === "closed") return;
     await this.pc.setRemoteDescription({ type: "offer", sdp: offer.sdp });
     for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
-    await this.pc.setLocalDescription();
+    await describe(this.pc, "answer");
     this.#send({
       type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision: offer.revision,
     });

@@ -1,0 +1,44 @@
+"""Where a private room was before it was moved, for what was said there and is read only now.
+
+What a node said before the room was taken from it may wait in the broker for as long as it likes, and the room may
+move on meanwhile, more than once. Whether such words count is decided here; what they say is ``media_facts``'.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from models.streams import RoomStayRow
+
+
+def ended(tx: Session, room_id: str, epoch: int, *, heard: bool, now: datetime) -> None:
+    """The room is moved away. ``heard``: something of what was said there has been read already."""
+    tx.add(RoomStayRow(room_id=room_id, epoch=epoch, left_at=now, heard=heard))
+    tx.flush()
+
+
+def moves_since(tx: Session, room_id: str, epoch: int, said_at: datetime) -> tuple[datetime, ...]:
+    """When the room was moved, first from where this was said under that epoch, then further.
+
+    None at all if the words do not count: they were said after the room had been moved away, so nobody had asked
+    that node any more (it only seemed to be lost); or something is known already from where the room was later.
+    """
+    later = (
+        select(RoomStayRow)
+        .where(RoomStayRow.room_id == room_id, RoomStayRow.epoch >= epoch)
+        .order_by(RoomStayRow.epoch)
+    )
+    stays = tx.scalars(later).all()
+    if not stays or stays[0].epoch != epoch or said_at > stays[0].left_at:
+        return ()
+    return () if any(stay.heard for stay in stays[1:]) else tuple(stay.left_at for stay in stays)
+
+
+def heard(tx: Session, room_id: str, epoch: int) -> None:
+    """Words from there have been taken in: what was said before it came there does not count any more."""
+    tx.execute(
+        update(RoomStayRow).where(RoomStayRow.room_id == room_id, RoomStayRow.epoch == epoch).values(heard=True)
+    )
