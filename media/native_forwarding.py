@@ -13,13 +13,37 @@ from collections.abc import Callable
 
 from media import rtp
 from media.aiortc_seam import Path, context_in_memory
+from media.fastpath import read_report
 from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, Record
 from media.forwarding import Bindings, Egress, Ingress, Source, Wire
 from media.layers import Kept, Layer, Told, ticks_apart
 from media.native import Native
+from media.send_history import Feedback
 from media.tracks import PublishedTrack, Slot
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
+
+
+class EngineHistory:
+    """``media.send_history.History`` of a connection that the engine numbers itself."""
+
+    def __init__(self, native: Native, connection: int) -> None:
+        self._native = native
+        self._connection = connection
+        native.engine.number(connection)
+
+    def stamp(self, size: int) -> int:
+        """Nobody else gives numbers."""
+        raise AssertionError("the engine numbers what it sends")
+
+    def probe(self, probe: int) -> None:
+        """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
+        self._native.engine.probe(self._connection, probe)
+
+    def feedback(self, body: bytes) -> Feedback | None:
+        """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
+        said = self._native.engine.feedback(self._connection, body)
+        return read_report(said) if said is not None else None
 
 
 class NativeWire(Wire):
@@ -32,6 +56,7 @@ class NativeWire(Wire):
         super().__init__(path)
         self.native = native
         self.connection = native.engine.open()
+        self.history = EngineHistory(native, self.connection)
         self._end: NativeIngress | Egress | None = None
         self._slots: list[Slot] = []
         self._tickets = 0
@@ -90,6 +115,11 @@ class NativeWire(Wire):
         slot.repairs += 1
         self.send_rtp(slot, kept, payload_type)
 
+    def send_padding(self, slot: Slot, payload_type: int) -> None:
+        """Send as much of nothing as a packet may hold, under the slot's repair SSRC."""
+        if self._path is not None and slot.lane_id and self.native.engine.pad(slot.lane_id):
+            slot.repairs += 1
+
     def take(self, slot: Slot) -> None:
         """That slot is sent by this wire from now on."""
         if not slot.lane_id:
@@ -105,12 +135,13 @@ class NativeWire(Wire):
             return
         slot.aimed = wish
         self._tickets += 1
-        source, payload_type, repair_type, before, ticks = wish
+        source, payload_type, repair_type, extension, before, ticks = wish
         if not source:
             slot.ticket = self._tickets
         self.native.engine.carry(
-            slot.lane_id, source, payload_type, repair_type, ticket=self._tickets, before=before, ticks=ticks
-        )
+            slot.lane_id, source, payload_type, repair_type, ticket=self._tickets, before=before, ticks=ticks,
+            extension=extension,
+        )  # fmt: skip
 
     def close(self) -> None:
         """On return the engine does not know the contexts any more, and nothing is sent."""
@@ -265,12 +296,12 @@ def _wish(slot: Slot) -> tuple[int, ...]:
     """What ``carry`` takes."""
     track, target, payload_type = slot.track, slot.target, slot.payload_type()
     if track is None or target is None or payload_type is None or not target.source_id:
-        return (0, 0, 0, 0, 0)
+        return (0, 0, 0, 0, 0, 0)
     before, apart = slot.layer, None
     if before is not None and before is not target and before in track.layers:
         apart = ticks_apart(before, target, track.clock_rate)
     clock = (before.source_id, apart & 0xFFFFFFFF) if before is not None and apart is not None else (0, 0)
-    return (target.source_id, payload_type, slot.repair_type() or 0, *clock)
+    return (target.source_id, payload_type, slot.repair_type() or 0, slot.extension(), *clock)
 
 
 def _entered(slot: Slot, record: Record) -> None:

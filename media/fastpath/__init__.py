@@ -41,6 +41,15 @@ class Copy(NamedTuple):
     """Under which id the transport-wide number goes, 1 to 14; 0: there is none."""
 
 
+def read_report(said: Any) -> Feedback:
+    """A ``twcc_report`` of C."""
+    steps = tuple(Step(each.sent_us, each.arrived_us, each.octets) for each in said.steps[0 : said.count])
+    return Feedback(
+        said.received, said.lost, said.recovered, said.octets, said.sent_us, said.arrived_us,
+        said.probe_packets, said.probe_octets, said.probe_sent_us, said.probe_arrived_us, steps,
+    )  # fmt: skip
+
+
 class NativeHistory:
     """``media.send_history.History`` in C: fan-out itself numbers what it sends."""
 
@@ -70,11 +79,7 @@ class NativeHistory:
         said = self._report
         if not self._library.twcc_feedback(self.pointer, body, len(body), said):
             return None
-        steps = tuple(Step(each.sent_us, each.arrived_us, each.octets) for each in said.steps[0 : said.count])
-        return Feedback(
-            said.received, said.lost, said.recovered, said.octets, said.sent_us, said.arrived_us,
-            said.probe_packets, said.probe_octets, said.probe_sent_us, said.probe_arrived_us, steps,
-        )  # fmt: skip
+        return read_report(said)
 
 
 class Fan:

@@ -23,7 +23,7 @@ from models import log
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfastpath.so"
 """What :mod:`media.fastpath.build` makes."""
-ABI = 3
+ABI = 4
 """What ``fp_abi`` says of a library that was built from the ``fastpath.h`` beside this."""
 TAKE_BYTES = 1 << 16
 """Some forty packets: a millisecond or two of Python."""
@@ -111,7 +111,8 @@ class Engine:
         if not LIBRARY.exists():
             raise EngineError("the native engine was not built: python -m media.fastpath.build")
         self._ffi: Any = FFI()
-        self._ffi.cdef((HERE / "fastpath.h").read_text())
+        for declarations in ("twcc.h", "fastpath.h"):
+            self._ffi.cdef((HERE / declarations).read_text())
         self._library: Any = self._ffi.dlopen(str(LIBRARY))
         try:
             abi = self._library.fp_abi()
@@ -129,6 +130,8 @@ class Engine:
         self._buffer = self._ffi.new("uint8_t[]", TAKE_BYTES)
         self._view = memoryview(self._ffi.buffer(self._buffer))
         self._counters = self._ffi.new("fp_counters *")
+        self._wish = self._ffi.new("fp_wish *")
+        self._said = self._ffi.new("twcc_report *")
         if not self._engine:
             os.close(self.wake)
             raise EngineError("no memory, no thread, or a socket that is none")
@@ -194,6 +197,19 @@ class Engine:
         """Tell of strangers again that were given up."""
         return _fine(self._library.fp_retry(self._engine, connection))
 
+    def number(self, connection: int) -> bool:
+        """Give what is sent on it transport-wide numbers, in lanes that carry with an extension for them."""
+        return _fine(self._library.fp_number(self._engine, connection))
+
+    def probe(self, connection: int, probe: int) -> None:
+        """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
+        self._library.fp_probe(self._engine, connection, probe)
+
+    def feedback(self, connection: int, body: bytes) -> Any:
+        """Take a transport-wide feedback (see ``twcc.h``); None: it makes no sense, nothing changed."""
+        made_sense = self._library.fp_feedback(self._engine, connection, body, len(body), self._said)
+        return self._said if made_sense else None
+
     def shut(self, connection: int) -> None:
         """End a connection with its sources and lanes: on return nothing of it is forwarded or touched."""
         self._library.fp_close(self._engine, connection)
@@ -225,11 +241,18 @@ class Engine:
 
     def carry(
         self, lane: int, source: int, payload_type: int = 0, repair_type: int = 0, *, ticket: int = 0,
-        before: int = 0, ticks: int = 0,
+        before: int = 0, ticks: int = 0, extension: int = 0,
     ) -> bool:  # fmt: skip
         """Carry ``source`` from its next key frame on (0: nothing, at once)."""
-        clock = (ticket, before, ticks & 0xFFFFFFFF)
-        return _fine(self._library.fp_carry(self._engine, lane, source, payload_type, repair_type, *clock))
+        self._wish.source, self._wish.ticket = source, ticket
+        self._wish.before, self._wish.ticks = before, ticks & 0xFFFFFFFF
+        self._wish.payload_type, self._wish.retransmission_type = payload_type, repair_type
+        self._wish.extension = extension
+        return _fine(self._library.fp_carry(self._engine, lane, self._wish))
+
+    def pad(self, lane: int) -> bool:
+        """Send a packet of padding on the lane's repair stream."""
+        return bool(self._library.fp_pad(self._engine, lane))
 
     def resend(self, lane: int, numbers: Sequence[int]) -> int:
         """Send packets again that the subscriber knows by these 16 bit numbers; how many there were."""

@@ -11,7 +11,7 @@
  * Ids carry a generation: one that was closed is refused (FP_GONE), never mistaken for its successor.
  * Times are microseconds of CLOCK_MONOTONIC. Sequence numbers of sources are extended (RFC 3550, A.1).
  *
- * This file is read by the compiler and by cffi: declarations only, in the order in which they are used.
+ * This file is read by the compiler and by cffi, behind twcc.h: declarations only, in the order in which they are used.
  */
 
 enum { FP_OK = 0, FP_GONE = -1, FP_FULL = -2, FP_REFUSED = -3 };
@@ -101,6 +101,10 @@ int fp_send_rtcp(fp_engine *engine, uint32_t connection, const uint8_t *compound
 /* Handle an opened RTP packet as if it came now: a stranger whose SSRC has been named meanwhile. */
 int fp_inject(fp_engine *engine, uint32_t connection, const uint8_t *packet, int size);
 int fp_retry(fp_engine *engine, uint32_t connection); /* strangers are told again */
+/* Number what is sent on it for the whole connection (twcc.h), in lanes that carry with an extension for that. */
+int fp_number(fp_engine *engine, uint32_t connection);
+int fp_probe(fp_engine *engine, uint32_t connection, int probe);                                    /* twcc_probe */
+int fp_feedback(fp_engine *engine, uint32_t connection, const uint8_t *body, int size, twcc_report *said); /* 1: it made sense */
 int fp_connection_counters(fp_engine *engine, uint32_t connection, fp_counters *out);
 void fp_close(fp_engine *engine, uint32_t connection); /* with its sources and lanes */
 
@@ -122,8 +126,15 @@ void fp_drop(fp_engine *engine, uint32_t source);
 uint32_t fp_lane(fp_engine *engine, uint32_t connection, uint32_t ssrc, uint32_t retransmission_ssrc);
 /* Carry `source` from its next key frame on (sound: packet); until then, what is carried now. 0: nothing, at once.
  * `before`: when the lane carries that source, `ticks` added to a timestamp of the new one is what the old one
- * shows at the same moment; 0: it is not known. `ticket` comes back with FP_ENTERED. May be repeated. */
-int fp_carry(fp_engine *engine, uint32_t lane, uint32_t source, int payload_type, int retransmission_type, uint32_t ticket, uint32_t before, uint32_t ticks);
+ * shows at the same moment; 0: it is not known. `extension`: the id under which the transport-wide number goes, 1 to
+ * 14, 0: none; only with a retransmission stream. `ticket` comes back with FP_ENTERED. May be repeated. */
+typedef struct {
+    uint32_t source, ticket, before, ticks;
+    uint8_t payload_type, retransmission_type, extension, reserved;
+} fp_wish;
+int fp_carry(fp_engine *engine, uint32_t lane, const fp_wish *wish);
+/* Send as much of nothing as a packet may hold (255 bytes) on the retransmission stream. */
+int fp_pad(fp_engine *engine, uint32_t lane);
 int fp_resend(fp_engine *engine, uint32_t lane, const uint16_t *numbers, int count); /* how many were sent */
 int fp_lane_counters(fp_engine *engine, uint32_t lane, fp_counters *out);
 void fp_end(fp_engine *engine, uint32_t lane);

@@ -55,8 +55,8 @@ static uint32_t timestamps_of(fp_engine *engine, lane *which, const source *into
     uint32_t by_arrival = which->timestamp + silence - timestamp;
     if (which->last_source == 0) return by_arrival;
     if (which->last_source != into->id) {
-        if (which->before != which->last_source) return by_arrival;
-        apart = which->ticks;
+        if (which->wish.before != which->last_source) return by_arrival;
+        apart = which->wish.ticks;
     }
     uint32_t by_clock = which->timestamp_offset - early + apart;
     int32_t odd = (int32_t)(by_clock - by_arrival);
@@ -70,7 +70,8 @@ static void enter(fp_engine *engine, lane *which, uint32_t index, const kept *at
     source *into = &engine->sources[index];
     if (which->source != 0) lane_unlist(&engine->sources[which->source], (uint32_t)(which - engine->lanes));
     which->source = index, which->next = 0;
-    which->payload_type = which->next_payload_type, which->retransmission_type = which->next_retransmission_type;
+    which->payload_type = which->wish.payload_type, which->retransmission_type = which->wish.retransmission_type;
+    which->extension = which->wish.extension;
     which->first = at->sequence;
     /* From 1: the receiver's rollover counter must not wrap on its first packets (RFC 3711, section 3.3.1). */
     which->offset = which->highest + 1 - at->sequence;
@@ -85,7 +86,7 @@ static void enter(fp_engine *engine, lane *which, uint32_t index, const kept *at
         if (which->pictured && numbers.level_at) which->level_offset = (uint8_t)(which->level + 1 - numbers.level);
     }
     fp_entry entry = {
-        .sequence_offset = which->offset, .source = into->id, .ticket = which->ticket,
+        .sequence_offset = which->offset, .source = into->id, .ticket = which->wish.ticket,
         .timestamp_offset = which->timestamp_offset, .picture_offset = which->picture_offset,
         .level_offset = which->level_offset,
     };
@@ -122,39 +123,90 @@ static void line_up(fp_engine *engine, connection *to, int place, uint32_t index
     to->pending_last = place;
 }
 
-/* Seal one packet as this lane's subscriber knows it, and put it in line for the end of the batch. What the
- * subscriber's transport has to stamp on it (a transport-wide number) belongs between its header and its payload. */
-static bool emit(fp_engine *engine, lane *which, const kept *what, int codec, bool again) {
+/* The header of a packet of `size` bytes, numbered for the whole connection if it is to be; its length. */
+static int head(fp_engine *engine, lane *which, uint8_t *data, int size, uint8_t kind, uint32_t timestamp, bool repairs) {
     connection *to = &engine->connections[which->connection];
+    bool numbered = which->extension != 0 && to->history != NULL;
+    data[0] = numbered ? 0x90 : 0x80;
+    data[1] = kind;
+    put32(data + 4, timestamp);
+    put32(data + 8, repairs ? which->retransmission_ssrc : which->ssrc);
+    if (!numbered) return HEADER;
+    put32(data + HEADER, 0xBEDE0001); /* the one-byte form, one element of two bytes and a byte of padding */
+    data[HEADER + 4] = (uint8_t)(which->extension << 4 | 1);
+    put16(data + HEADER + 5, twcc_stamp(to->history, engine->now_us, size + NUMBERED - HEADER + OVERHEAD));
+    data[HEADER + 7] = 0;
+    return NUMBERED;
+}
+
+static bool may_send(fp_engine *engine, const lane *which) {
+    const connection *to = &engine->connections[which->connection];
     if (to->protect == NULL || !to->nominated) return false;
     if (engine->pending_count == MOST_PENDING || engine->arena_used + LARGEST_DATAGRAM > ARENA_BYTES) forward_flush(engine);
-    bool wrapped = again && which->retransmission_ssrc != 0 && which->retransmission_type != 0;
-    int64_t sequence = what->sequence + which->offset;
-    uint8_t *data = engine->arena + engine->arena_used, *body = data + HEADER;
-    uint32_t timestamp = what->timestamp + which->timestamp_offset;
-    data[0] = 0x80;
-    data[1] = (uint8_t)(what->marker << 7 | (wrapped ? which->retransmission_type : which->payload_type));
-    put16(data + 2, wrapped ? ++which->retransmission_sequence : (uint16_t)sequence);
-    put32(data + 4, timestamp);
-    put32(data + 8, wrapped ? which->retransmission_ssrc : which->ssrc);
-    if (wrapped) put16(body, (uint16_t)sequence), body += 2;
-    memcpy(body, what->payload, what->size);
-    bool newest = sequence > which->highest;
-    if (codec == FP_VP8) renumber(which, body, what->size, newest);
-    int size = (int)(body - data) + what->size;
-    if (newest) which->highest = sequence, which->sent_us = engine->now_us;
-    if (!again && (which->packets == 0 || (int32_t)(timestamp - which->timestamp) > 0)) which->timestamp = timestamp;
+    return true;
+}
+
+/* Seal what is at the arena's end, and put it in line for the end of the batch. */
+static bool seal(fp_engine *engine, lane *which, int size) {
+    connection *to = &engine->connections[which->connection];
+    uint8_t *data = engine->arena + engine->arena_used;
     if (engine->srtp.protect(to->protect, data, &size)) {
         which->refused++;
         return false;
     }
-    which->packets++;
-    which->octets += what->size;
     engine->arena_used += ((size_t)size + 15) & ~(size_t)15;
     int place = engine->pending_count++;
     engine->pendings[place] = (pending){.data = data, .size = size, .next = -1};
     line_up(engine, to, place, which->connection);
     return true;
+}
+
+static uint8_t *body_of(fp_engine *engine, int start) { return engine->arena + engine->arena_used + start; }
+
+/* One packet for the first time, as this lane's subscriber knows it. */
+static void emit(fp_engine *engine, lane *which, const kept *what, int codec) {
+    if (!may_send(engine, which)) return;
+    uint32_t timestamp = what->timestamp + which->timestamp_offset;
+    int64_t sequence = what->sequence + which->offset;
+    uint8_t *data = body_of(engine, 0);
+    int start = head(engine, which, data, HEADER + what->size, (uint8_t)(what->marker << 7 | which->payload_type), timestamp, false);
+    put16(data + 2, (uint16_t)sequence);
+    memcpy(data + start, what->payload, what->size);
+    bool newest = sequence > which->highest;
+    if (codec == FP_VP8) renumber(which, data + start, what->size, newest);
+    if (newest) which->highest = sequence, which->sent_us = engine->now_us;
+    if (which->packets == 0 || (int32_t)(timestamp - which->timestamp) > 0) which->timestamp = timestamp;
+    if (!seal(engine, which, start + what->size)) return;
+    which->packets++;
+    which->octets += what->size;
+}
+
+/* One packet again: on the retransmission stream (RFC 4588, section 4), or byte for byte as it was. */
+static bool emit_again(fp_engine *engine, lane *which, const kept *what, int codec) {
+    bool wrapped = which->retransmission_ssrc != 0 && which->retransmission_type != 0;
+    /* With another transport-wide number it would be another packet under the same sequence number. */
+    if ((!wrapped && which->extension != 0) || !may_send(engine, which)) return false;
+    uint16_t sequence = (uint16_t)(what->sequence + which->offset);
+    uint8_t *data = body_of(engine, 0), kind = wrapped ? which->retransmission_type : which->payload_type;
+    int size = HEADER + what->size + (wrapped ? 2 : 0);
+    int start = head(engine, which, data, size, (uint8_t)(what->marker << 7 | kind), what->timestamp + which->timestamp_offset, wrapped);
+    put16(data + 2, wrapped ? ++which->retransmission_sequence : sequence);
+    if (wrapped) put16(data + start, sequence), start += 2;
+    memcpy(data + start, what->payload, what->size);
+    if (codec == FP_VP8) renumber(which, data + start, what->size, false);
+    return seal(engine, which, start + what->size);
+}
+
+bool forward_padding(fp_engine *engine, lane *which) {
+    if (which->source == 0 || which->retransmission_ssrc == 0 || which->retransmission_type == 0) return false;
+    if (engine->now_us >= engine->sources[which->source].until_us || !may_send(engine, which)) return false;
+    uint8_t *data = body_of(engine, 0);
+    int start = head(engine, which, data, HEADER + PADDING, which->retransmission_type, which->timestamp, true);
+    data[0] |= 0x20;
+    put16(data + 2, ++which->retransmission_sequence);
+    memset(data + start, 0, PADDING - 1);
+    data[start + PADDING - 1] = PADDING;
+    return seal(engine, which, start + PADDING);
 }
 
 static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
@@ -170,7 +222,7 @@ static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
         if (lost && what->sequence + which->offset > which->highest)
             which->highest = what->sequence + which->offset;
         else if (!lost)
-            emit(engine, which, what, from->codec, false);
+            emit(engine, which, what, from->codec);
     }
 }
 
@@ -238,7 +290,7 @@ bool forward_again(fp_engine *engine, lane *which, uint16_t number) {
     int64_t outgoing = which->highest - (uint16_t)((uint16_t)which->highest - number), sequence = outgoing - which->offset;
     if (sequence < which->first || sequence < 0) return false;
     const kept *slot = &from->ring[sequence & (RING - 1)];
-    if (slot->sequence != sequence || !slot->passed || !emit(engine, which, slot, from->codec, true)) return false;
+    if (slot->sequence != sequence || !slot->passed || !emit_again(engine, which, slot, from->codec)) return false;
     which->retransmitted++;
     return true;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
+#include "twcc.h"
 #include "fastpath.h"
 #pragma GCC visibility pop
 
@@ -18,7 +19,10 @@ enum {
     LARGEST_DATAGRAM = 2048,
     SMALLEST_PACKET = 12 + 8,
     HEADER = 12,
-    TRAILER = 64, /* more than any SRTP tag and index */
+    NUMBERED = HEADER + 8, /* with a transport-wide number in an extension (RFC 8285, section 4.2) */
+    PADDING = 255,         /* bytes: the count is one of them */
+    OVERHEAD = 44,         /* on the line besides: SRTP's tag, UDP, IPv4 */
+    TRAILER = 64,          /* more than any SRTP tag and index, and that extension */
     BATCH = 64,
     MOST_SOCKETS = 64,
     MOST_CONNECTIONS = 1 << 13,
@@ -83,6 +87,7 @@ typedef struct {
 typedef struct {
     uint32_t id; /* 0: free */
     void *protect, *unprotect;
+    twcc *history; /* NULL: nothing is numbered */
     fp_address to;
     bool nominated, no_trains;
     fp_address bound[ADDRESSES_EACH];
@@ -115,8 +120,9 @@ typedef struct {
     uint32_t ssrc, retransmission_ssrc;
     uint32_t sibling;
     uint32_t source, next; /* indices: carried now; from its key frame on. 0: none */
-    uint32_t ticket, last_source, before, ticks; /* ids of sources: carried last; `ticks` are known from */
-    uint8_t payload_type, retransmission_type, next_payload_type, next_retransmission_type;
+    uint32_t last_source; /* id of the source that was carried last */
+    uint8_t payload_type, retransmission_type, extension; /* carried now */
+    fp_wish wish;
     uint16_t retransmission_sequence;
     bool began, pictured;
     int64_t first, offset, highest; /* highest: outgoing */
@@ -189,6 +195,7 @@ void source_hush(fp_engine *engine, source *which);
 void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int size, const packet *fresh, uint32_t flags);
 void forward_replay(fp_engine *engine, source *from, int64_t first);
 void forward_flush(fp_engine *engine);
+bool forward_padding(fp_engine *engine, lane *which);
 bool forward_again(fp_engine *engine, lane *which, uint16_t number);
 bool send_to(fp_engine *engine, const fp_address *to, const uint8_t *data, int size);
 void receive_opened(fp_engine *engine, connection *who, const uint8_t *data, int size, uint32_t flags);

@@ -173,6 +173,31 @@ int fp_retry(fp_engine *engine, uint32_t id) {
     return who ? FP_OK : FP_GONE;
 }
 
+int fp_number(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who && who->history == NULL) who->history = twcc_new();
+    int answer = who == NULL ? FP_GONE : who->history == NULL ? FP_FULL : FP_OK;
+    engine_unlock(engine);
+    return answer;
+}
+
+int fp_probe(fp_engine *engine, uint32_t id, int probe) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who && who->history) twcc_probe(who->history, probe);
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
+}
+
+int fp_feedback(fp_engine *engine, uint32_t id, const uint8_t *body, int size, twcc_report *said) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    int sense = who && who->history ? twcc_feedback(who->history, body, size, said) : 0;
+    engine_unlock(engine);
+    return sense;
+}
+
 int fp_connection_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
     engine_lock(engine);
     connection *who = connection_of(engine, id);
@@ -245,9 +270,7 @@ void source_hush(fp_engine *engine, source *which) {
         if (carrying->source != index) continue;
         carrying->source = 0;
         if (carrying->next == 0) {
-            carrying->next = index;
-            carrying->next_payload_type = carrying->payload_type;
-            carrying->next_retransmission_type = carrying->retransmission_type;
+            carrying->next = index; /* as it was wished */
         } else {
             lane_unlist(which, which->lanes[at]); /* it is on its way to another one */
         }
@@ -340,40 +363,53 @@ static void carry_nothing(fp_engine *engine, lane *which) {
     which->source = which->next = 0;
 }
 
-static int carry(fp_engine *engine, lane *which, uint32_t target, uint8_t payload_type, uint8_t retransmission_type) {
+static int carry(fp_engine *engine, lane *which, uint32_t target) {
     uint32_t index = (uint32_t)(which - engine->lanes);
+    const fp_wish *wish = &which->wish;
     if (which->next != 0 && which->next != which->source && which->next != target) {
         lane_unlist(&engine->sources[which->next], index);
         which->next = 0;
     }
     if (!lane_list(&engine->sources[target], index)) return FP_FULL;
-    which->next_payload_type = payload_type, which->next_retransmission_type = retransmission_type;
     if (which->source != target) {
         which->next = target;
         return FP_OK;
     }
     which->next = 0;
-    if (which->payload_type == payload_type && which->retransmission_type == retransmission_type) return FP_OK;
+    if (which->payload_type == wish->payload_type && which->extension == wish->extension && which->retransmission_type == wish->retransmission_type)
+        return FP_OK;
     /* What was sent under other types is not sent again: the same number would stand for two headers. */
-    which->payload_type = payload_type, which->retransmission_type = retransmission_type;
+    which->payload_type = wish->payload_type, which->retransmission_type = wish->retransmission_type;
+    which->extension = wish->extension;
     which->first = engine->sources[target].highest + 1;
     return FP_OK;
 }
 
-int fp_carry(fp_engine *engine, uint32_t id, uint32_t source_id, int payload_type, int retransmission_type, uint32_t ticket, uint32_t before, uint32_t ticks) {
+int fp_carry(fp_engine *engine, uint32_t id, const fp_wish *wish) {
     engine_lock(engine);
     lane *which = lane_of(engine, id);
-    source *wanted = source_of(engine, source_id);
-    int answer = which == NULL || (source_id != 0 && wanted == NULL) ? FP_GONE : FP_OK;
+    source *wanted = source_of(engine, wish->source);
+    int answer = which == NULL || (wish->source != 0 && wanted == NULL) ? FP_GONE : FP_OK;
     if (answer == FP_OK) {
-        which->ticket = ticket, which->before = before, which->ticks = ticks;
+        which->wish = *wish;
+        which->wish.payload_type &= 0x7F, which->wish.retransmission_type &= 0x7F, which->wish.extension &= 0x0F;
         if (wanted == NULL)
             carry_nothing(engine, which);
         else
-            answer = carry(engine, which, (uint32_t)(wanted - engine->sources), payload_type & 0x7F, retransmission_type & 0x7F);
+            answer = carry(engine, which, (uint32_t)(wanted - engine->sources));
     }
     engine_unlock(engine);
     return answer;
+}
+
+int fp_pad(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    engine->now_us = engine_clock();
+    lane *which = lane_of(engine, id);
+    bool sent = which && forward_padding(engine, which);
+    forward_flush(engine);
+    engine_unlock(engine);
+    return sent;
 }
 
 void fp_lose(fp_engine *engine, int one_in) {
@@ -446,6 +482,7 @@ void fp_close(fp_engine *engine, uint32_t id) {
             lane_free(engine, last);
         }
         for (int at = 0; at < who->bound_count; at++) address_remove(engine, &who->bound[at]);
+        twcc_free(who->history);
         memset(who, 0, sizeof *who);
         engine->free_connections[engine->free_connection_count++] = index;
     }
@@ -455,6 +492,7 @@ void fp_close(fp_engine *engine, uint32_t id) {
 void tables_free(fp_engine *engine) {
     for (uint32_t at = 1; engine->sources != NULL && at < MOST_SOURCES; at++)
         if (engine->sources[at].id) source_free(engine, &engine->sources[at]);
+    for (uint32_t at = 1; engine->connections != NULL && at < MOST_CONNECTIONS; at++) twcc_free(engine->connections[at].history);
     free(engine->connections);
     free(engine->sources);
     free(engine->lanes);

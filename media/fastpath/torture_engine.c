@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "twcc.h"
 #include "fastpath.h"
 
 enum { PEOPLE = 6, TAG = 8, MOST = 1600 };
@@ -113,12 +114,15 @@ static void carelessly(person *who) {
     person *other = &people[chance(PEOPLE)];
     uint32_t source = chance(6) ? other->sources[chance(4)] : chance(UINT32_MAX), lane = chance(9) ? who->lanes[chance(8)] : chance(UINT32_MAX);
     fp_counters counters;
+    twcc_report report;
     uint16_t numbers[64];
     uint8_t data[MOST + TAG];
     fp_address somewhere = {.port = (uint16_t)chance(65536), .socket = (uint16_t)chance(2)};
     for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)chance(65536);
-    switch (chance(14)) {
-    case 0: fp_carry(engine, lane, chance(4) ? source : 0, 96, chance(2) ? 97 : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX)); break;
+    switch (chance(16)) {
+    case 0: fp_carry(engine, lane, &(fp_wish){chance(4) ? source : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX), 96, chance(2) ? 97 : 0, (uint8_t)chance(16), 0}); break;
+    case 13: fp_number(engine, who->connection), fp_pad(engine, lane), fp_probe(engine, who->connection, (int)chance(3)); break;
+    case 14: fp_feedback(engine, who->connection, data, some_rtp(data), &report); break;
     case 1: fp_resend(engine, lane, numbers, (int)chance(64)); break;
     case 2: fp_gate(engine, source, chance(2) ? INT64_MAX : (int64_t)chance(2), (int64_t)chance(200000) - 1); break;
     case 3: fp_inject(engine, who->connection, data, some_rtp(data)); break;
