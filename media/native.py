@@ -169,9 +169,11 @@ class Routes(dict[Address, Any]):
             self._native.engine.unbind(connection, self._native.address(self._number, address))
 
 
-def attach(sockets: Sequence[socket], on_datagram: Callable[[int, Address, bytes], None]) -> Native | None:
-    """The engine on these sockets, if it was built here and is wanted (``MEDIA_ENGINE=native``)."""
-    if os.environ.get("MEDIA_ENGINE") != "native":
-        return None
-    engine = fastpath.load(sockets)
+def attach(
+    sockets: Sequence[socket], on_datagram: Callable[[int, Address, bytes], None], *, wanted: bool | None
+) -> Native | None:
+    """The engine on these sockets, if it was built here and is wanted; None: as ``MEDIA_ENGINE`` says."""
+    if wanted is None:
+        wanted = os.environ.get("MEDIA_ENGINE") == "native"
+    engine = fastpath.load(sockets) if wanted else None
     return Native(engine, [each.family for each in sockets], on_datagram) if engine is not None else None

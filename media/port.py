@@ -77,9 +77,13 @@ class Gate:
 class Port:
     """Open it inside the running loop; ``close`` ends it. Everything here belongs to that loop."""
 
-    def __init__(self, addresses: tuple[str, ...] = (), number: int = 0, announced: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, addresses: tuple[str, ...] = (), number: int = 0, announced: tuple[str, ...] = (), *,
+        native: bool | None = None,
+    ) -> None:  # fmt: skip
         """``addresses``: local ones (empty: all of this host's; loopback if there is nothing else).
-        ``announced``: what clients are told instead, for the same family. Raises PortError."""
+        ``announced``: what clients are told instead, for the same family. ``native``: whether the native engine
+        gets the sockets, if there is one; None: as the environment says. Raises PortError."""
         self.malformed = 0
         self.after_batch: Callable[[], None] | None = None
         """Called when datagrams have been handled, many or one: what they led to may be sent together."""
@@ -92,13 +96,13 @@ class Port:
         self.number: int = self.gates[0].socket.getsockname()[1]
         self.candidates = _candidates([gate.host for gate in self.gates], announced)
         """Hosts that clients are told, best first; all have this port's number."""
-        from media import native  # it needs the seam, and the seam's agents use this
+        from media.native import Routes, attach  # they need the seam, and the seam's agents use this
 
-        self.native = native.attach([gate.socket for gate in self.gates], self._told)
+        self.native = attach([gate.socket for gate in self.gates], self._told, wanted=native)
         """The native engine, if it has the sockets."""
         for gate in self.gates:
             if self.native is not None:
-                gate.native, gate.routes = self.native, native.Routes(self.native, gate.number)
+                gate.native, gate.routes = self.native, Routes(self.native, gate.number)
             else:
                 self._loop.add_reader(gate.socket.fileno(), self._read, gate, READ_AT_ONCE)
 
