@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from unittest import mock
@@ -41,7 +41,8 @@ LAYERS = [
 class Show:
     """One publisher, one viewer, each a page of one browser."""
 
-    def __init__(self, creator: Peer, fan: Peer, publisher: Page, viewer: Page) -> None:
+    def __init__(self, port: Port, creator: Peer, fan: Peer, publisher: Page, viewer: Page) -> None:
+        self.port = port
         self.creator, self.fan, self.publisher, self.viewer = creator, fan, publisher, viewer
 
     async def begin(self, codec: str, width: int, height: int, encodings: list[dict[str, Any]]) -> Slot:
@@ -78,7 +79,7 @@ async def show() -> AsyncIterator[Show]:
         await pages[1].expose_function("offerSubscribe", fan.offer_subscribe)
         await pages[1].expose_function("acceptAnswer", fan.accept_subscribe_answer)
         try:
-            yield Show(creator, fan, *pages)
+            yield Show(port, creator, fan, *pages)
         finally:
             await browser.close()
             await creator.close()
@@ -87,8 +88,14 @@ async def show() -> AsyncIterator[Show]:
 
 
 @contextmanager
-def losing(every: int) -> Iterator[list[int]]:
+def losing(every: int, port: Port) -> Iterator[Callable[[], int]]:
     """One packet in so many is kept for whoever asks for it, but not sent; how many were not."""
+    if port.native is not None:
+        engine = port.native.engine
+        engine.lose(every)
+        yield lambda: engine.lost
+        engine.lose(0)
+        return
     count, lost = 0, [0]
     send = forwarding.fan_out
 
@@ -101,7 +108,7 @@ def losing(every: int) -> Iterator[list[int]]:
         return 0
 
     with mock.patch.object(forwarding, "fan_out", lossy):
-        yield lost
+        yield lambda: lost[0]
 
 
 def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> None:
@@ -122,9 +129,9 @@ def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> Non
             assert slot.switches >= 3
             assert {layer.rid: layer.size for layer in track.layers} == {"l": 135, "m": 510, "h": 2040}
             # when packets are lost, then they are sent again, under another SSRC
-            with losing(20) as lost:
+            with losing(20, stage.port) as lost:
                 await reaches(stage.viewer, 5, "inbound-rtp", "retransmittedPacketsReceived", kind="video")
-                assert lost[0] >= 5
+                assert lost() >= 5
                 assert await value(stage.viewer, "inbound-rtp", "rtxSsrc", kind="video") == slot.repair_ssrc
                 await stage.shows(540)
 

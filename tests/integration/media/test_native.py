@@ -1,0 +1,190 @@
+"""What is particular to a node whose packets the native engine forwards: nothing waits for Python, gates hold
+without it, and what the engine did is in the books."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from pylibsrtp import Policy
+
+from media.aiortc_seam import context_in_memory
+from media.aiortc_seam.ice import Agent
+from media.fastpath.engine import PASSED, Kind
+from media.native import Routes
+from media.native_forwarding import NativeWire
+from media.port import Port
+from tests.integration.media.media_clients import LOOPBACK, room, the_port, until
+from tests.integration.media.test_fastpath import KEY, VIDEO, VIDEO_TYPE, Node, session
+from tests.integration.media.test_forwarding import run
+
+CHILD = """
+import os, select, socket, sys, time
+from pylibsrtp import Policy, Session
+node, publisher, subscriber, report, until_us, more = (int(word) for word in sys.argv[1:])
+def session(key, kind):
+    policy = Policy(key=bytes([key]) * 28, ssrc_type=kind, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM)
+    return Session(policy=policy)
+seal = session(2, Policy.SSRC_ANY_OUTBOUND)
+ours, theirs = socket.socket(fileno=publisher), socket.socket(fileno=subscriber)
+head = bytes.fromhex("%s")
+came = sequence = 0
+while more:
+    sequence += 1
+    more -= time.monotonic_ns() // 1000 > until_us
+    packet = head[:2] + sequence.to_bytes(2, "big") + head[4:]
+    ours.sendto(seal.protect(packet), ("127.0.0.1", node))
+    if select.select([theirs], [], [], 0.01)[0]:
+        theirs.recv(2048)
+        came += 1
+os.write(report, came.to_bytes(4, "big"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIA_ENGINE", "native")
+
+
+def held_by_python(node: Node, publisher: int, subscriber: int, until_us: int, more: int) -> int:
+    """Another process sends packets until then, and so many more, and counts those that come, while no line of
+    Python runs here."""
+    head = bytes([0x80, VIDEO_TYPE]) + bytes(6) + VIDEO.to_bytes(4, "big") + KEY
+    ours, theirs = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD % head.hex()), str(node.socket.getsockname()[1]),
+         str(publisher), str(subscriber), str(theirs), str(until_us), str(more)],
+        pass_fds=[publisher, subscriber, theirs],
+    )  # fmt: skip
+    os.close(theirs)
+    answer = ctypes.create_string_buffer(4)
+    try:
+        # Of a PyDLL's calls none lets the interpreter's lock go: not even the collector could run meanwhile.
+        assert ctypes.PyDLL(None).read(ours, answer, 4) == 4
+    finally:
+        os.close(ours)
+        assert child.wait(60) == 0
+    return int.from_bytes(answer.raw, "big")
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with closing(Node()) as made:
+        yield made
+
+
+def test_packets_pass_while_python_holds_everything_up(node: Node) -> None:
+    publisher, source, subscriber, _ = node.pair()
+    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 0, 50)
+    assert came > 0
+    assert node.counters(source) == (50, 0, 0)
+
+
+def test_a_budget_ends_while_python_holds_everything_up(node: Node) -> None:
+    publisher, source, subscriber, lane = node.pair()
+    # Given a budget that ends in the middle of what is to come
+    end_us = time.monotonic_ns() // 1000 + 1_500_000
+    node.engine.gate(source, end_us)
+    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), end_us, 20)
+    # Then what came before its end was sent, and nothing after it
+    packets, _, gated = node.counters(source)
+    told = node.records(Kind.PACKET)
+    assert packets == len(told)
+    assert gated >= 20
+    assert {(each.at_us < end_us) == bool(each.flags & PASSED) for each in told} == {True}
+    assert came <= node.engine.lane_counters(lane)["packets"] == packets - gated
+
+
+def test_a_call_is_forwarded_by_the_engine_and_booked_here() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            assert the_port().native is not None
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video", 20)
+            assert creator.peer._ingress is not None
+            wire = creator.peer._ingress.wire
+            assert isinstance(wire, NativeWire)
+            (slot,) = [each for each in fan.peer._seats.slots if each.kind == "video"]
+            assert slot.live
+            assert slot.layer is not None
+            assert the_port().drain(10_000)
+            sent = wire.native.engine.lane_counters(slot.lane_id)
+            assert (sent["packets"], sent["sequence_offset"]) == (slot.sent()[0], slot.sequence_offset)
+            # Then after its end nothing of it is left in the engine
+            fan.peer.stop_forwarding()
+            assert slot.lane_id == 0
+            creator.peer.stop_forwarding()
+            assert (wire.native.connections, wire.native.sources, wire.native.lanes) == ({}, {}, {})
+
+    run(scenario())
+
+
+def test_a_gate_that_is_shut_lets_nothing_pass_from_that_line_on() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("video", 10)
+            (video,) = [track for track in creator.peer.published.values() if track.kind == "video"]
+            (slot,) = video.slots
+            native = the_port().native
+            assert native is not None
+            video.gate, video.gate_until = (lambda now_ms: False), (lambda: 0)
+            video.sync_gate()
+            sent = native.engine.lane_counters(slot.lane_id)["packets"]
+            gated = video.gated
+            await until(lambda: video.gated > gated + 20, "the publisher goes on sending")
+            assert native.engine.lane_counters(slot.lane_id)["packets"] == sent
+            # When it opens, then a key frame that was held back is the first that is seen
+            video.gate = video.gate_until = None
+            video.sync_gate()
+            await fan.decodes("video", 10)
+
+    run(scenario())
+
+
+def test_an_address_is_whose_it_was_until_it_is_proven_or_free() -> None:
+    async def scenario() -> None:
+        port = Port(LOOPBACK, native=True)
+        with closing(port), closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as caller:
+            caller.bind(("127.0.0.1", 0))
+            where = caller.getsockname()
+            native, routes = port.native, port.gates[0].routes
+            assert native is not None
+            assert isinstance(routes, Routes)
+            agents = [Agent(port, lambda pair: None) for _ in range(2)]
+            contexts = [session(1, Policy.SSRC_ANY_OUTBOUND), session(2, Policy.SSRC_ANY_INBOUND)]
+            opened = [native.engine.open() for _ in agents]
+
+            def heard() -> list[int]:
+                """Who gets what comes from there: it is no SRTP, and counted as that."""
+                caller.sendto(b"\x80" + bytes(40), ("127.0.0.1", port.number))
+                assert native.drain(100)
+                return [native.engine.connection_counters(each)["unopened"] for each in opened]
+
+            # What was known before there was a connection is known to it
+            routes.setdefault(where, agents[0])
+            for agent, connection in zip(agents, opened, strict=True):
+                native.engine.secure(connection, *(context_in_memory(each._srtp[0]) for each in contexts))
+                routes.connected(agent, connection)
+            assert heard() == [1, 0]
+            # A check that nobody has proven takes nothing; one that is proven does
+            routes.setdefault(where, agents[1])
+            assert heard() == [2, 0]
+            routes[where] = agents[1]
+            assert heard() == [2, 1]
+            del routes[where]
+            assert heard() == [2, 1]
+            for agent in agents:
+                await agent.close()
+
+    run(scenario())
