@@ -49,11 +49,13 @@ void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data
     }
     atomic_store_explicit(&engine->queue_head, at + need, memory_order_release);
     engine->told = true;
+    engine->urgent |= head.kind != FP_PACKET || !(head.flags & FP_PASSED);
 }
 
 void engine_wake(fp_engine *engine) {
-    if (!engine->told) return;
-    engine->told = false;
+    if (!engine->told || (!engine->urgent && engine->now_us - engine->woken_us < TELL_US)) return;
+    engine->told = engine->urgent = false;
+    engine->woken_us = engine->now_us;
     uint64_t one = 1;
     /* An eventfd that is full is readable already. */
     if (write(engine->wake, &one, sizeof one) < 0) return;
@@ -203,19 +205,41 @@ int fp_inject(fp_engine *engine, uint32_t id, const uint8_t *packet, int size) {
     return who ? FP_OK : FP_GONE;
 }
 
+/* What one socket holds, as it is, or until we are told to stop; how many datagrams. */
+static int read_all(fp_engine *engine, int socket) {
+    int all = 0;
+    for (int count = BATCH; count == BATCH && !atomic_load(&engine->stopping); all += count) {
+        for (int patience = 0; atomic_load(&engine->waiters) > 0 && patience < 1000; patience++) sched_yield();
+        pthread_mutex_lock(&engine->mutex);
+        count = read_batch(engine, socket, BATCH);
+        engine_wake(engine);
+        pthread_mutex_unlock(&engine->mutex);
+    }
+    return all;
+}
+
 static void *run(void *argument) {
     fp_engine *engine = argument;
     struct epoll_event ready[MOST_SOCKETS + 1];
+    bool waits = false;
+    int read = 0;
     while (!atomic_load(&engine->stopping)) {
-        int count = epoll_wait(engine->poll, ready, MOST_SOCKETS + 1, 1000);
-        for (int at = 0; at < count; at++) {
-            if (ready[at].data.u32 >= MOST_SOCKETS) continue;
-            for (int patience = 0; atomic_load(&engine->waiters) > 0 && patience < 1000; patience++) sched_yield();
-            pthread_mutex_lock(&engine->mutex);
-            read_batch(engine, (int)ready[at].data.u32, BATCH);
-            engine_wake(engine);
-            pthread_mutex_unlock(&engine->mutex);
+        int count = epoll_wait(engine->poll, ready, MOST_SOCKETS + 1, waits ? TELL_US / 1000 : 1000);
+        /* Who is behind does not wait. */
+        if (count > 0 && read < CROWD) nanosleep(&(struct timespec){.tv_nsec = GATHER_NS}, NULL);
+        read = 0;
+        for (int at = 0; at < count; at++)
+            if (ready[at].data.u32 < MOST_SOCKETS) read += read_all(engine, (int)ready[at].data.u32);
+        if (count > 0 && !waits) {
+            waits = true; /* what has been forwarded meanwhile is told a little later */
+            continue;
         }
+        engine_lock(engine);
+        engine->now_us = engine_clock();
+        if (count == 0) engine->urgent = engine->told;
+        engine_wake(engine);
+        waits = engine->told;
+        engine_unlock(engine);
     }
     return NULL;
 }
@@ -228,6 +252,7 @@ int fp_drain(fp_engine *engine, int most) {
         while (most > 0 && (count = read_batch(engine, socket, most)) > 0) most -= count;
         if (most <= 0) empty = 0;
     }
+    engine->urgent = true;
     engine_wake(engine);
     engine_unlock(engine);
     return empty;

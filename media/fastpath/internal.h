@@ -40,7 +40,10 @@ enum {
     MOST_PENDING = 4096,      /* sealed packets that wait for the end of the batch */
     ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
     MOST_SEGMENTS = 48,       /* of one train; the kernel takes 64 and 65,507 bytes */
-    MOST_BYTES = 65000
+    MOST_BYTES = 65000,
+    CROWD = 16,               /* datagrams */
+    GATHER_NS = 150000,       /* so long the rest of a picture is waited for: its packets leave in trains */
+    TELL_US = 4000            /* of what has been forwarded Python is told so seldom: waking it costs more than it does */
 };
 
 /* --- packets ---------------------------------------------------------------------------------------- */
@@ -166,7 +169,8 @@ struct fp_engine {
     uint8_t *queue;
     atomic_uint_fast64_t queue_head, queue_tail; /* head: written to; tail: read to */
     atomic_uint_fast64_t dropped;
-    bool told;
+    bool told, urgent; /* since the last wake: something, and something that should not wait */
+    int64_t woken_us;
 
     uint8_t *arena;
     size_t arena_used;
