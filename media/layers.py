@@ -7,6 +7,7 @@ what ``PublishedTrack.accept`` does with a layer's fields. Knows no socket, no S
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,13 +50,36 @@ what to add to VP8's numbers (None: nothing), the native fan-out's destination (
 under whose id (0: there is none) the transport-wide number goes that the history gives."""
 
 
+class Rate:
+    """Bits a second of one layer as its subscribers get it, over the last second. Measured ten times in it."""
+
+    WINDOW_MS = 1_000
+    OVERHEAD = 64
+    """Bytes a packet on the line besides its payload: RTP with an extension, SRTP's tag, UDP, IPv4."""
+    __slots__ = ("_window", "bitrate")
+
+    def __init__(self) -> None:
+        self._window: deque[tuple[int, int]] = deque()
+        self.bitrate = 0.0
+
+    def measure(self, packets: int, octets: int, now_ms: int) -> None:
+        """So much was forwarded up to now, since the beginning."""
+        window = self._window
+        window.append((now_ms, octets + packets * self.OVERHEAD))
+        while len(window) > 2 and now_ms - window[1][0] >= self.WINDOW_MS:
+            window.popleft()
+        # A key frame alone is no rate.
+        took_ms = max(self.WINDOW_MS, now_ms - window[0][0])
+        self.bitrate = (window[-1][1] - window[0][1]) * 8_000 / took_ms
+
+
 class Layer:
     """One encoding: what arrives under one SSRC."""
 
     __slots__ = (
         "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "native", "octets", "packets",
-        "paused", "rank", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc", "throttle",
-        "timestamp", "unwrap", "waiting",
+        "paused", "rank", "rate", "reception", "repaired", "repeated", "report", "rid", "ring", "size", "ssrc",
+        "throttle", "timestamp", "unwrap", "waiting",
     )  # fmt: skip
 
     def __init__(self, index: int, rid: str, clock_rate: int) -> None:
@@ -84,6 +108,7 @@ class Layer:
         """The same for the native fan-out, and those for whom it has no place; made when it is first needed."""
         self.waiting: list[Slot] = []
         """Slots that go over to this layer with its next key frame (audio: packet)."""
+        self.rate = Rate()
         self.throttle = KeyframeThrottle()
         self.reception = Reception(clock_rate)
         self.gaps = Gaps()

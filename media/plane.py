@@ -15,6 +15,7 @@ from typing import Literal
 
 from media import forwarding, sdp_rules
 from media.aiortc_seam import Leg, Line, State
+from media.downlink import Downlink
 from media.forwarding import Egress, Ingress, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.port import Port
@@ -177,6 +178,8 @@ class Peer:
         if slot is None:
             return Slot(kind=track.kind, ssrc=0, seat=0)
         track.add(slot, monotonic_ms())
+        if self._egress is not None and self._egress.downlink is not None:
+            self._egress.downlink.look(monotonic_ms())
         return slot
 
     def unsubscribe(self, slot: Slot) -> None:
@@ -188,6 +191,7 @@ class Peer:
         """Which of several layers the subscriber wants, at most; taken at that layer's next key frame."""
         if slot.track is not None:
             slot.wanted_layer = _LAYERS[quality]
+            slot.chosen = quality == "high"
             slot.track.choose(monotonic_ms())
 
     @property
@@ -261,12 +265,15 @@ class Peer:
             return
         if self._egress is not None:
             # The same association at another address: what it counted, and whom it has heard, stays.
-            old, self._egress.wire = self._egress.wire, Wire(path)
+            old, self._egress.wire = self._egress.wire, Wire(path, self._egress.wire.history)
             self._rewire()
             self._close_wire(old)
             return
-        self._egress = Egress(Wire(path), self._seats.by_ssrc, self._now_heard)
+        history, slots = forwarding.new_history(), self._seats.by_ssrc
+        downlink = Downlink(slots, history, self._loop.call_later, monotonic_ms)
+        self._egress = Egress(Wire(path, history), slots, self._now_heard, downlink)
         self._rewire()
+        downlink.begin()
         self._subscribe.on_media(self._egress.receive)
         self._on_connected("subscribe")
 
@@ -288,6 +295,8 @@ class Peer:
             self.unsubscribe(slot)
             slot.wire = None
         if self._egress is not None:
+            if self._egress.downlink is not None:
+                self._egress.downlink.close()
             self._close_wire(self._egress.wire)
             self._egress = None
 
