@@ -3,8 +3,8 @@
 The publisher's Chromium plays a picture that flashes and a microphone that beeps at the same moment, once a
 second; its own page sees and hears them as they leave, the viewer's as they come (when a picture is due on the
 screen, and when a sample is due at the loudspeaker). What lies between them, less what lay between them at the
-source, is ours. Bound: 40 ms, for the median of each line, either way. Needs root; SECONDS=20 is how long each line
-is watched.
+source, is ours. Bound: 40 ms, for the median of each line, either way. Needs root; SECONDS=20 is how long each
+line is watched.
 """
 
 from __future__ import annotations
