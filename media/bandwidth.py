@@ -26,10 +26,10 @@ class Bandwidth:
         self.prober = Prober()
         self._said: Feedback | None = None
 
-    def feedback(self, said: Feedback, now_ms: int, rtt_ms: float) -> None:
-        """Transport-wide feedback came."""
+    def feedback(self, said: Feedback, now_ms: int, rtt_ms: float) -> bool:
+        """Transport-wide feedback came; whether the estimate fell (``Estimator.feedback``)."""
         self._said = said
-        self.estimator.feedback(said, now_ms, rtt_ms, probing=self.prober.waiting())
+        return self.estimator.feedback(said, now_ms, rtt_ms, probing=self.prober.waiting())
 
     def decide(self, wants: Sequence[Want], sound: float, now_ms: int) -> Division | None:
         """Who gets what now; ``sound``: bits a second that are sent in any case. None: nothing is known that would
@@ -37,6 +37,7 @@ class Bandwidth:
         through = self.prober.judge(self._said, now_ms)
         if through is not None:
             self.estimator.probed(through)
+            self.estimator.hush(now_ms)
         bitrate = self.estimator.bitrate
         if bitrate is None:
             return None

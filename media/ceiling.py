@@ -18,7 +18,7 @@ MAX_LOWER_BITRATE = 1_000_000
 FULL_PICTURE = 2_500_000
 LEAST_PICTURE = 100_000
 """Below that there is no picture worth the name: who cannot take it is not sent any."""
-SOUND = 40_000
+SOUND = 60_000
 """The cap covers what the publisher sends beside the picture, too."""
 SHARE = 0.85
 """Of a line: encoders do not hit their mark, key frames go beyond it, and lost packets are sent again."""

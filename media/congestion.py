@@ -32,6 +32,12 @@ LOSS_PACKETS = 20
 FLOOD_LOSS = 0.3
 """So much is judged as soon as there are enough packets."""
 CLEAN_MS = 1_000
+SHORT_QUEUE_MS = 50.0
+"""Whose queue is longer is tried nothing on."""
+SOUND_LOSS = 0.05
+"""Beyond that of the pictures, and half as much again: bursts of pictures crowd out the sound."""
+HUSH = 0.6
+HUSH_MS = 20_000
 PACKET_BITS = 1_200 * 8
 
 
@@ -54,6 +60,7 @@ class Trend:
         self._now_ms = 0.0
         self._delay = self._smoothed = 0.0
         self._window: deque[tuple[float, float]] = deque(maxlen=self.WINDOW)
+        self._floor = 0.0
         self._deltas = 0
         self._over_ms: float | None = None
         self._before = 0.0
@@ -64,6 +71,8 @@ class Trend:
         self._now_ms += took_ms
         self._delay += took_ms - sent_us / 1000
         self._smoothed = self.SMOOTHING * self._smoothed + (1 - self.SMOOTHING) * self._delay
+        # Clocks run apart: what was the shortest way long ago is none any more.
+        self._floor = min(self._delay, self._floor + took_ms / 1000)
         self._window.append((self._now_ms, self._smoothed))
         self._deltas = min(self.MOST_DELTAS, self._deltas + 1)
         trend = _slope(self._window) if len(self._window) >= self.ENOUGH else 0.0
@@ -71,6 +80,11 @@ class Trend:
         verdict = self._verdict(modified, trend, sent_us / 1000)
         self._adapt(abs(modified), took_ms)
         return verdict
+
+    @property
+    def queue_ms(self) -> float:
+        """About what waits before the line."""
+        return self._smoothed - self._floor
 
     def _verdict(self, modified: float, trend: float, sent_ms: float) -> int:
         before, self._before = self._before, trend
@@ -107,11 +121,23 @@ class Arrived:
 
     WINDOW_US = 500_000
     LEAST_US = 150_000
-    SILENCE_US = 2_000_000
+    SILENCE_US = 500_000
+    """Who was sent nothing for so long begins anew."""
 
     def __init__(self) -> None:
         self._window: deque[tuple[int, int]] = deque()
         self.bitrate: float | None = None
+
+    def latest(self) -> float | None:
+        """Of the last moments alone, whatever came before."""
+        newest_us = self._window[-1][0] if self._window else 0
+        since_us, octets = newest_us, 0
+        for arrived_us, size in reversed(self._window):
+            since_us = arrived_us
+            if newest_us - arrived_us >= self.LEAST_US:
+                return octets * 8_000_000 / (newest_us - since_us)
+            octets += size
+        return self.bitrate
 
     def add(self, arrived_us: int, octets: int) -> None:
         """So many bytes came up to this moment."""
@@ -145,15 +171,19 @@ class Estimator:
         self._troubled_ms: int | None = None
         self._lost = self._told = 0
         self._lost_since_ms: int | None = None
+        self._hushed: tuple[float, int] | None = None
         self._fell_ms: int | None = None
         """When the estimate last fell: what was sent before says nothing of what is sent now."""
 
     def clean(self, now_ms: int) -> bool:
         """Whether the line showed no sign of trouble lately."""
-        return self._troubled_ms is None or now_ms - self._troubled_ms >= CLEAN_MS
+        quiet = self._troubled_ms is None or now_ms - self._troubled_ms >= CLEAN_MS
+        return quiet and self._trend.queue_ms < SHORT_QUEUE_MS
 
-    def feedback(self, said: Feedback, now_ms: int, rtt_ms: float, *, probing: bool = False) -> None:
-        """Transport-wide feedback came. ``probing``: we fill the queue ourselves, it says nothing of the rest."""
+    def feedback(self, said: Feedback, now_ms: int, rtt_ms: float, *, probing: bool = False) -> bool:
+        """Transport-wide feedback came; whether the estimate fell: then what was sent before is to be counted as
+        lost no more. ``probing``: we fill the queue ourselves, it says nothing of the rest."""
+        before_ms = self._fell_ms
         if self.bitrate is None or self.whole:
             self.bitrate, self.whole = self._start, False
         took_ms = 0 if self._at_ms is None else min(1_000, max(0, now_ms - self._at_ms))
@@ -162,23 +192,40 @@ class Estimator:
             self.arrived.add(said.arrived_us, said.octets)
         settled = self._fell_ms is None or said.sent_us >= self._fell_ms * 1_000
         verdict = 0
-        for sent_us, arrived_us, _ in () if probing else said.steps:
+        for sent_us, arrived_us, _ in said.steps:
             verdict = self._trend.step(sent_us, arrived_us) or verdict
-        if verdict > 0:
+        if verdict > 0 and not probing:
             self._troubled_ms = now_ms
             if settled:
                 self._fall(now_ms)
         elif verdict == 0 and self.loss < LOW_LOSS and not probing and said.steps:
             self._rise(took_ms, rtt_ms)
-        if settled:
-            self._count(said.received + said.lost - said.recovered, said.lost - said.recovered, now_ms)
+        self._count(said.received + said.lost - said.recovered, said.lost - said.recovered, now_ms)
         self.bitrate = max(LEAST, min(MOST, self.bitrate))
+        self.hush(now_ms)
+        return self._fell_ms != before_ms
 
     def probed(self, bitrate: float) -> None:
         """So much got through when it was tried."""
         if self.bitrate is not None and bitrate > self.bitrate:
             self.bitrate = min(MOST, bitrate)
             self._limit = None
+
+    def heard(self, expected: int, lost: int, now_ms: int) -> None:
+        """What receiver reports say of the sound beside numbered pictures: it comes first, so they give way."""
+        usual = SOUND_LOSS + 1.5 * min(self.loss, SOUND_LOSS)
+        if self.bitrate is None or expected < LOSS_PACKETS or lost < expected * usual:
+            return
+        came = self.arrived.bitrate
+        if came is not None:
+            self._troubled_ms = now_ms
+            self._hushed = HUSH * came, now_ms + HUSH_MS
+            self.hush(now_ms)
+
+    def hush(self, now_ms: int) -> None:
+        """For some time after the sound had suffered, no estimate is higher than what it suffers not from."""
+        if self.bitrate is not None and self._hushed is not None and now_ms < self._hushed[1]:
+            self.bitrate = max(LEAST, min(self.bitrate, self._hushed[0]))
 
     def told(self, bitrate: float, now_ms: int) -> None:
         """The receiver's own estimate (REMB), of who has no transport-wide feedback."""
@@ -238,5 +285,6 @@ class Estimator:
         if self.loss > HIGH_LOSS:
             self._troubled_ms = self._fell_ms = now_ms
             # No lower than a full queue would say: what is lost may have been sent before anybody knew.
-            enough = BACKOFF * (self.arrived.bitrate or 0.0)
-            self.bitrate = max(LEAST, min(self.bitrate, max(enough, self.bitrate * (1 - 0.5 * self.loss))))
+            came = BACKOFF * ((self.arrived.latest() if flooded else self.arrived.bitrate) or 0.0)
+            less = came if flooded and came else max(came, self.bitrate * (1 - 0.5 * self.loss))
+            self.bitrate = max(LEAST, min(self.bitrate, less))

@@ -34,8 +34,6 @@ REPEATS_FROM = 1_000_000
 """Probes of so many bits a second are made of repeats, which may be of use; smaller ones of smaller packets."""
 PADDING_OCTETS = 20 + 255 + OVERHEAD
 DEFAULT_RTT_MS = 100.0
-SUDDEN = 0.9
-"""An estimate that falls below this share of itself is acted upon at once."""
 FULL_PICTURE = 2_500_000
 """Bits a second of who is not told to send less (``media.ceiling``)."""
 CHOSEN = 10
@@ -104,9 +102,11 @@ class Downlink:
         # Feedback on packets that we never numbered is no reason to believe in a line.
         if said is None or not (said.received or said.lost):
             return
-        before = self.estimate
-        self.bandwidth.feedback(said, now_ms, self._rtt_ms())
-        if before is None or (self.estimate or 0.0) < SUDDEN * before:
+        news = self.estimate is None
+        if self.bandwidth.feedback(said, now_ms, self._rtt_ms()):
+            self.history.settle()
+            news = True
+        if news:
             self.look(now_ms)
 
     def told(self, bitrate: int, now_ms: int) -> None:
@@ -116,21 +116,24 @@ class Downlink:
 
     def _tick(self) -> None:
         now_ms = self._now_ms()
-        if not any(slot.extension() for slot in self._slots.values() if slot.track is not None):
-            self._read_reports(now_ms)
+        self._read_reports(now_ms)
         self.look(now_ms)
         self._looking = self._later(LOOK_SECONDS, self._tick)
 
     def _read_reports(self, now_ms: int) -> None:
-        """Loss from receiver reports, once a report is new."""
-        ends = [slot.far_end for slot in self._slots.values()]
-        expected, lost = sum(end.expected for end in ends), sum(end.lost for end in ends)
-        before, self._loss_seen = self._loss_seen, (expected, lost)
-        if expected > before[0]:
+        """Loss from receiver reports, once a report is new: of sound, or of all where nothing is numbered."""
+        numbered = any(slot.extension() for slot in self._slots.values() if slot.track is not None)
+        ends = [slot.far_end for slot in self._slots.values() if slot.kind == "audio" or not numbered]
+        seen = sum(end.expected for end in ends), sum(end.lost for end in ends)
+        before, self._loss_seen = self._loss_seen, seen
+        expected, lost = seen[0] - before[0], max(0, seen[1] - before[1])
+        if expected <= 0:
+            return
+        if numbered:
+            self.bandwidth.estimator.heard(expected, lost, now_ms)
+        else:
             flows = sum(slot.layer.rate.bitrate for slot in self._slots.values() if slot.live and slot.layer)
-            self.bandwidth.estimator.reported(
-                expected - before[0], max(0, lost - before[1]), flows, now_ms
-            )
+            self.bandwidth.estimator.reported(expected, lost, flows, now_ms)
 
     # --- what it is sent
 

@@ -51,7 +51,8 @@ under whose id (0: there is none) the transport-wide number goes that the histor
 
 
 class Rate:
-    """Bits a second of one layer as its subscribers get it, over the last second. Measured ten times in it."""
+    """Bits a second of one layer as its subscribers get it, over the last second, or half of it if that is less: a
+    key frame alone is no rate, and who was told to send less is believed soon. Measured ten times a second."""
 
     WINDOW_MS = 1_000
     OVERHEAD = 64
@@ -68,9 +69,11 @@ class Rate:
         window.append((now_ms, octets + packets * self.OVERHEAD))
         while len(window) > 2 and now_ms - window[1][0] >= self.WINDOW_MS:
             window.popleft()
-        # A key frame alone is no rate.
-        took_ms = max(self.WINDOW_MS, now_ms - window[0][0])
-        self.bitrate = (window[-1][1] - window[0][1]) * 8_000 / took_ms
+        half = next(entry for entry in window if now_ms - entry[0] <= self.WINDOW_MS // 2)
+        self.bitrate = min(
+            (window[-1][1] - since[1]) * 8_000 / max(least_ms, now_ms - since[0])
+            for since, least_ms in ((window[0], self.WINDOW_MS), (half, self.WINDOW_MS // 2))
+        )
 
 
 class Layer:

@@ -18,6 +18,8 @@ from media.send_history import SendHistory
 SLICE_MS = 5
 FEEDBACK_MS = 100
 DECIDE_MS = 200
+REPORT_MS = 5_000
+"""Chromium's, for sound."""
 PACKET = 1_100
 SOUND_PACKET = 160
 SOUND_EVERY_MS = 20
@@ -67,6 +69,7 @@ class Street:
         self._padding = 0
         self._under_way: deque[tuple[int, int]] = deque()
         self._told = 0
+        self._heard = 0, 0
         self._feedbacks: deque[tuple[int, bytes]] = deque()
 
     def run(self, seconds: float) -> None:
@@ -82,10 +85,11 @@ class Street:
             while self._feedbacks and self._feedbacks[0][0] <= self.now_ms:
                 said = self._history.feedback(self._feedbacks.popleft()[1])
                 assert said is not None
-                before = self.estimate
-                self.policy.feedback(said, self.now_ms, 40.0)
-                if self.estimate < 0.9 * before:
+                if self.policy.feedback(said, self.now_ms, 40.0):
+                    self._history.settle()
                     self._decide()
+            if self.now_ms % REPORT_MS == 0:
+                self._hear()
             if self.now_ms % DECIDE_MS == 0:
                 self._decide()
 
@@ -152,6 +156,12 @@ class Street:
         self._told = came[-1][0] + 1
         body = rtp.transport_feedback(1, 2, 0, base, came)[4:]
         self._feedbacks.append((self.now_ms + 20, body))
+
+    def _hear(self) -> None:
+        """The subscriber's receiver report on sound."""
+        sent, came = self.sound_sent - self._heard[0], self.sound_came - self._heard[1]
+        self._heard = self.sound_sent, self.sound_came
+        self.policy.estimator.heard(sent, sent - came, self.now_ms)
 
     def _decide(self) -> None:
         rates = (self.capped,) * 3 if self.single else RATES
