@@ -277,6 +277,7 @@ class PublishedTrack:
         known = layer.ring[extended & (RING_SIZE - 1)]
         if extended <= highest - RING_SIZE or (known is not None and known.sequence == extended):
             layer.repeated += 1
+            layer.gaps.repeated(extended, now_ms)
             return False
         layer.gaps.filled(extended, now_ms)
         layer.repaired += 1

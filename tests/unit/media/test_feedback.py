@@ -9,6 +9,7 @@ from media.feedback import (
     NACK_TRIES,
     NACK_WINDOW,
     REORDER_MS,
+    REPEAT_MS,
     SHORTEST_RETRY_MS,
     Arrivals,
     Gaps,
@@ -67,6 +68,7 @@ def test_answers_are_waited_for_as_long_as_they_take() -> None:
     near.opened(100, 102, 0)
     near.due(REORDER_MS)
     near.filled(101, REORDER_MS + 1)
+    near.due(1_000)
     assert near.retry_ms == SHORTEST_RETRY_MS
 
 
@@ -86,7 +88,29 @@ def test_patience_grows_with_packets_that_come_late_by_themselves_and_falls_with
         gaps.opened(number, number + 2, at)
         assert gaps.due(at + LONGEST_REORDER_MS) == [number + 1]
         gaps.filled(number + 1, at + LONGEST_REORDER_MS + 40)
+    gaps.due(100_000)
     assert gaps.patience_ms == REORDER_MS
+
+
+def test_what_was_asked_for_and_came_by_itself_comes_twice_and_was_asked_for_too_soon() -> None:
+    # given: a packet that is 30 ms late, asked for meanwhile
+    gaps = Gaps()
+    gaps.opened(0, 2, 0)
+    assert gaps.due(REORDER_MS) == [1]
+    gaps.filled(1, 30)
+    # when: the answer comes as well
+    gaps.repeated(1, 55)
+    # then: the next one would have been waited for, and the packet itself is taken for no answer
+    assert gaps.patience_ms == 1.25 * 30
+    gaps.due(1_000)
+    assert gaps.retry_ms == NACK_RETRY_MS
+    # and what a browser repeats for reasons of its own, later, or unasked, says nothing
+    gaps.opened(2, 4, 2_000)
+    gaps.due(2_038)
+    gaps.filled(3, 2_060)
+    gaps.repeated(3, 2_060 + REPEAT_MS)
+    gaps.repeated(2, 2_100)
+    assert gaps.patience_ms == 1.25 * 30
 
 
 @given(st.lists(st.tuples(st.integers(0, 80), st.booleans()), min_size=1, max_size=60))
