@@ -194,7 +194,7 @@ def fan_out(layer: Layer, kept: Kept) -> int:
     """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused.
 
     The native one sends at ``flush``, and counts what was refused with each wire."""
-    sequence, timestamp, marker, packet = kept
+    sequence, timestamp, marker, packet = kept.sequence, kept.timestamp, kept.marker, kept.packet
     lanes = layer.lanes
     if native is not None:
         if layer.native is None:

@@ -243,10 +243,8 @@ class PublishedTrack:
         view = self._view
         if kept.sequence < view.first:
             return None
-        return kept._replace(
-            sequence=kept.sequence + view.sequence_offset,
-            timestamp=kept.timestamp + view.timestamp_offset & 0xFFFFFFFF,
-        )
+        timestamp = kept.timestamp + view.timestamp_offset & 0xFFFFFFFF
+        return Kept(kept.sequence + view.sequence_offset, timestamp, kept.marker, kept.packet)
 
     def reported(self, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
         """The publisher's sender report for a layer."""
