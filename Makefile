@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-calls bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-node-death bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-calls bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-lips bench-node-death bench-spectators docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,8 +49,11 @@ bench: bench-forwarding bench-calls bench-cut bench-first-frame bench-joins benc
 bench-forwarding: install-run ## Packets per CPU second and latency of the media process, against floor and peer
 	@$(PYTHON) -m bench.forwarding
 
-bench-impaired: install-test ## Chromium to Chromium over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root (SEED=, SECONDS=, ONLY=)
+bench-impaired: install-test ## Chromium and Firefox over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root, firefox-esr if there (SEED=, SECONDS=, ONLY=, BROWSERS=)
 	@$(PYTHON) -m bench.impaired
+
+bench-lips: install-test ## How far apart sound and picture come at a viewer, on a good line, with loss, with jitter; needs root (SECONDS=)
+	@$(PYTHON) -m bench.impaired_lips
 
 bench-calls: install-run ## How many private calls of two one core carries with p99 under 5 ms
 	@$(PYTHON) -m bench.calls

@@ -26,23 +26,12 @@ from pathlib import Path
 import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 
+from bench.chromium_flags import ALWAYS_AWAKE, FLAGS
 from bench.node_process import NodeProcess, fields, grant, running_node
 from models.messages.commands import OpenRoom, RoomSpec
 
 ROOM, CREATOR = "live-str_first", "usr_creator"
 STATIC = Path(__file__).resolve().parent.parent / "web" / "static"
-FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 FIRST_BOUND_MS, GLASS_BOUND_MS = 300.0, 500.0
 PATIENCE_MS = 60_000
 SETTLING_SECONDS = 5.0
@@ -216,7 +205,9 @@ async def measure(joins: int) -> tuple[list[Seen], Seen, int]:
 async def _measure(joins: int, address: str) -> tuple[list[Seen], Seen, int]:
     async with running_node() as node, async_playwright() as playwright:
         await node.order(OpenRoom(room=RoomSpec(room_id=ROOM, creator_id=CREATOR), **fields()))
-        launch = functools.partial(playwright.chromium.launch, executable_path="/usr/bin/chromium", args=FLAGS)
+        launch = functools.partial(
+            playwright.chromium.launch, executable_path="/usr/bin/chromium", args=[*FLAGS, *ALWAYS_AWAKE]
+        )
         browsers = [await launch(), await launch()]
         publisher, viewer = [await a_page(browser, address) for browser in browsers]
         await publisher.evaluate(PUBLISH, [ROOM, CREATOR, grant(ROOM, CREATOR), node.url, BITS])

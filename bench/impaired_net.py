@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shlex
+import socket
 import struct
 import subprocess
 import sys
@@ -58,7 +59,9 @@ class Client:
     def __init__(self, place: int, address: str, there: int, here: int, seed: int) -> None:
         self.address = address
         self._first = address
-        self._enter = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{place}"]
+        self._place = place
+        self.enter = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{place}"]
+        """Before a command: it runs at this place."""
         self._line = subprocess.Popen(
             [sys.executable, "-m", "bench.impaired_link", str(there), str(here), str(seed)],
             pass_fds=(there, here),
@@ -84,7 +87,7 @@ class Client:
         new = f"{prefix}.{5 - int(last)}"
         for command in (f"add {new}/32", f"del {self.address}/32"):
             change = ["ip", "address", *command.split(), "dev", "line"]
-            subprocess.run([*self._enter, *change], check=True, timeout=10)
+            subprocess.run([*self.enter, *change], check=True, timeout=10)
         self.address = new
 
     def reset(self) -> None:
@@ -95,9 +98,21 @@ class Client:
 
     def program(self, path: Path, command: str) -> Path:
         """A script at ``path`` that runs ``command`` in this place, for who only takes a program's name."""
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(self._enter)} {command} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(self.enter)} {command} "$@"\n')
         path.chmod(0o755)
         return path
+
+    def connected(self, port: int) -> socket.socket:
+        """A socket at this place, connected to something that listens there on loopback. OSError if nothing does.
+
+        Moves the calling thread for a moment.
+        """
+        with open("/proc/thread-self/ns/net") as before:
+            _enter(self._place)
+            try:
+                return socket.create_connection(("127.0.0.1", port), timeout=5)
+            finally:
+                _enter(before.fileno())
 
     def close(self) -> None:
         """End the line."""

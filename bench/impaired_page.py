@@ -1,27 +1,26 @@
 """What runs inside the browsers of ``bench-impaired``: joins with our own modules, and reads getStats all along.
 
 The page is our site's; nothing of it is changed but what the camera gives (a picture that two busy cores encode),
-and without repair, what the browser believes was negotiated: neither NACK nor RTX nor Opus' own correction.
+and without repair, what the browser believes was negotiated: neither NACK nor RTX nor Opus' own correction. Lips:
+the camera's picture flashes once a second as the microphone beeps; the publisher's page sees how far apart the two
+are at the source, the viewer's how far apart they come.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import Any
 
 import msgspec
-from playwright.async_api import Browser, Page
 
-PATIENCE_SECONDS = 60.0
-FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+from bench.impaired_browsers import Page, until
+
+LONGEST_OFFSET_MS = 480.0
+"""Half a second is another second's."""
+LONGEST_WAY_MS = 900.0
+CLOCKS_MS = 20.0
+"""Two pages of one machine agree so well when it is."""
 _WATCH = """
 const RealConnection = RTCPeerConnection;
 window.connections = [];
@@ -30,11 +29,13 @@ window.RTCPeerConnection = class extends RealConnection {
   constructor(...all) { super(...all); connections.push({ pc: this, last: {} }); }
 };
 const open = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
+const asItIs = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 if (open) navigator.mediaDevices.getUserMedia = (wish) => open({
-  audio: wish.audio, video: wish.video && { width: 640, height: 360, frameRate: 20 } });
+  audio: wish.audio && asItIs, video: wish.video && { width: 640, height: 360, frameRate: 20 } });
 const FIELDS = ["framesDecoded", "freezeCount", "totalFreezesDuration", "concealedSamples",
   "silentConcealedSamples", "totalSamplesReceived", "nackCount", "pliCount", "retransmittedPacketsReceived",
-  "retransmittedPacketsSent", "bytesReceived", "fecPacketsReceived", "fecPacketsDiscarded"];
+  "retransmittedPacketsSent", "bytesReceived", "jitterBufferDelay", "jitterBufferEmittedCount",
+  "fecPacketsReceived", "fecPacketsDiscarded"];
 // A connection that is closed tells nothing any more: what it said last goes on to count.
 window.readStats = async () => {
   const states = connections.map(({ pc }) => pc.connectionState).join(" ");
@@ -56,6 +57,49 @@ window.readStats = async () => {
   return { sum, at: Date.now() };
 };
 setInterval(() => window.readStats(), 300);
+// Lips: when the band at the bottom turned white, and when it became loud; milliseconds of this page's clock.
+window.flashes = [];
+window.beeps = [];
+window.watchLips = (video, stream) => {
+  const pen = Object.assign(document.createElement("canvas"), { width: 8, height: 1 })
+    .getContext("2d", { willReadFrequently: true });
+  let white = true;
+  const look = (now, frame) => {
+    video.requestVideoFrameCallback(look);
+    shownAt.push(Date.now());
+    const top = video.videoHeight * 0.85;
+    pen.drawImage(video, 0, top, video.videoWidth, video.videoHeight - top - 8, 0, 0, 8, 1);
+    const data = pen.getImageData(0, 0, 8, 1).data;
+    const bright = data.reduce((sum, value, at) => sum + (at % 4 < 3 ? value : 0), 0) / 24;
+    if (bright > 170 && !white) flashes.push(frame.expectedDisplayTime ?? now);
+    white = bright > 130;
+  };
+  video.requestVideoFrameCallback(look);
+  const context = new AudioContext();
+  const rate = context.sampleRate / 1000;
+  const ear = context.createAnalyser();
+  const heard = new Float32Array((ear.fftSize = 4096));
+  let [source, listenedTo, loudUntil] = [null, null, 0];
+  setInterval(() => {
+    const track = stream().getAudioTracks()[0] ?? null;
+    if (track !== listenedTo) {
+      source?.disconnect();
+      source = track && context.createMediaStreamSource(new MediaStream([track]));
+      source?.connect(ear);
+      listenedTo = track;
+    }
+    ear.getFloatTimeDomainData(heard);
+    const { contextTime, performanceTime } = context.getOutputTimestamp();
+    const end = performanceTime + (context.currentTime - contextTime) * 1000;
+    const began = end - heard.length / rate;
+    heard.forEach((value, at) => {
+      const moment = began + at / rate;
+      if (Math.abs(value) < 0.25 || moment <= loudUntil) return;
+      if (moment - loudUntil > 300) beeps.push(moment);
+      loudUntil = moment;
+    });
+  }, 20);
+};
 """
 _WITHOUT_REPAIR = """
 const believe = RTCPeerConnection.prototype.setRemoteDescription;
@@ -73,8 +117,8 @@ RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
 };
 """
 _JOIN = """async ([roomId, publish]) => {
-  const { CameraService } = await import("/static/js/camera_service.js");
-  const { SFUClient } = await import("/static/js/sfu_client.js");
+  const { CameraService } = await import(location.origin + "/static/js/camera_service.js");
+  const { SFUClient } = await import(location.origin + "/static/js/sfu_client.js");
   window.camera = publish ? new CameraService() : null;
   if (publish) await camera.startCamera("user");
   window.client = new SFUClient(roomId, null, camera);
@@ -84,10 +128,25 @@ _JOIN = """async ([roomId, publish]) => {
   const video = Object.assign(document.createElement("video"), { autoplay: true, muted: true, playsInline: true });
   const audio = Object.assign(document.createElement("audio"), { autoplay: true });
   document.body.prepend(video, audio);
-  const look = () => { video.requestVideoFrameCallback(look); shownAt.push(Date.now()); };
-  video.requestVideoFrameCallback(look);
-  client.onRemoteStream = (stream) => { video.srcObject = stream; audio.srcObject = stream; };
+  window.watched = camera?.stream ?? new MediaStream();
+  if (publish) video.srcObject = camera.stream;
+  client.onRemoteStream = (stream) => {
+    if (publish) return;
+    window.watched = video.srcObject = audio.srcObject = stream;
+  };
+  watchLips(video, () => watched);
   await client.joinAsParticipant({ publish });
+}"""
+_LIPS = """() => {
+  const sinceEpoch = (moment) => performance.timeOrigin + moment;
+  return [flashes.map(sinceEpoch), beeps.map(sinceEpoch)];
+}"""
+_SIGN_IN = """async ([email, password]) => {
+  const body = new FormData(document.querySelector("form[action='/login']"));
+  body.set("email", email);
+  body.set("password", password);
+  const answer = await fetch("/login", { method: "POST", body });
+  return new URL(answer.url).pathname;
 }"""
 
 
@@ -103,23 +162,24 @@ class Reading(msgspec.Struct, frozen=True):
         return self.counts.get(name, 0.0) - before.counts.get(name, 0.0)
 
 
-async def person(browser: Browser, url: str, email: str, password: str, *, repair: bool) -> Page:
-    """A signed-in page that is ready to join."""
-    context = await browser.new_context(permissions=["camera", "microphone"])
-    context.set_default_timeout(PATIENCE_SECONDS * 1000)
-    await context.add_init_script(f"(() => {{ {_WATCH if repair else _WATCH + _WITHOUT_REPAIR} }})();")
-    page = await context.new_page()
+def script(*, repair: bool) -> str:
+    """What runs before everything else in a page."""
+    return f"() => {{ {_WATCH if repair else _WATCH + _WITHOUT_REPAIR} }}"
+
+
+async def sign_in(page: Page, url: str, email: str, password: str) -> None:
+    """Be somebody. RuntimeError when refused."""
     await page.goto(f"{url}/login")
-    await page.get_by_label("Email", exact=True).fill(email)
-    await page.get_by_label("Password", exact=True).fill(password)
-    await page.get_by_role("button", name="Sign in", exact=True).click()
-    await page.wait_for_url(lambda there: not there.endswith("/login"))
-    return page
+    if await page.evaluate(_SIGN_IN, [email, password]) == "/login":
+        raise RuntimeError(f"{email} was not let in")
+    await page.goto(url)
 
 
 async def join(page: Page, room_id: str, *, publish: bool) -> None:
     """Take a seat with our own modules."""
     await page.evaluate(_JOIN, [room_id, publish])
+    if not publish:
+        await until(page, "shownAt.length > 10")
 
 
 async def read(page: Page) -> Reading:
@@ -132,3 +192,30 @@ async def read(page: Page) -> Reading:
 async def shown(page: Page) -> list[float]:
     """When each picture was shown, Unix seconds."""
     return [at / 1000 for at in await page.evaluate("() => shownAt")]
+
+
+async def forget_lips(*pages: Page) -> None:
+    """Flashes and beeps count from now on."""
+    await asyncio.gather(*(page.evaluate("() => { flashes.length = beeps.length = 0; }") for page in pages))
+
+
+async def flashes_and_beeps(page: Page) -> list[tuple[float, float]]:
+    """When each flash was, in milliseconds since 1970, and by how many its beep came after it."""
+    return offsets(*await page.evaluate(_LIPS))
+
+
+def offsets(flashes: list[float], beeps: list[float]) -> list[tuple[float, float]]:
+    """Each flash with the nearest beep, if it is the same second's."""
+    nearest = ((flash, min((beep - flash for beep in beeps), key=abs, default=math.inf)) for flash in flashes)
+    return [(flash, offset) for flash, offset in nearest if abs(offset) < LONGEST_OFFSET_MS]
+
+
+def added(source: list[tuple[float, float]], came: list[tuple[float, float]]) -> list[float]:
+    """By how many milliseconds more sound came after picture than it was sent: each flash against the latest one
+    that was not later at the source."""
+    found = []
+    for flash, offset in came:
+        sent = [(at, there) for at, there in source if flash - LONGEST_WAY_MS < at <= flash + CLOCKS_MS]
+        if sent:
+            found.append(offset - max(sent)[1])
+    return found

@@ -46,6 +46,7 @@ class Attention:
             tracks = [track for track in participant.peer.published.values() if track.kind == "audio"]
             if tracks and "audio" not in participant.muted:
                 levels[user_id] = max(track.loudness.at(now_ms) for track in tracks)
+        self._rank()
         if len(levels) < 2:
             return
         speaker = self.speakers.look(levels, now_ms)
@@ -53,6 +54,14 @@ class Attention:
             for participant in tuple(self._everybody.values()):
                 participant.send(ActiveSpeaker(user_id=speaker))
             self.arrange()
+
+    def _rank(self) -> None:
+        """Whose picture comes first on a narrow line: the creators', then who speaks."""
+        creators = self._creators()
+        for user_id, participant in self._everybody.items():
+            rank = 2 if user_id in creators else int(user_id == self.speakers.active)
+            for track in participant.peer.published.values():
+                track.rank = rank
 
     def welcome(self, newcomer: Participant) -> None:
         """Before anything is sent to somebody who comes: what it is not going to be sent."""

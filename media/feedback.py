@@ -21,6 +21,8 @@ REORDER_MS = 15
 """A packet that is missing may only have been overtaken: it is waited for so long at first."""
 LONGEST_REORDER_MS = 60
 """On a line where packets do overtake each other, for as long as the latest of them came late, but no longer."""
+REPEAT_MS = 200
+"""What was asked for and came by itself comes a second time within this: the answer."""
 FEEDBACK_SPAN = 1_000
 """Packets that one transport-wide feedback may span (they come every 100 ms)."""
 
@@ -126,24 +128,28 @@ class Reception:
 class _Missing:
     """One number that did not come in its turn."""
 
-    __slots__ = ("asked_ms", "since_ms", "tries")
+    __slots__ = ("asked_ms", "filled_ms", "since_ms", "tries")
 
     def __init__(self, now_ms: int) -> None:
         self.since_ms = now_ms
         self.tries = 0
         self.asked_ms = 0
+        self.filled_ms = 0
 
 
 class Gaps:
     """Which sequence numbers a publisher should send again, and when to ask.
 
-    A hole is asked for a little after it opened, as packets overtake each other on many lines; how long that is,
-    and how long an answer is waited for, follows what arrives late unasked, and how soon answers come.
+    A hole is asked for a little after it opened, as packets overtake each other on many lines. How long that is
+    follows what comes late unasked, and what comes twice as it was asked for too soon; how long an answer is
+    waited for follows how soon answers come.
     """
 
     def __init__(self, patience_ms: int = REORDER_MS) -> None:
         """``patience_ms``: the least; of sound, whose packets are 20 ms apart and small, none."""
         self._missing: dict[int, _Missing] = {}
+        self._answered: dict[int, _Missing] = {}
+        """Asked for once, and there: an answer, or the packet itself and the answer is still to come."""
         self._round_trip_ms: float | None = None
         self._least_ms = patience_ms
         self._reorder_ms = float(patience_ms)
@@ -178,18 +184,21 @@ class Gaps:
         missing = self._missing.pop(sequence, None)
         if missing is None:
             return
-        late_ms = now_ms - missing.since_ms
         if missing.tries == 0:
-            # Overtaken. Up at once, down slowly.
-            self._reorder_ms = max(self._reorder_ms, min(LONGEST_REORDER_MS, 1.25 * late_ms))
+            self._was_overtaken(now_ms - missing.since_ms)
         elif missing.tries == 1:
-            took = now_ms - missing.asked_ms
-            before = self._round_trip_ms
-            self._round_trip_ms = took if before is None else before + (took - before) / 8
-            self._reorder_ms = max(self._least_ms, 0.9 * self._reorder_ms)
+            missing.filled_ms = now_ms
+            self._answered[sequence] = missing
+
+    def repeated(self, sequence: int, now_ms: int) -> None:
+        """A packet came that had come before. If it was asked for just now, then for nothing."""
+        missing = self._answered.pop(sequence, None)
+        if missing is not None and now_ms - missing.filled_ms < REPEAT_MS:
+            self._was_overtaken(missing.filled_ms - missing.since_ms)
 
     def due(self, now_ms: int) -> list[int]:
         """What to ask for now, ascending; gives a number up after some tries."""
+        self._settle(now_ms)
         asked = []
         for sequence, missing in sorted(self._missing.items()):
             if missing.tries == 0:
@@ -204,6 +213,22 @@ class Gaps:
             missing.asked_ms = now_ms
             asked.append(sequence)
         return asked
+
+    def _was_overtaken(self, late_ms: int) -> None:
+        """Up at once; what was really lost takes it down slowly."""
+        self._reorder_ms = max(self._reorder_ms, min(LONGEST_REORDER_MS, 1.25 * late_ms))
+
+    def _settle(self, now_ms: int) -> None:
+        """What was answered a while ago and did not come a second time was lost indeed."""
+        while self._answered:
+            sequence, missing = next(iter(self._answered.items()))
+            if now_ms - missing.filled_ms < REPEAT_MS:
+                return
+            del self._answered[sequence]
+            took = missing.filled_ms - missing.asked_ms
+            before = self._round_trip_ms
+            self._round_trip_ms = took if before is None else before + (took - before) / 8
+            self._reorder_ms = max(self._least_ms, 0.9 * self._reorder_ms)
 
 
 class Arrivals:

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from media import fastpath, rtp
 from media.aiortc_seam import Path, lengths, srtp, workspace
+from media.ceiling import Ceiling
 from media.codecs import vp8_shift
+from media.downlink import Downlink
 from media.feedback import Arrivals
 from media.layers import Kept, Lane, Layer, Told
 from media.repairs import Repairs
@@ -26,10 +28,6 @@ MOST_SOURCES = 32
 """SSRCs that one connection may bring at a time: each costs an SRTP stream."""
 MOST_OPENED = 96
 """And over its whole life, whichever offers brought them: SRTP forgets none, and looks through them in a row."""
-MAX_VIDEO_BITRATE = 2_800_000
-"""What REMB allows a publisher for a track: 720p at 2.5 Mbit/s and its sound."""
-MAX_LOWER_BITRATE = 1_000_000
-"""And for the smaller layers of simulcast together."""
 STRANGER_PACKETS = 100
 """Packets of an SSRC that we try to place, by their extensions, before it is ignored."""
 MOST_PADDING = 255
@@ -206,7 +204,7 @@ def fan_out(layer: Layer, kept: Kept) -> int:
     """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused.
 
     The native one sends at ``flush``, and counts what was refused with each wire."""
-    sequence, timestamp, marker, packet = kept
+    sequence, timestamp, marker, packet = kept.sequence, kept.timestamp, kept.marker, kept.packet
     lanes = layer.lanes
     if native is not None:
         if layer.native is None:
@@ -321,6 +319,7 @@ class Ingress:
         self._holes: set[Layer] = set()
         """Layers of which something is missing that may be sent again."""
         self._talkers: set[int] = set()
+        self._ceiling = Ceiling()
 
     def bind(self, tracks: list[PublishedTrack], bindings: Bindings) -> None:
         """Take over what the latest offer said. SSRCs that packets told stay with tracks that stay: browsers say
@@ -473,21 +472,21 @@ class Ingress:
                 report_on(source.track, source.layer, info, now_ms)
 
     def report(self, now_ms: int) -> None:
-        """Once a second: receiver reports, and REMB for whoever has no transport-wide feedback."""
+        """Once a second: receiver reports, and REMB for who has no transport-wide feedback, or is held back."""
         blocks = [
             block for track in self.tracks for layer in track.layers
             if layer.ssrc is not None and (block := layer.reception.block(layer.ssrc, now_ms)) is not None
         ]  # fmt: skip
         message = rtp.receiver_report(OWN_SSRC, blocks)
-        cameras = [
-            ssrcs for track in self.tracks
-            if track.kind == "video"
-            and (ssrcs := [layer.ssrc for layer in track.layers if layer.ssrc is not None])
-        ]  # fmt: skip
-        if self.arrivals is None and cameras:
-            most = sum(MAX_VIDEO_BITRATE + (MAX_LOWER_BITRATE if len(ssrcs) > 1 else 0) for ssrcs in cameras)
-            message += rtp.max_bitrate(OWN_SSRC, most, [ssrc for ssrcs in cameras for ssrc in ssrcs])
+        if self.arrivals is None or self._ceiling.bitrate is not None:
+            message += self._most()
         self.wire.send_rtcp(message)
+
+    def _most(self) -> bytes:
+        """A REMB for all cameras together."""
+        layers = [layer for track in self.tracks if track.kind == "video" for layer in track.layers]
+        ssrcs = [layer.ssrc for layer in layers if layer.ssrc is not None]
+        return rtp.max_bitrate(OWN_SSRC, self._ceiling.tell(self.tracks), ssrcs) if ssrcs else b""
 
     def tick(self, now_ms: int) -> None:
         """Ten times a second: arrival times, NACKs that went unanswered, key-frame requests that waited."""
@@ -498,6 +497,8 @@ class Ingress:
                 self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + feedback)
         for track in self.tracks:
             track.tick(now_ms)
+        if self._ceiling.fell(self.tracks):
+            self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + self._most())
         self._ask_again(now_ms)
 
 
@@ -518,8 +519,12 @@ def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, now_ms:
 class Egress:
     """What a subscriber's connection says back: NACKs, key-frame requests, receiver reports."""
 
-    def __init__(self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int], downlink: Downlink | None = None
+    ) -> None:
+        """``downlink``: what it says of its line goes there, and what is sent again; without one, at once."""
         self.wire = wire
+        self.downlink = downlink
         self.nacks = self.retransmitted = self.keyframe_requests = 0
         self._slots = slots
         self._now_ms = now_ms
@@ -544,6 +549,12 @@ class Egress:
                     self._retransmit(slot, packet.body, now_ms)
             elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
                 self._keyframe(packet, now_ms)
+            elif self.downlink is not None and packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_TRANSPORT_CC:
+                self.downlink.feedback(packet.body, now_ms)
+            elif self.downlink is not None and packet.kind == rtp.PSFB and packet.fmt == rtp.FMT_REMB:
+                bitrate = rtp.told_bitrate(packet.body)
+                if bitrate is not None:
+                    self.downlink.told(bitrate, now_ms)
             elif packet.kind in (rtp.RR, rtp.SR):
                 for block in rtp.report_blocks(packet):
                     if (slot := self._slots.get(block.ssrc)) is not None:
@@ -573,7 +584,9 @@ class Egress:
                 if repairs.may_skip(slot, now_ms):
                     track.request_keyframe(now_ms, slot.layer)
                 return
-            if repair_type is not None:
+            if self.downlink is not None and slot.kind == "video":
+                self.downlink.repair(slot, outgoing)
+            elif repair_type is not None:
                 wire.send_repair(slot, kept, repair_type)
             else:
                 wire.send_rtp(slot, kept, payload_type)

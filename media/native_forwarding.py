@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 from media import rtp
 from media.aiortc_seam import Path, context_in_memory
+from media.downlink import Downlink
 from media.fastpath import read_report
 from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, Record
 from media.forwarding import Bindings, Egress, Ingress, Source, Wire
 from media.layers import Kept, Layer, Told, ticks_apart
 from media.native import Native
-from media.send_history import Feedback
+from media.send_history import Feedback, History
 from media.tracks import PublishedTrack, Slot
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
@@ -39,6 +40,10 @@ class EngineHistory:
     def probe(self, probe: int) -> None:
         """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
         self._native.engine.probe(self._connection, probe)
+
+    def settle(self) -> None:
+        """What was sent up to now is not counted as lost any more."""
+        self._native.engine.settle(self._connection)
 
     def feedback(self, body: bytes) -> Feedback | None:
         """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
@@ -273,10 +278,13 @@ class NativeIngress(Ingress):
         super().tick(now_ms)
 
 
-def wire_for(path: Path) -> Wire:
-    """What sends on a path: the engine, where it has the socket. Raises EngineError."""
+def wire_for(path: Path, history: Callable[[], History] | None = None) -> Wire:
+    """What sends on a path: the engine, where it has the socket; else something with a ``history``, if that is
+    wanted. Raises EngineError."""
     native = path.gate.native if path.gate is not None else None
-    return Wire(path) if native is None else NativeWire(path, native)
+    if native is None:
+        return Wire(path, history() if history is not None else None)
+    return NativeWire(path, native)
 
 
 def ingress_for(wire: Wire, now_ms: Callable[[], int]) -> Ingress:
@@ -284,9 +292,9 @@ def ingress_for(wire: Wire, now_ms: Callable[[], int]) -> Ingress:
     return NativeIngress(wire, now_ms) if isinstance(wire, NativeWire) else Ingress(wire, now_ms)
 
 
-def egress_for(wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int]) -> Egress:
+def egress_for(wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int], downlink: Downlink) -> Egress:
     """A subscriber's end of that wire."""
-    egress = Egress(wire, slots, now_ms)
+    egress = Egress(wire, slots, now_ms, downlink)
     if isinstance(wire, NativeWire):
         wire.serve(egress)
     return egress

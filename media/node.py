@@ -234,11 +234,11 @@ class Node:
     def readable_room(self, room_id: str) -> Room:
         """The room of this id, if one more may read its media. Raises Refused."""
         room = self.rooms.get(room_id)
-        if not room_id.startswith(READABLE_ROOMS) and (room is None or not room.readable):
+        if not room_id.startswith(READABLE_ROOMS) and (room is None or not room.outlet.readable):
             raise Refused("This room's media stays within it.", code="FORBIDDEN")
         if room is None:
             raise Refused("There is no such room.", code="ROOM_NOT_FOUND")
-        if room.egress is not None and len(room.egress.readers) >= MOST_READERS:
+        if room.outlet.egress is not None and len(room.outlet.egress.readers) >= MOST_READERS:
             raise Refused("This room is read already.", code="UNAVAILABLE")
         return room
 
@@ -274,7 +274,7 @@ class Node:
             case commands.StopRecording():
                 if (room := self._room_of(command)) is None:
                     return NOT_HERE
-                room.stop_recording()
+                room.outlet.stop()
                 return DONE
             case commands.RevokeKey():
                 self._remember_revoked(command.key_id)

@@ -61,7 +61,7 @@ def of_room(node: Node, room: Room) -> RoomFigures:
         node_id=node.node_id,
         boot_id=node.boot_id,
         speaker=room.attention.speakers.active,
-        readers=len(room.egress.readers) if room.egress is not None else 0,
+        readers=len(room.outlet.egress.readers) if room.outlet.egress is not None else 0,
         seats=room.outside.seats(monotonic_ms()),
         totals=room.outside.totals(),
     )

@@ -15,6 +15,7 @@ from typing import Literal
 
 from media import forwarding, sdp_rules
 from media.aiortc_seam import Leg, Line, State
+from media.downlink import Downlink
 from media.forwarding import Egress, Ingress, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.native_forwarding import egress_for, ingress_for, wire_for
@@ -178,6 +179,8 @@ class Peer:
         if slot is None:
             return Slot(kind=track.kind, ssrc=0, seat=0)
         track.add(slot, monotonic_ms())
+        if self._egress is not None and self._egress.downlink is not None:
+            self._egress.downlink.look(monotonic_ms())
         return slot
 
     def unsubscribe(self, slot: Slot) -> None:
@@ -189,6 +192,7 @@ class Peer:
         """Which of several layers the subscriber wants, at most; taken at that layer's next key frame."""
         if slot.track is not None:
             slot.wanted_layer = _LAYERS[quality]
+            slot.chosen = quality == "high"
             slot.track.choose(monotonic_ms())
 
     @property
@@ -266,8 +270,12 @@ class Peer:
             self._rewire()
             self._close_former(old, self._egress.wire)
             return
-        self._egress = egress_for(wire_for(path), self._seats.by_ssrc, self._now_heard)
+        wire, slots = wire_for(path, forwarding.new_history), self._seats.by_ssrc
+        assert wire.history is not None
+        downlink = Downlink(slots, wire.history, self._loop.call_later, monotonic_ms)
+        self._egress = egress_for(wire, slots, self._now_heard, downlink)
         self._rewire()
+        downlink.begin()
         self._subscribe.on_media(self._egress.receive)
         self._on_connected("subscribe")
 
@@ -291,6 +299,8 @@ class Peer:
             self.unsubscribe(slot)
             slot.wire = None
         if self._egress is not None:
+            if self._egress.downlink is not None:
+                self._egress.downlink.close()
             self._close_wire(self._egress.wire)
             self._egress = None
 

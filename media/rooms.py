@@ -1,8 +1,9 @@
-"""A room: who may sit in it, who is sent whose tracks, and in which order an end happens.
+"""A room: who may sit in it, and in which order an end happens.
 
 The order is the promise: forwarding stops first and synchronously, then the client is told, then its
 connection is closed, then memory is freed. Knows no sockets, no broker and no money; a private call's
-clock is the ``Call`` that hangs in the room.
+clock is the ``Call`` that hangs in the room. Who is sent whose tracks is ``exchange``'s, what leaves the room
+to be read ``outlet``'s.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 from media.attention import Attention
 from media.call import Call
 from media.egress import Tap
+from media.exchange import Exchange
+from media.outlet import Outlet
 from media.outside import Outside
-from media.participants import Announced, Participant, Watch, Wire
+from media.participants import Participant, Wire
 from media.plane import Pc
 from media.port import Port
-from media.recorded import Permission
 from media.reports import Reporter
 from models import log
 from models.clock import monotonic_ms, utc_now
@@ -31,7 +33,6 @@ from models.messages.commands import Reason, RoomSpec
 from models.messages.signaling import Kind, Layer, ServerMessage
 
 CAPACITY = 20
-STALLED_MS = 2_000
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -71,9 +72,9 @@ class Room:
         self.attention = Attention(
             self.participants, creators=lambda: self._seats_of_creators, last_n=last_n, spawn=spawn
         )
-        self.egress: Tap | None = None
-        """As long as somebody reads this room's media."""
-        self._permission = Permission()
+        self.outlet = Outlet(
+            self.room_id, self.participants, private=bool(spec.parties), tell=self._broadcast
+        )
         self.call: Call | None = None
         if spec.budget is not None:
             self.call = Call(
@@ -86,8 +87,10 @@ class Room:
                 announce=self._broadcast,
                 on_end=self._shut,
             )
-        if spec.recording_id:
-            self.permit_recording(spec.recording_id, spec.recording_epoch)
+        self._exchange = Exchange(
+            self.participants, call=self.call, attention=self.attention, outlet=self.outlet, spawn=spawn
+        )
+        self.outlet.bring_to(spec)
 
     # --- seats --------------------------------------------------------------------------------------
 
@@ -101,11 +104,7 @@ class Room:
             self.revoke(key_id)
         if self.call is not None and spec.budget is not None:
             self.call.update(spec.budget)
-        if spec.recording_id:
-            self.permit_recording(spec.recording_id, spec.recording_epoch)
-        elif not self._permission.is_younger(spec.recording_epoch):
-            # That it was taken back may have been lost on the way.
-            self.end_recording()
+        self.outlet.bring_to(spec)
 
     @property
     def paid_ms(self) -> int:
@@ -171,7 +170,7 @@ class Room:
         if self.call is not None:
             self.call.seated(participant.user_id)
         if participant.peer.published:
-            self._sync_tracks(participant)
+            self._exchange.sync(participant)
         self._spawn(participant.offer())
 
     def leave(self, participant: Participant) -> None:
@@ -216,18 +215,10 @@ class Room:
         )
         if self.call is not None:
             newcomer.send(self.call.clock())
-            if self._permission.recording_id:
-                newcomer.send(self._permission.word)
+        self.outlet.welcome(newcomer)
         self.outside.welcome(newcomer)
         self.attention.welcome(newcomer)
-        for other in others:
-            for track in other.peer.published.values():
-                newcomer.receive(track)
-            for track_id, watch in other.watches.items():
-                if watch.announced not in (None, "on") and track_id not in newcomer.left_out:
-                    newcomer.send(
-                        say.TrackState(user_id=other.user_id, kind=watch.kind, state=watch.announced)
-                    )
+        self._exchange.welcome(newcomer)
 
     def _connected(self, participant: Participant, pc: Pc) -> None:
         if self.call is None or self._closed:
@@ -252,129 +243,31 @@ class Room:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
         answer = await participant.peer.accept_publish(sdp)
         if not participant.stopped:
-            self._sync_tracks(participant)
+            self._exchange.sync(participant)
             participant.send(say.PublishAnswer(sdp=answer))
-
-    def _sync_tracks(self, publisher: Participant) -> None:
-        """After any offer: hooks on what is new, and everybody else is sent it; what went is taken back."""
-        published = publisher.peer.published
-        for track_id in publisher.watches.keys() - published.keys():
-            self._withdraw(publisher, track_id)
-        for track_id in published.keys() - publisher.watches.keys():
-            track = published[track_id]
-            watch = publisher.watches[track_id] = Watch(track.kind, monotonic_ms())
-            if self.call is not None:
-                self.call.attach(track, watch)
-            else:
-                track.on_frame = watch.frame
-            if self.egress is not None:
-                self.egress.published(track, publisher.display_name, None)
-            self.attention.arrange()
-            for other in self._others(publisher):
-                other.receive(track)
-        self._offer_changes(publisher)
-
-    def _withdraw(self, publisher: Participant, track_id: str) -> None:
-        publisher.watches.pop(track_id, None)
-        if self.egress is not None:
-            self.egress.withdrawn(track_id)
-        for other in self._others(publisher):
-            other.switched_off.discard(track_id)
-            other.qualities.pop(track_id, None)
-            other.drop(track_id)
 
     def _read_what_waits(self) -> bool:
         creator = self.participants.get(self.spec.creator_id)
         return creator is None or creator.peer.read_what_waits()
 
-    def _offer_changes(self, publisher: Participant) -> None:
-        for other in self._others(publisher):
-            self._spawn(other.offer())
-
     def select(self, participant: Participant, track_id: str, layer: Layer) -> None:
         """``off`` stops a picture, anything else brings it back, in that quality if its publisher sends several.
         It never touches a clock."""
-        for other in self._others(participant):
-            track = other.peer.published.get(track_id)
-            if track is None:
-                continue
-            if layer == "off":
-                participant.switched_off.add(track_id)
-                participant.drop(track_id)
-            else:
-                participant.switched_off.discard(track_id)
-                participant.prefer(track_id, layer)
-                participant.receive(track)
-        self._spawn(participant.offer())
+        self._exchange.select(participant, track_id, layer)
 
     def mute(self, participant: Participant, kind: Kind, *, muted: bool) -> None:
         """The user declared its own microphone or camera."""
-        (participant.muted.add if muted else participant.muted.discard)(kind)
-        if self.call is not None and kind == "video":
-            self.call.camera(participant.user_id, off=muted)
-        self._announce_states(participant, monotonic_ms(), 0)
-
-    def _announce_states(self, participant: Participant, now_ms: int, awake_since_ms: int) -> None:
-        for track_id, watch in tuple(participant.watches.items()):
-            state: Announced = "on"
-            if watch.kind in participant.muted:
-                state = "off"
-            elif now_ms - max(watch.last_ms, awake_since_ms) > STALLED_MS:
-                state = "stalled"
-            if state != watch.announced:
-                first, watch.announced = watch.announced is None, state
-                if self.egress is not None:
-                    self.egress.state(track_id, state)
-                if not (first and state == "on"):
-                    message = say.TrackState(user_id=participant.user_id, kind=watch.kind, state=state)
-                    for other in self._others(participant):
-                        if track_id not in other.left_out:
-                            other.send(message)
-
-    # --- egress -------------------------------------------------------------------------------------
+        self._exchange.mute(participant, kind, muted=muted)
 
     def tap(self) -> Tap:
         """What hands out this room's media; it ends with its last reader. Raises Refused after the end."""
         if self._closed:
             raise Refused("This room has ended.", code="ROOM_NOT_FOUND")
-        if self.egress is None:
-            self.egress = Tap(self.room_id, self._untapped)
-            for participant in self.participants.values():
-                for track_id, watch in participant.watches.items():
-                    track = participant.peer.published.get(track_id)
-                    if track is not None:
-                        self.egress.published(track, participant.display_name, watch.announced)
-        return self.egress
-
-    def _untapped(self) -> None:
-        self.egress = None
-
-    @property
-    def readable(self) -> bool:
-        """Whether this room's media may leave it: anybody may watch it, or both its parties agreed."""
-        return not self.spec.parties or bool(self._permission.recording_id)
+        return self.outlet.tap()
 
     def permit_recording(self, recording_id: str, epoch: int) -> bool:
         """Let the media be read, and have both told before the first frame is. False once it was stopped."""
-        if self.call is None or self._closed:
-            return False
-        if self._permission.give(recording_id, epoch):
-            self._broadcast(self._permission.word)
-        return self._permission.recording_id == recording_id
-
-    def end_recording(self) -> None:
-        """What may be recorded now, may not any more; what may not yet, may later."""
-        if self._permission.recording_id:
-            self.stop_recording()
-
-    def stop_recording(self) -> None:
-        """On return not one frame more is handed out, ever. Harmless to repeat, and before it began."""
-        if self.call is None or not self._permission.take():
-            return
-        if self.egress is not None:
-            self.egress.close("RECORDING_STOPPED")
-            self.egress = None
-        self._broadcast(self._permission.word)
+        return not self._closed and self.outlet.permit(recording_id, epoch)
 
     # --- time and ends ------------------------------------------------------------------------------
 
@@ -382,10 +275,9 @@ class Room:
         """Twenty times a second."""
         if self.call is not None:
             self.call.look()
-        if self.egress is not None:
-            self.egress.tick()
+        self.outlet.tick()
         for participant in tuple(self.participants.values()):
-            self._announce_states(participant, now_ms, awake_since_ms)
+            self._exchange.announce(participant, now_ms, awake_since_ms)
         self.outside.tick(now_ms, awake_since_ms)
         self.attention.tick(now_ms)
         for participant in tuple(self.participants.values()):
@@ -434,8 +326,7 @@ class Room:
         self._closed = True
         if self.call is not None:
             self.call.report()
-        if self.egress is not None:
-            self.egress.suspend()
+        self.outlet.suspend()
         for participant in self.participants.values():
             participant.stop()
             if participant.wire is not None:
@@ -452,8 +343,7 @@ class Room:
         self._closed = True
         if self.call is not None:
             self.call.abandon()
-        if self.egress is not None:
-            self.egress.suspend()
+        self.outlet.suspend()
         everybody = tuple(self.participants.values())
         self.participants.clear()
         for participant in everybody:
@@ -473,8 +363,7 @@ class Room:
         self.participants.clear()
         for participant in everybody:
             participant.stop()
-        if self.egress is not None:
-            self.egress.close(reason)
+        self.outlet.close(reason)
         for participant in everybody:
             participant.dismiss(reason)
             self._spawn(participant.close())
@@ -485,11 +374,10 @@ class Room:
         """Stop forwarding, then forget and free: the part that every way out shares."""
         self.outside.gone(participant)
         participant.stop()
-        for track_id in tuple(participant.watches):
-            self._withdraw(participant, track_id)
+        self._exchange.withdraw(participant)
         del self.participants[participant.user_id]
         self.attention.gone(participant.user_id)
-        self._offer_changes(participant)
+        self._exchange.offer_changes(participant)
         self._spawn(participant.close())
 
     def _goodbye(self, participant: Participant, reason: str) -> None:
@@ -519,11 +407,7 @@ class Room:
     def _cause(self) -> str:
         return self.spec.budget.session_id if self.spec.budget is not None else self.room_id
 
-    def _others(self, participant: Participant) -> list[Participant]:
-        return [other for other in self.participants.values() if other is not participant]
-
     def _broadcast(self, message: ServerMessage, *, without: Participant | None = None) -> None:
         for participant in tuple(self.participants.values()):
             if participant is not without:
                 participant.send(message)
-

@@ -6,6 +6,7 @@ Everything that is wrong with a description is one error, ``BadSdp``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -123,13 +124,38 @@ def with_transport_cc(answer: str, identifier: int, uri: str) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-def without_extensions(offer: str) -> str:
-    """An offer of packets that carry no header extensions, and that wants no bitrate estimates."""
+def without_extensions(text: str) -> str:
+    """An offer or answer of packets that carry no header extensions, and that wants no bitrate estimates."""
     return "\r\n".join(
         line
-        for line in offer.splitlines()
+        for line in text.splitlines()
         if not line.startswith("a=extmap:") and not line.endswith(" goog-remb")
     ) + "\r\n"  # fmt: skip
+
+
+def with_numbers(text: str, identifier: int, uri: str, types: Iterable[str] = ("*",)) -> str:
+    """An offer or answer of pictures that carry transport-wide numbers, with feedback on them for these payload
+    types (``*``: all). Sound carries none: what is lost of it is sent again as it was."""
+    lines: list[str] = []
+    video = False
+    for line in text.splitlines():
+        lines.append(line)
+        if line.startswith("m="):
+            video = line.startswith("m=video ")
+        elif video and line.startswith("a=mid:"):
+            lines.append(f"a=extmap:{identifier} {uri}")
+            lines += [f"a=rtcp-fb:{number} transport-cc" for number in types]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def with_estimates(offer: str) -> str:
+    """An offer of pictures that wants a receiver's own estimate, too, from who has nothing better (REMB)."""
+    return offer.replace(" transport-cc\r\n", " transport-cc\r\na=rtcp-fb:* goog-remb\r\n")
+
+
+def types_with_transport_cc(sdp: str) -> set[str]:
+    """Payload types for which a description names transport-wide feedback."""
+    return set(re.findall(r"^a=rtcp-fb:(\d+) transport-cc\s*$", sdp, re.M))
 
 
 def slim(sdp: str) -> str:

@@ -80,6 +80,7 @@ class Seats:
             slot.mid = line.mid
             slot.payload_types = cast("dict[Codec, int]", line.payload_types)
             slot.repair_types = cast("dict[Codec, int]", line.repair_types)
+            slot.transport_cc = line.transport_cc
 
     def mids(self) -> dict[str, PublishedTrack]:
         """What each carries now; not a track whose codec the client refused."""

@@ -39,7 +39,7 @@ class Feedback(NamedTuple):
     received: int
     lost: int
     recovered: int
-    """Of those received, said to be lost before."""
+    """Of those received, counted as lost before."""
     octets: int
     sent_us: int
     """Of the packet that was sent last of those received; no time if none was."""
@@ -61,6 +61,9 @@ class History(Protocol):
 
     def probe(self, probe: int) -> None:
         """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
+
+    def settle(self) -> None:
+        """What was sent up to now is not counted as lost any more: who sent too much knows it, and sends less."""
 
     def feedback(self, body: bytes) -> Feedback | None:
         """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
@@ -90,6 +93,7 @@ class SendHistory:
         self.next = 1 << 16
         """As in C: extended, its lower 16 bits are what goes out."""
         self._ring: list[_Record | None] = [None] * RING
+        self._settled = 0
         self._now: _Group | None = None
         self._before: _Group | None = None
         self._reference: int | None = None
@@ -115,6 +119,9 @@ class SendHistory:
             self._probe_packets = self._probe_octets = 0
             self._probe_sent = self._probe_arrived = (0, 0)
 
+    def settle(self) -> None:
+        self._settled = self.next
+
     def feedback(self, body: bytes) -> Feedback | None:
         symbols = _symbols(body)
         if symbols is None:
@@ -135,11 +142,12 @@ class SendHistory:
             known = self._ring[number % RING]
             if known is None or known.state == _CAME:
                 continue
+            counts = number >= self._settled
             if not symbol:
-                lost += known.state == _UNDER_WAY
+                lost += counts and known.state == _UNDER_WAY
                 known.state = _LOST
                 continue
-            recovered += known.state == _LOST
+            recovered += counts and known.state == _LOST
             known.state = _CAME
             received += 1
             octets += known.size

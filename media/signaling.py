@@ -242,7 +242,7 @@ class Connection:
             case say.LeaveRoom():
                 room.leave(participant)
             case say.StopRecording():
-                room.stop_recording()
+                room.outlet.stop()
             case _:
                 pass
 

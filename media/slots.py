@@ -51,6 +51,10 @@ class Slot:
     """What the subscriber asked for: LOW, MEDIUM or HIGH of ``media.layers``."""
     limit_layer: int = HIGH
     """What its bandwidth carries: the same, or NONE. After a change: ``track.choose``."""
+    chosen: bool = False
+    """Its subscriber asked for the best of this picture: where there is not enough for all, it comes first."""
+    room: float | None = None
+    """Bits a second that its line has for this picture; None: nobody knows of a limit."""
     target: Layer | None = None
     """What ``choose`` decided; taken at its next key frame."""
     layer: Layer | None = None

@@ -12,7 +12,7 @@ from typing import Protocol
 from media import codecs, rtp
 from media.codecs import Codec as Codec
 from media.feedback import Gaps
-from media.layers import HIGH, RING_SIZE, Kept, Layer, Told, pick, ranked, stop_silent
+from media.layers import HIGH, LOW, MEDIUM, RING_SIZE, Kept, Layer, Told, pick, ranked, stop_silent
 from media.picture_size import macroblocks
 from media.slots import Kind as Kind
 from media.slots import Slot as Slot
@@ -83,6 +83,12 @@ class PublishedTrack:
         """The negotiated id of the audio level (RFC 6464); 0: there is none."""
         self.repeats = kind == "video"
         """Whether its publisher sends again what is asked for."""
+        self.rates = (0.0, 0.0, 0.0)
+        """Bits a second of what is sent at LOW, MEDIUM and HIGH, over the last second."""
+        self.rank = 0
+        """Whose picture comes first where there is not enough for all: the highest."""
+        self.ceiling: float | None = None
+        """Bits a second that its publisher is to keep to, as no subscriber's line takes more; None: any."""
         self.closed = False
         self._order = list(self.layers)
         self._simulcast = len(self.layers) > 1
@@ -125,6 +131,11 @@ class PublishedTrack:
         if self._simulcast and stop_silent(self.layers):
             self.choose(now_ms)
         for layer in self.layers:
+            layer.rate.measure(layer.packets, layer.octets, now_ms)
+        low, medium, high = (pick(self._order, cap) for cap in (LOW, MEDIUM, HIGH))
+        if low is not None and medium is not None and high is not None:
+            self.rates = low.rate.bitrate, medium.rate.bitrate, high.rate.bitrate
+        for layer in self.layers:
             if layer.waiting and self.kind == "video":
                 self.request_keyframe(now_ms, layer)
             elif layer.throttle.due(now_ms):
@@ -133,9 +144,19 @@ class PublishedTrack:
     def add(self, slot: Slot, now_ms: int) -> None:
         """Carry this track in ``slot`` from the next key frame (audio: packet) on."""
         slot.track = self
-        slot.wanted_layer = HIGH
+        slot.wanted_layer = slot.limit_layer = HIGH
+        slot.room, slot.chosen = None, False
         self.slots.append(slot)
         self.choose(now_ms)
+
+    def room(self) -> float | None:
+        """Bits a second that the best of its subscribers' lines has for it, where it has but one size and nobody
+        else sees it; None: there is no limit that anybody knows of."""
+        if self.kind == "audio" or self._simulcast or self.tap is not None:
+            return None
+        rooms = [slot.room for slot in self.slots if slot.wire is not None and slot.payload_type() is not None]
+        known = [room for room in rooms if room is not None]
+        return max(known) if known and len(known) == len(rooms) else None
 
     def remove(self, slot: Slot, now_ms: int) -> None:
         """Carry it there no longer."""
@@ -259,6 +280,7 @@ class PublishedTrack:
             self.on_frame(now_ms, keyframe, len(payload))
         if told is not None and told.repeated:
             layer.repeated += 1
+            layer.gaps.repeated(extended, now_ms)
             return None
         allowed = self.gate is None or self.gate(now_ms)
         if told is not None:
@@ -297,10 +319,8 @@ class PublishedTrack:
         view = self._view
         if kept.sequence < view.first:
             return None
-        return kept._replace(
-            sequence=kept.sequence + view.sequence_offset,
-            timestamp=kept.timestamp + view.timestamp_offset & 0xFFFFFFFF,
-        )
+        timestamp = kept.timestamp + view.timestamp_offset & 0xFFFFFFFF
+        return Kept(kept.sequence + view.sequence_offset, timestamp, kept.marker, kept.packet)
 
     def reported(self, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
         """The publisher's sender report for a layer."""
@@ -334,6 +354,7 @@ class PublishedTrack:
         known = layer.ring[extended & (RING_SIZE - 1)]
         if extended <= highest - RING_SIZE or (known is not None and known.sequence == extended):
             layer.repeated += 1
+            layer.gaps.repeated(extended, now_ms)
             return False
         layer.gaps.filled(extended, now_ms)
         layer.repaired += 1

@@ -48,7 +48,14 @@ LONGEST = (
 SEED = int(os.environ.get("SEED", "20260101"))
 _numbers = itertools.count()
 
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+# How long examples take to make says how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=(hypothesis.HealthCheck.too_slow,),
+)
 hypothesis.settings.load_profile("ci")
 
 compiled.once()

@@ -11,6 +11,7 @@ that is used here.
 from __future__ import annotations
 
 from media.aiortc_seam.connection import SRTP_PROFILES as SRTP_PROFILES
+from media.aiortc_seam.leg import TRANSPORT_CC_URI as TRANSPORT_CC_URI
 from media.aiortc_seam.leg import Encoding as Encoding
 from media.aiortc_seam.leg import Leg as Leg
 from media.aiortc_seam.leg import Line as Line

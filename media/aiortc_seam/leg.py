@@ -6,6 +6,7 @@ Whatever aiortc raises over a description becomes ``BadSdp`` here.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,8 @@ from media.port import Port
 from media.sdp_rules import BadSdp
 
 TRANSPORT_CC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+NUMBERS_ID = 1
+"""What we call that extension in our offers; there is no other."""
 State = Literal["connected", "lost"]
 _CONSTRAINED_BASELINE = "42e01f"
 _PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))
@@ -67,6 +70,8 @@ class Line(NamedTuple):
     """By codec name; what the client accepted."""
     repair_types: dict[str, int]
     """The same for what is sent again (RFC 4588)."""
+    transport_cc: int = 0
+    """The header extension's id under which transport-wide numbers are taken; 0: not at all."""
 
 
 class Leg:
@@ -155,7 +160,9 @@ class Leg:
             text = sdp_rules.without_extensions((await self._pc.createOffer()).sdp)
             text = sdp_media.with_sound_repair(sdp_media.with_more_codecs(text))
             await self._pc.setLocalDescription(RTCSessionDescription(text, "offer"))
-            return self._described(), [line.mid or "" for line in self._lines]
+            # Last: aiortc would write out for each codec what is said once for all of them.
+            text = sdp_rules.with_numbers(self._described(), NUMBERS_ID, TRANSPORT_CC_URI)
+            return sdp_rules.with_estimates(text), [line.mid or "" for line in self._lines]
         raise AssertionError("unreachable")
 
     async def answer_sending(self, sdp: str) -> tuple[str, list[Line]]:
@@ -167,6 +174,11 @@ class Leg:
             self._named(remote, sdp)
             self._be_server(sdp)
             text = sdp_rules.without_extensions((await self._pc.createAnswer()).sdp)
+            numbers = sdp_rules.extension_id(sdp, TRANSPORT_CC_URI)
+            offered = sdp_rules.types_with_transport_cc(sdp)
+            types = [each for each in re.findall(r"^a=rtpmap:(\d+) ", text, re.M) if each in offered]
+            if 0 < numbers < 15 and types:
+                text = sdp_rules.with_numbers(text, numbers, TRANSPORT_CC_URI, types)
             await self._pc.setLocalDescription(RTCSessionDescription(text, "answer"))
             by_mid = {media.rtp.muxId: media for media in SessionDescription.parse(text).media}
             lines = [self._line(transceiver, by_mid[transceiver.mid or ""]) for transceiver in self._lines]
@@ -206,7 +218,9 @@ class Leg:
             elif codec.name in (*codecs.VIDEO, "opus"):
                 accepted.setdefault(codec.name, number)
         repair = {name: again[number] for name, number in accepted.items() if number in again}
-        return Line(media.rtp.muxId, accepted, repair)
+        numbers = {each.id for each in media.rtp.headerExtensions if each.uri == TRANSPORT_CC_URI}
+        transport_cc = numbers.pop() if len(numbers) == 1 else 0
+        return Line(media.rtp.muxId, accepted, repair, transport_cc if 0 < transport_cc < 15 else 0)
 
     # transport
 

@@ -74,6 +74,10 @@ class NativeHistory:
         """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
         self._library.twcc_probe(self.pointer, probe)
 
+    def settle(self) -> None:
+        """What was sent up to now is not counted as lost any more."""
+        self._library.twcc_settle(self.pointer)
+
     def feedback(self, body: bytes) -> Feedback | None:
         """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
         said = self._report

@@ -307,7 +307,7 @@ void fp_free(fp_engine *engine) {
     free(engine);
 }
 
-int fp_abi(void) { return 4; }
+int fp_abi(void) { return 5; }
 
 int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *compound, int size) {
     uint8_t data[LARGEST_PACKET + TRAILER];

@@ -23,7 +23,7 @@ from models import log
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfastpath.so"
 """What :mod:`media.fastpath.build` makes."""
-ABI = 4
+ABI = 5
 """What ``fp_abi`` says of a library that was built from the ``fastpath.h`` beside this."""
 TAKE_BYTES = 1 << 16
 """Some forty packets: a millisecond or two of Python."""
@@ -204,6 +204,10 @@ class Engine:
     def probe(self, connection: int, probe: int) -> None:
         """What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none."""
         self._library.fp_probe(self._engine, connection, probe)
+
+    def settle(self, connection: int) -> None:
+        """What was sent up to now is not counted as lost any more."""
+        self._library.fp_settle(self._engine, connection)
 
     def feedback(self, connection: int, body: bytes) -> Any:
         """Take a transport-wide feedback (see ``twcc.h``); None: it makes no sense, nothing changed."""

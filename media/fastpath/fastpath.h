@@ -104,6 +104,7 @@ int fp_retry(fp_engine *engine, uint32_t connection); /* strangers are told agai
 /* Number what is sent on it for the whole connection (twcc.h), in lanes that carry with an extension for that. */
 int fp_number(fp_engine *engine, uint32_t connection);
 int fp_probe(fp_engine *engine, uint32_t connection, int probe);                                    /* twcc_probe */
+int fp_settle(fp_engine *engine, uint32_t connection);                                               /* twcc_settle */
 int fp_feedback(fp_engine *engine, uint32_t connection, const uint8_t *body, int size, twcc_report *said); /* 1: it made sense */
 int fp_connection_counters(fp_engine *engine, uint32_t connection, fp_counters *out);
 void fp_close(fp_engine *engine, uint32_t connection); /* with its sources and lanes */

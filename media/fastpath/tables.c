@@ -190,6 +190,14 @@ int fp_probe(fp_engine *engine, uint32_t id, int probe) {
     return who ? FP_OK : FP_GONE;
 }
 
+int fp_settle(fp_engine *engine, uint32_t id) {
+    engine_lock(engine);
+    connection *who = connection_of(engine, id);
+    if (who && who->history) twcc_settle(who->history);
+    engine_unlock(engine);
+    return who ? FP_OK : FP_GONE;
+}
+
 int fp_feedback(fp_engine *engine, uint32_t id, const uint8_t *body, int size, twcc_report *said) {
     engine_lock(engine);
     connection *who = connection_of(engine, id);

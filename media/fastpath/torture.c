@@ -91,6 +91,7 @@ int main(int count, char **words) {
         if (histories[who] != NULL) {
             twcc_probe(histories[who], (int)chance(3));
             feed(histories[who]);
+            if (chance(9) == 0) twcc_settle(histories[who]);
         }
         fan_refused(all, people[chance(PEOPLE)]);
         while (recv(sink, drop, sizeof drop, 0) >= 0) came++;

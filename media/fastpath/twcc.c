@@ -35,7 +35,7 @@ typedef struct {
 } group;
 
 struct twcc {
-    uint64_t next;
+    uint64_t next, settled;
     record ring[RING];
     group now, before;
     bool has_reference;
@@ -73,6 +73,8 @@ void twcc_probe(twcc *of, int probe) {
     memset(of->probe_sent, 0, sizeof of->probe_sent);
     memset(of->probe_arrived, 0, sizeof of->probe_arrived);
 }
+
+void twcc_settle(twcc *of) { of->settled = of->next; }
 
 /* --- reading ------------------------------------------------------------------------------------------- */
 
@@ -150,8 +152,9 @@ static void probed(twcc *of, const record *is, int64_t arrived_us) {
     if (arrived_us > of->probe_arrived[1]) of->probe_arrived[1] = arrived_us;
 }
 
-static void came(twcc *of, record *is, int64_t arrived_us, twcc_report *said) {
-    if (is->state == LOST) said->recovered++;
+static void came(twcc *of, uint64_t number, int64_t arrived_us, twcc_report *said) {
+    record *is = &of->ring[number % RING];
+    if (is->state == LOST && number >= of->settled) said->recovered++;
     is->state = CAME;
     said->received++;
     said->octets += is->size;
@@ -187,9 +190,9 @@ int twcc_feedback(twcc *of, const uint8_t *body, int size, twcc_report *said) {
             record *known = &of->ring[number % RING];
             if (is == 0 && known->state == UNDER_WAY) {
                 known->state = LOST;
-                said->lost++;
+                said->lost += number >= of->settled;
             } else if (is != 0 && (known->state == UNDER_WAY || known->state == LOST)) {
-                came(of, known, clock, said);
+                came(of, number, clock, said);
             }
         }
     }

@@ -17,7 +17,7 @@ typedef struct {
 } twcc_step;
 
 typedef struct {
-    uint32_t received, lost, recovered, octets; /* recovered: said to be lost before */
+    uint32_t received, lost, recovered, octets; /* recovered: counted as lost before */
     int64_t sent_us, arrived_us;                /* of the packet sent last of those received; no times if none was */
     uint32_t probe_packets, probe_octets;       /* of the probe up to now, without its first packet */
     int32_t probe_sent_us, probe_arrived_us;    /* from its first packet to its last */
@@ -32,5 +32,7 @@ int64_t twcc_now(void);
 uint16_t twcc_stamp(twcc *of, int64_t now_us, int size);
 /* What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none. */
 void twcc_probe(twcc *of, int probe);
+/* What was sent up to now is not counted as lost any more: who sent too much knows it, and sends less. */
+void twcc_settle(twcc *of);
 /* `body`: an RTCP packet of type 205, format 15, behind its first word. 0: it makes no sense, and nothing changed. */
 int twcc_feedback(twcc *of, const uint8_t *body, int size, twcc_report *said);

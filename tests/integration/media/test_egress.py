@@ -111,7 +111,7 @@ async def test_a_sender_s_reports_place_its_tracks_in_time(stage: Stage) -> None
         assert abs(ntp_us(info.ntp) / 1e6 - utc_now().timestamp()) < 60, "one machine, one clock"
         assert abs(signed(track.feed.timestamp - info.timestamp)) < 60 * track.clock_rate
     await reader.reads("audio", 5)
-    clocks = {tapped.clock for tapped in stage.node.rooms[room_id].egress._sources.values()}  # type: ignore[union-attr]
+    clocks = {tapped.clock for tapped in stage.node.rooms[room_id].outlet.egress._sources.values()}  # type: ignore[union-attr]
     assert len(clocks) == 1, "sound and picture of one participant"
     assert clocks.pop().floor.value is not None, "and it knows how far it is from ours"
     await reader.close()
@@ -125,10 +125,10 @@ async def test_nobody_who_reads_means_nothing_is_tapped(stage: Stage) -> None:
     await other.reads("video", 3)
     assert other.frames_of("video")[0].key_frame
     await reader.close()
-    await until(lambda: len(stage.node.rooms[room_id].egress.readers) == 1, "one went")  # type: ignore[union-attr]
+    await until(lambda: len(stage.node.rooms[room_id].outlet.egress.readers) == 1, "one went")  # type: ignore[union-attr]
     await other.reads("video", 3)
     await other.close()
-    await until(lambda: stage.node.rooms[room_id].egress is None, "the last one went")
+    await until(lambda: stage.node.rooms[room_id].outlet.egress is None, "the last one went")
     assert all(track.tap is None for track in tracks_of(stage, room_id))
     again = await read_room(stage, room_id)
     await again.reads("video", 3)
@@ -257,7 +257,7 @@ async def test_bad_tickets_open_nothing(stage: Stage) -> None:
     lent = egress_tickets.sign(room_id, theirs, utc_now().timestamp())
     for bearer in ["", "x", ticket(other), ticket(room_id, age=61), ticket(room_id, key=b"k" * 32), lent]:
         assert await status_of(stage, room_id, bearer) == 401
-    assert stage.node.rooms[room_id].egress is None
+    assert stage.node.rooms[room_id].outlet.egress is None
 
 
 @plays
@@ -267,7 +267,7 @@ async def test_private_rooms_and_rooms_that_are_not_there_cannot_be_read(stage: 
     assert await status_of(stage, "private-ses_none") == 403
     assert await status_of(stage, "live-str_none") == 404
     assert await status_of(stage, f"x/../{room_id}") == 403
-    assert stage.node.rooms[room_id].egress is None
+    assert stage.node.rooms[room_id].outlet.egress is None
 
 
 @plays
@@ -276,7 +276,7 @@ async def test_a_room_has_two_readers_at_most(stage: Stage) -> None:
     readers = [await read_room(stage, room_id) for _ in range(egress_module.MOST_READERS)]
     assert await status_of(stage, room_id) == 503
     await readers[0].close()
-    await until(lambda: len(stage.node.rooms[room_id].egress.readers) == 1, "one went")  # type: ignore[union-attr]
+    await until(lambda: len(stage.node.rooms[room_id].outlet.egress.readers) == 1, "one went")  # type: ignore[union-attr]
     await (await read_room(stage, room_id)).close()
     await readers[1].close()
 
@@ -289,7 +289,7 @@ async def test_garbage_from_a_reader_ends_its_connection_and_nothing_else(stage:
         await hostile.socket.send(garbage)
         assert await hostile.closed() == 1008
         await hostile.close()
-        await until(lambda: len(stage.node.rooms[room_id].egress.readers) == 1, "gone")  # type: ignore[union-attr]
+        await until(lambda: len(stage.node.rooms[room_id].outlet.egress.readers) == 1, "gone")  # type: ignore[union-attr]
     await reader.reads("video", 3)
     await reader.close()
 
@@ -305,8 +305,8 @@ async def test_going_private_ends_it_before_the_answer_is_given(stage: Stage) ->
     await asyncio.sleep(0.5)  # frames wait on the way
     assert stage.order(CloseRoom(room_id=room_id, reason="STREAM_PRIVATE", **fields())).ok
     at_close_us = utc_now().timestamp() * 1e6
-    assert room.egress is not None
-    queued = [item for client in room.egress.readers for item in client._queue]
+    assert room.outlet.egress is not None
+    queued = [item for client in room.outlet.egress.readers for item in client._queue]
     assert [item for item in queued if isinstance(getattr(item, "data", None), bytes)] == []
     assert all(track.tap is None and track.closed for track in tracks)
     # The creator's client goes on sending whatever it likes.
@@ -317,7 +317,7 @@ async def test_going_private_ends_it_before_the_answer_is_given(stage: Stage) ->
     assert reader.order[-1] == "RoomClosed"
     assert all(frame.capture_us <= at_close_us for frame in reader.frames)
     assert await status_of(stage, room_id) == 404
-    await until(lambda: room.egress is None, "nothing is left")
+    await until(lambda: room.outlet.egress is None, "nothing is left")
 
 
 @plays
@@ -349,7 +349,7 @@ async def test_a_slow_reader_loses_pictures_and_slows_nobody(stage: Stage) -> No
         reader = EgressClient(slow)
         await reader.reads("video", 3)
         slow.transport.pause_reading()
-        tap = stage.node.rooms[room_id].egress
+        tap = stage.node.rooms[room_id].outlet.egress
         assert tap is not None
         served = tap.readers[-1]
         await until(lambda: served.dropped > 0, "the queue overflowed")
@@ -376,6 +376,6 @@ async def test_a_reader_that_never_reads_is_dropped(stage: Stage) -> None:
     await reader.close()
     dead = await open_socket(stage.port, room_id)
     dead.transport.pause_reading()
-    await until(lambda: stage.node.rooms[room_id].egress is None, "it answered no ping")
+    await until(lambda: stage.node.rooms[room_id].outlet.egress is None, "it answered no ping")
     assert all(track.tap is None for track in tracks_of(stage, room_id))
     dead.transport.abort()

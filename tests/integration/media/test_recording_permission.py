@@ -103,7 +103,7 @@ def test_after_a_withdrawal_not_one_frame_is_handed_out(by: str) -> None:
         if by == "command":
             stop(stage, room_id)
             # Synchronous: what the tap had is gone when the answer is there.
-            assert stage.node.rooms[room_id].egress is None
+            assert stage.node.rooms[room_id].outlet.egress is None
         else:
             await (creator if by == CREATOR else fan).send(type="STOP_RECORDING")
         assert await reader.closed() == 1000
@@ -163,13 +163,13 @@ async def test_a_state_that_a_permission_overtook_does_not_take_it_back(stage: S
     room = stage.node.rooms[room_id]
     for epoch in (0, 1):
         tell(stage, epoch=epoch)
-        assert room.readable
-        assert room.egress is not None
+        assert room.outlet.readable
+        assert room.outlet.egress is not None
     await reader.reads("video", 6)
     # nor does an old permission that comes late make it older
     assert permit(stage, room_id, epoch=1) == ""
     tell(stage, epoch=1)
-    assert room.readable
+    assert room.outlet.readable
     # and what is stated after it does
     tell(stage, epoch=2)
     assert await reader.closed() == 1000

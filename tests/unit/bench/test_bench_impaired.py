@@ -8,6 +8,8 @@ import struct
 import pytest
 
 from bench.impaired_link import Condition, Direction, rebind
+from bench.impaired_lips import in_words
+from bench.impaired_page import added, offsets
 
 SIZE = 1200
 CLIENT, NODE = 0, 2
@@ -84,3 +86,21 @@ def test_other_packets_pass_a_nat_as_they_are() -> None:
     tcp[9] = 6
     assert rebind(bytes(tcp), 0x0A50, CLIENT) == bytes(tcp)
     assert rebind(udp(40_000, 50_000), 0, CLIENT) == udp(40_000, 50_000)
+
+
+def test_each_flash_has_the_beep_of_its_own_second() -> None:
+    flashes = [1_000.0, 2_000.0, 3_000.0, 4_000.0]
+    beeps = [970.0, 2_100.0, 4_480.0]
+    assert offsets(flashes, beeps) == [(1_000.0, -30.0), (2_000.0, 100.0)]
+    assert offsets(flashes, []) == []
+
+
+def test_what_lay_between_flash_and_beep_at_the_source_is_not_ours() -> None:
+    # given: a source whose sound drifts, and a viewer who sees each flash 100 ms later, one of them not at all
+    source = [(1_000.0, -10.0), (2_000.0, -20.0), (3_000.0, -30.0)]
+    came = [(1_100.0, 15.0), (3_100.0, -5.0)]
+    # then
+    assert added(source, came) == [25.0, 25.0]
+    # and what nobody sent is no flash
+    assert added(source, [(900.0, 0.0)]) == []
+    assert in_words([25.0, 25.0]) == "only 2 flashes were seen with their beeps"

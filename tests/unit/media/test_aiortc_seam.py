@@ -139,7 +139,7 @@ def test_one_transport_carries_all_lines_and_nothing_of_aiortc_sees_media() -> N
             assert sdp.count("\r\na=ice-lite\r\n") == 1
             assert sdp.index("a=ice-lite") < sdp.index("m=")
             assert len({line for line in sdp.splitlines() if line.startswith("a=candidate:")}) == 1
-            assert "extmap" not in sdp
+            assert sdp.count("a=extmap:") == sdp.count(aiortc_seam.TRANSPORT_CC_URI) == 2
             assert sdp.count("a=ssrc-group:FID ") == 2, "pictures are sent again under an SSRC of their own"
             for codec, count in {"VP8": 2, "H264": 2, "VP9": 2, "AV1": 2, "rtx": 8, "opus": 0}.items():
                 assert sdp.count(f" {codec}/90000") == count

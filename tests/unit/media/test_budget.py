@@ -630,7 +630,7 @@ def test_what_holds_for_a_while_without_asking_holds_for_who_asks(
             elif meter._camera_off_at is None:
                 assert not meter.may_forward(moment)
             assert meter.may_return(moment) == (back is None or moment < back)
-        if 0 < until:
+        if until > 0:
             assert not meter.may_forward(until) or meter._camera_off_at is not None
 
 

@@ -86,7 +86,12 @@ def test_a_track_and_its_slot_are_read_as_they_count() -> None:
     # given a track of which one packet is missing, in a slot whose subscriber has reported
     track = PublishedTrack(track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000)
     track.on_frame = lambda *_: None
-    wire = cast(Any, SimpleNamespace(protect_context=None, sendto=None, address=("192.0.2.1", 9), destination=0))
+    wire = cast(
+        Any,
+        SimpleNamespace(
+            protect_context=None, sendto=None, address=("192.0.2.1", 9), destination=0, history=None
+        ),
+    )
     slot = Slot(kind="video", ssrc=7, seat=0, wire=wire, payload_types={"VP8": 97})
     track.add(slot, 0)
     for number, (payload, timestamp) in enumerate(((KEY, 0), (DELTA, 3_000), (DELTA, 6_000), (DELTA, 6_000))):

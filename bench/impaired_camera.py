@@ -1,0 +1,36 @@
+"""What camera and microphone of ``bench-impaired`` play: files, made by ffmpeg, that Chromium repeats for ever.
+
+A moving test picture with noise, as real ones have: it is good for over 1 Mbit/s. Its bottom is black, and white
+for three pictures at the beginning of each second; then the microphone beeps, over a noise that is never silent.
+Knows no browser: the two are opened one after the other, so how far apart they begin has to be measured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+PICTURES_A_SECOND = 20
+SECONDS = 5
+WIDTH, HEIGHT, BAND = 640, 360, 72
+FLASH_PICTURES = 3
+BEEP_SECONDS = 0.1
+
+
+def camera_files(var: Path) -> dict[str, Path]:
+    """By kind, under ``var``. CalledProcessError when ffmpeg cannot."""
+    box = f"drawbox=x=0:y={HEIGHT - BAND}:w={WIDTH}:h={BAND}:t=fill"
+    picture = (
+        f"testsrc2=size={WIDTH}x{HEIGHT}:rate={PICTURES_A_SECOND},noise=alls=12:allf=t,{box}:color=black,"
+        f"{box}:color=white:enable='lt(mod(n\\,{PICTURES_A_SECOND})\\,{FLASH_PICTURES})'"
+    )
+    beep = f"0.6*sin(2*PI*880*t)*lt(mod(t\\,1)\\,{BEEP_SECONDS})+0.02*(random(0)-0.5)"
+    files = {"video": var / "camera.y4m", "audio": var / "microphone.wav"}
+    _make(picture, files["video"], "-pix_fmt", "yuv420p")
+    _make(f"aevalsrc={beep}:sample_rate=48000", files["audio"], "-c:a", "pcm_s16le")
+    return files
+
+
+def _make(source: str, path: Path, *form: str) -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-t", str(SECONDS), *form, "-y", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)

@@ -1,0 +1,161 @@
+"""The estimate of a line, and what it does to pictures and sound, on a virtual clock behind lines of all kinds."""
+
+from __future__ import annotations
+
+import pytest
+from bottleneck import RATES, Line, Street
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.bandwidth import Bandwidth
+from media.congestion import LEAST, MOST, START, Estimator, Trend
+from media.layers import HIGH, LOW, MEDIUM, NONE
+from media.send_history import Feedback, Step
+
+GOOD = 6_000_000
+NARROW = 300_000
+
+
+def test_a_good_line_carries_the_best_from_the_beginning() -> None:
+    street = Street(Line(GOOD))
+    assert street.watch(5) == 1.0
+    assert street.limits == [HIGH]
+    assert street.changes == 0
+    assert street.policy.prober.count == 0
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_line_that_becomes_narrow_and_good_again(single: bool) -> None:
+    street = Street(Line(GOOD), single=single)
+    street.run(3)
+    # When it carries a tenth of what is sent
+    street.line.rate = NARROW
+    street.run(2)
+    # Then two seconds later there is sound without gaps, and a picture that fits
+    before = street.picture_octets
+    assert street.watch(20) > 0.99
+    assert street.limits == [HIGH if single else LOW]
+    assert 100_000 < (street.picture_octets - before) * 8 / 20 < NARROW
+    assert 0.5 * NARROW < street.estimate < 1.3 * NARROW
+    # When it is as before: a probe in at most twenty seconds, then steps of one second
+    street.line.rate = GOOD
+    street.run(27)
+    assert street.limits == [HIGH]
+    assert street.capped == RATES[HIGH]
+    assert street.watch(5) == 1.0
+
+
+def test_who_begins_on_a_narrow_line_is_heard_soon_and_finds_the_best_layer_when_it_is_wide() -> None:
+    street = Street(Line(NARROW))
+    street.run(2)
+    assert street.watch(5) == 1.0
+    assert street.limits == [LOW]
+    street = Street(Line(1_000_000))
+    street.run(10)
+    assert street.watch(10) == 1.0
+    assert street.limits == [MEDIUM]
+
+
+def test_a_line_for_sound_alone_carries_no_picture() -> None:
+    street = Street(Line(90_000))
+    street.run(10)
+    # A probe is short, and rarer each time it fails
+    assert street.watch(30) > 0.98
+    assert street.limits == [NONE]
+
+
+def test_losses_that_are_not_ours_leave_the_picture() -> None:
+    street = Street(Line(GOOD, loss=0.05))
+    street.run(20)
+    assert street.limits == [HIGH]
+    assert street.estimate >= RATES[HIGH]
+
+
+def test_many_pictures_share_a_line() -> None:
+    street = Street(Line(2_000_000), pictures=6)
+    street.run(15)
+    assert street.watch(10) == 1.0
+    assert all(limit >= LOW for limit in street.limits)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    rates=st.lists(st.integers(250_000, 6_000_000), min_size=1, max_size=2),
+    delay_ms=st.integers(1, 120),
+    queue_ms=st.integers(100, 800),
+    loss=st.sampled_from([0.0, 0.0, 0.01, 0.03]),
+    pictures=st.integers(1, 2),
+)
+def test_sound_survives_on_any_line_and_the_estimate_stays_near_it(
+    rates: list[int], delay_ms: int, queue_ms: int, loss: float, pictures: int
+) -> None:
+    street = Street(Line(rates[0], delay_ms=delay_ms, queue_ms=queue_ms, loss=loss), pictures=pictures)
+    for rate in rates:
+        street.line.rate = rate
+        # Reports on sound come every five seconds, and may have to be waited for
+        street.run(6)
+        assert street.watch(6) >= 0.95 - loss
+        wanted = pictures * RATES[HIGH]
+        assert LEAST <= street.estimate <= max(1.6 * rate, START, 1.6 * wanted)
+        carried = sum(RATES[limit] for limit in street.limits if limit > NONE)
+        assert carried <= 1.25 * rate
+
+
+shares = st.floats(0, 1)
+feedbacks = st.builds(
+    Feedback,
+    received=st.integers(0, 2**31), lost=st.integers(0, 2**31), recovered=st.integers(0, 2**31),
+    octets=st.integers(0, 2**31), sent_us=st.integers(0, 2**62), arrived_us=st.integers(-(2**62), 2**62),
+    probe_packets=st.integers(0, 2**31), probe_octets=st.integers(0, 2**31),
+    probe_sent_us=st.integers(0, 5_000_000), probe_arrived_us=st.integers(0, 5_000_000),
+    steps=st.lists(
+        st.builds(Step, st.integers(-(2**31), 2**31), st.integers(0, 5_000_000), st.integers(0, 2**31)),
+        max_size=32,
+    ).map(tuple),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(said=st.lists(st.tuples(feedbacks, st.integers(0, 2_000), shares), max_size=12))
+def test_no_lie_leaves_the_bounds(said: list[tuple[Feedback, int, float]]) -> None:
+    policy, now_ms = Bandwidth(), 1_000
+    for feedback, later, share in said:
+        now_ms += later
+        policy.feedback(feedback, now_ms, 60_000 * share)
+        policy.prober.begin(1e9, 1e6, now_ms, 10.0)
+        division = policy.decide([], 0.0, now_ms)
+        assert division is not None
+        assert policy.estimator.bitrate is not None
+        assert LEAST <= policy.estimator.bitrate <= MOST
+        assert 0.0 <= policy.estimator.loss <= 1.0
+
+
+def test_the_trend_knows_a_queue_that_grows_from_one_that_trembles() -> None:
+    grows, trembles, empties = Trend(), Trend(), Trend()
+    assert 1 in [grows.step(20_000, 26_000) for _ in range(20)]
+    assert {trembles.step(20_000, 20_000 + by) for _ in range(20) for by in (4_000, -4_000)} == {0}
+    assert -1 in [empties.step(20_000, 14_000) for _ in range(20)]
+
+
+def test_who_has_no_transport_wide_feedback_is_believed_its_own_estimate() -> None:
+    estimator = Estimator()
+    estimator.told(400_000, 0)
+    assert (estimator.bitrate, estimator.whole) == (400_000, True)
+    estimator.told(10**12, 1_000)
+    assert estimator.bitrate == MOST
+
+
+def test_who_says_nothing_but_losses_is_bound_by_them() -> None:
+    estimator = Estimator()
+    estimator.reported(200, 2, 2e6, 0)
+    assert estimator.bitrate is None
+    # Given reports of a third lost, again and again
+    for second in range(1, 8):
+        estimator.reported(200, 70, 2e6, second * 1_000)
+    assert estimator.bitrate is not None
+    low = estimator.bitrate
+    assert low < 1e6
+    # Then it recovers as slowly as it may
+    for second in range(8, 20):
+        estimator.reported(200, 0, 2e6, second * 1_000)
+    assert low < estimator.bitrate < 3 * low
