@@ -313,13 +313,16 @@ def _wish(slot: Slot) -> tuple[int, ...]:
 
 
 def _entered(slot: Slot, record: Record) -> None:
-    """The engine went over to another source in a slot, some moments ago; of one that was to carry nothing since,
-    that is no news."""
+    """The engine went over to another source in a slot, or left one that may not pass, some moments ago; of a slot
+    that was to carry nothing since, that is no news."""
     entry, track = record.entry, slot.track
     if track is None or entry.ticket <= slot.ticket:
         return
+    if not entry.source:
+        slot.leave(record.at_us // 1000)
+        track.refresh()
     for layer in track.layers:
-        if layer.source_id == entry.source:
+        if entry.source and layer.source_id == entry.source:
             offsets = (entry.sequence_offset, entry.timestamp_offset)
             slot.entered(layer, record.sequence, offsets, record.at_us // 1000)
             track.refresh()

@@ -98,6 +98,8 @@ class PublishedTrack:
         """Timestamp of the newest frame that arrived, gate or no gate, and whether it showed as a key frame."""
         self._until: int | None = 0
         """What the engine knows of ``gate_until``."""
+        self._judging = False
+        """A packet is being judged that may be the first to pass: the gate opens with it, not before it."""
         self._ask_keyframe = ask_keyframe
         self._is_keyframe = codecs.KEYFRAME.get(codec)
 
@@ -199,6 +201,11 @@ class PublishedTrack:
             layer.paused = True
         for slot in self.slots:
             slot.leave(now_ms)
+        if self.engine is not None:
+            # Every layer begins anew, also one of which nothing came meanwhile.
+            self._until = 0
+            for layer in self.layers:
+                self.engine.open_until(layer, 0)
         self.refresh()
 
     def close(self, now_ms: int) -> None:
@@ -222,7 +229,7 @@ class PublishedTrack:
 
     def sync_gate(self) -> None:
         """Tell the native engine, if there is one, until when packets may pass."""
-        if self.engine is None:
+        if self.engine is None or self._judging:
             return
         until = self._now_until()
         if until != self._until:
@@ -239,11 +246,9 @@ class PublishedTrack:
     def _has_passed(self, layer: Layer, told: Told, allowed: bool) -> bool:
         """Whether the engine has forwarded a packet, or does now what it could not know: a paused meter opened the
         gate with it. Then it goes out with all that came since."""
-        if self.engine is None or told.passed == allowed:
-            return told.passed
-        if told.passed:
+        if self.engine is None or told.passed or not allowed:
             self.sync_gate()
-            return True
+            return told.passed
         first, last = layer.replayed
         if not first <= told.sequence <= last:
             self._until = self._now_until()
@@ -277,7 +282,11 @@ class PublishedTrack:
             self._flows(layer, extended, timestamp, payload, keyframe, now_ms)
         fed = layer is self.feed
         if fed and self.on_frame is not None and (self.kind == "audio" or self._begins(timestamp, keyframe)):
-            self.on_frame(now_ms, keyframe, len(payload))
+            self._judging = True
+            try:
+                self.on_frame(now_ms, keyframe, len(payload))
+            finally:
+                self._judging = False
         if told is not None and told.repeated:
             layer.repeated += 1
             layer.gaps.repeated(extended, now_ms)

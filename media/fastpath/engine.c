@@ -32,7 +32,7 @@ void engine_unlock(fp_engine *engine) { pthread_mutex_unlock(&engine->mutex); }
 void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data) {
     fp_record head = *record;
     if (data == NULL) head.size = 0;
-    bool spare = head.kind == FP_PACKET || head.kind == FP_DATAGRAM || head.kind == FP_STRANGER;
+    bool spare = head.kind != FP_ENTERED;
     uint64_t need = sizeof head + ((head.size + 7u) & ~7u), room = spare ? QUEUE_BYTES - QUEUE_RESERVE : QUEUE_BYTES;
     uint64_t at = atomic_load_explicit(&engine->queue_head, memory_order_relaxed);
     if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > room) {

@@ -39,7 +39,8 @@ enum {
     FP_RTCP = 2,     /* a compound, opened: id (connection) */
     FP_STRANGER = 3, /* RTP of an SSRC that nobody named, opened: id (connection) */
     FP_PACKET = 4,   /* RTP, opened: id (source), sequence, flags; it has been forwarded if it passed and is new */
-    FP_ENTERED = 5   /* id (lane): it carries another source from `sequence` on; an fp_entry follows */
+    FP_ENTERED = 5   /* id (lane): it carries another source from `sequence` on, or none (0), as nothing may pass and
+                        until that one's next key frame; an fp_entry follows */
 };
 enum {
     FP_PASSED = 1, /* the source's gate was open when it came */

@@ -36,7 +36,7 @@ enum {
     STRANGER_PACKETS = 100,   /* of an unknown SSRC that are told */
     RING = 1 << 9,            /* packets kept: two to three seconds of 720p; below SRTP's replay window */
     QUEUE_BYTES = 1 << 24,    /* of records for Python: some three seconds of a full room */
-    QUEUE_RESERVE = 1 << 20,  /* of which packets and datagrams leave so much to what must not be missed */
+    QUEUE_RESERVE = 1 << 20,  /* of which everything else leaves so much to what lanes do */
     MOST_PENDING = 4096,      /* sealed packets that wait for the end of the batch */
     ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
     MOST_SEGMENTS = 48,       /* of one train; the kernel takes 64 and 65,507 bytes */

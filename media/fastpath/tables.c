@@ -277,6 +277,9 @@ void source_hush(fp_engine *engine, source *which) {
         lane *carrying = &engine->lanes[which->lanes[at]];
         if (carrying->source != index) continue;
         carrying->source = 0;
+        fp_entry none = {.ticket = carrying->wish.ticket};
+        fp_record record = {.kind = FP_ENTERED, .id = carrying->id, .at_us = engine->now_us, .size = sizeof none};
+        engine_tell(engine, &record, (uint8_t *)&none);
         if (carrying->next == 0) {
             carrying->next = index; /* as it was wished */
         } else {

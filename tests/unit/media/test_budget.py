@@ -615,12 +615,15 @@ def test_figures_only_rise_and_never_exceed_time_or_budget(
         last = current
 
 
-@given(steps=STEPS, resumed=st.booleans(), later=st.lists(st.integers(0, 15_000), min_size=1, max_size=20))
+@given(
+    steps=STEPS, resumed=st.booleans(), paid_ms=st.integers(1_000, 20_000),
+    later=st.lists(st.integers(0, 15_000), min_size=1, max_size=20),
+)  # fmt: skip
 def test_what_holds_for_a_while_without_asking_holds_for_who_asks(
-    steps: list[Step], resumed: bool, later: list[int]
+    steps: list[Step], resumed: bool, paid_ms: int, later: list[int]
 ) -> None:
     """The native engine is told until when: it may never pass what the gate would not."""
-    stage = Stage(budget(60_000, resumed=resumed))
+    stage = Stage(budget(paid_ms, resumed=resumed))
     for what, amount in [("fan", 0), ("frames", 500), *steps]:
         do(stage, what, amount)
         meter, until, back = stage.meter, stage.meter.forward_until(), stage.meter.return_until()
@@ -631,6 +634,7 @@ def test_what_holds_for_a_while_without_asking_holds_for_who_asks(
                 assert not meter.may_forward(moment)
             assert meter.may_return(moment) == (back is None or moment < back)
         if until > 0:
+            assert meter.may_forward(until - 1)
             assert not meter.may_forward(until) or meter._camera_off_at is not None
 
 
