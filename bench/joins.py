@@ -176,7 +176,9 @@ async def emptied(node: NodeProcess) -> Figures:
 
 
 def slope_an_hour(samples: list[Sample], name: str) -> float:
-    """By how much ``name`` grows in an hour, by the straight line that fits best."""
+    """By how much ``name`` grows in an hour, by the straight line that fits best; 0 where nobody can tell."""
+    if len(samples) < 2:
+        return 0.0
     line = statistics.linear_regression([one.at for one in samples], [one.values()[name] for one in samples])
     return line.slope * 3600
 
