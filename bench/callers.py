@@ -37,7 +37,11 @@ class Refused(Exception):
 
 
 def no_media_by_aiortc() -> None:
-    """Its senders and receivers only hold their places. Call it before anything else."""
+    """Its senders and receivers only hold their places. Call it before anything else.
+
+    They are replaced for the whole process: aiortc has no switch for it, and two who seal with the same SRTP
+    contexts, one of them a thread of C, would ruin each other's numbers.
+    """
 
     async def ignore(self: Any, parameters: Any) -> None:
         """Packets go round it."""
@@ -59,6 +63,23 @@ class Line:
         return header + b"\x10" + bytes(size - len(header) - 1)
 
 
+class _Sending(asyncio.DatagramTransport):
+    """What aioice sends through once the socket is ours: it goes on with its checks, and reads nothing."""
+
+    def __init__(self, path: Path, protocol: asyncio.DatagramProtocol) -> None:
+        super().__init__()
+        self._path, self._protocol = path, protocol
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Lost if the socket is full, or closed already."""
+        with contextlib.suppress(OSError):
+            self._path.socket.sendto(data, addr)
+
+    def close(self) -> None:
+        """Whoever waits for the end is told of it; the socket is closed by whose it is."""
+        self._protocol.connection_lost(None)
+
+
 class Transport:
     """A connected pc, of which we read the socket ourselves."""
 
@@ -67,11 +88,11 @@ class Transport:
         self.received = 0
         pair = pc.getTransceivers()[0].receiver.transport.transport._connection._nominated[1]
         self.protocol: Any = pair.protocol
+        # The path has a descriptor of its own: asyncio's may go, and aioice does not hear of it.
+        asyncios, self.protocol.transport = self.protocol.transport, _Sending(self.path, self.protocol)
+        asyncios.set_protocol(asyncio.DatagramProtocol())
+        asyncios.close()
         self._loop = asyncio.get_running_loop()
-        # Of a descriptor that a transport has, asyncio lets go by this name only.
-        self._loop._remove_reader(  # type: ignore[attr-defined]
-            self.protocol.transport.get_extra_info("socket").fileno()
-        )
         self._reading = True
         self._loop.add_reader(self.path.socket.fileno(), self._read)
 

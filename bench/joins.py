@@ -4,21 +4,24 @@ Everybody publishes sound and picture and receives the other nineteen, over real
 After a while each leaves, vanishes without a word, or comes back before its old connection is gone, and takes its
 seat again. Every few seconds the node's memory, descriptors, tasks, port tables, SRTP contexts and slots are
 counted; what grows shows in the slope after the warm-up. SECONDS=600 by default. Writes ``docs/joins.svg``,
-which says from which commit and when.
+which says from which commit and when. Interrupted, it shows what it has.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
+import signal
 import statistics
 import subprocess
 import time
 from pathlib import Path
 
 import msgspec
+from websockets.exceptions import WebSocketException
 
 from bench.callers import Caller, no_media_by_aiortc
 from bench.node_process import Figures, NodeProcess, fields, grant, running_node
@@ -78,7 +81,7 @@ class Crowd:
                 fresh = Caller(ROOM, user_id)
                 try:
                     await self._sit(fresh)
-                except (TimeoutError, OSError):
+                except (TimeoutError, OSError, WebSocketException):
                     # A machine that is too busy; who was late tries again.
                     self.failed += 1
                     await fresh.close()
@@ -137,16 +140,21 @@ async def measure(seconds: float, seed: int) -> list[Sample]:
         crowd = Crowd(node, seed)
         work = [asyncio.create_task(crowd.person(name, number * 0.5)) for number, name in enumerate(PEOPLE)]
         work.append(asyncio.create_task(crowd.send()))
+        enough = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, enough.set)
         began = time.monotonic()
         while (at := time.monotonic() - began) < seconds and not any(task.done() for task in work):
             samples.append(Sample(at, crowd.joins, crowd.leaves, await node.figures()))
-            await asyncio.sleep(max(SAMPLE_SECONDS, seconds / SAMPLES))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), max(SAMPLE_SECONDS, seconds / SAMPLES))
+                break
         for task in work:
             task.cancel()
-        ends = await asyncio.gather(*work, return_exceptions=True)
-        for end in ends:
+        for end in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(end, Exception):
-                raise end
+                # What was measured until then is shown all the same.
+                print(f"somebody could not go on: {end!r}")
         last = await emptied(node)
         print(f"{crowd.joins} joins, {crowd.leaves} leaves, {crowd.failed} too late; {crowd.packets:,} packets")
         print(f"{last.cpu_seconds:.0f} CPU seconds of the node, {last.cpu_seconds / samples[-1].at:.2f} of a core")
@@ -168,7 +176,9 @@ async def emptied(node: NodeProcess) -> Figures:
 
 
 def slope_an_hour(samples: list[Sample], name: str) -> float:
-    """By how much ``name`` grows in an hour, by the straight line that fits best."""
+    """By how much ``name`` grows in an hour, by the straight line that fits best; 0 where nobody can tell."""
+    if len(samples) < 2:
+        return 0.0
     line = statistics.linear_regression([one.at for one in samples], [one.values()[name] for one in samples])
     return line.slope * 3600
 

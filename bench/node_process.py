@@ -152,7 +152,10 @@ async def running_node(core: int | None = None, *, comes_first: bool = False) ->
             command += ["--core", str(core)]
         if comes_first:
             command += ["--first"]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        # In a session of its own: Ctrl-C is for the bench, which ends the node when it has asked it all.
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        )
         try:
             assert process.stdout is not None
             async with asyncio.timeout(START_SECONDS):

@@ -39,7 +39,7 @@ class Arena:
     def open(self, host: Creator) -> None:
         """A creator opens a battle; the press may be repeated."""
         random = self.random
-        fee = random.choice((0, 0, 7, 20, 33))
+        fee = random.choice((0, 7, 20, 33))
         self._provide(host, fee)
         soon = random.random() < 0.93
         seconds = random.randrange(15, 110) if soon else random.randrange(3_600, 500_000)
@@ -73,19 +73,24 @@ class Arena:
         self._inside[battle_id] = set()
         for creator in random.sample(self.world.creators, min(len(self.world.creators), random.choice((1, 2, 3)))):
             if creator.user_id != battle["host_id"]:
-                delay = random.randrange(1_000, 14_000)
+                delay = random.randrange(1_000, 12_000)
                 self.timeline.after(delay, lambda creator=creator: self._enter(creator, battle))  # type: ignore[misc]
-        if random.random() < 0.4:
-            early = random.randrange(13_000, 60_000)
+        if random.random() < 0.5:
+            early = random.randrange(9_000, 40_000)
             self._by_host(battle, early, "start_battle", battles.start)
         if random.random() < 0.05:
             self._by_host(battle, random.randrange(2_000, 60_000), "leave_battle", self._leave)
         if random.random() < 0.15:
             self._by_host(battle, random.randrange(30_000, 170_000), "end_battle", battles.end)
-        for _ in range(random.choice((2, 3, 4, 6))):
+        for _ in range(random.choice((0, 1, 2, 3, 4))):
             fan = random.choice(list(self.world.fans.values()))
             delay = random.randrange(2_000, 140_000)
-            self.timeline.after(delay, lambda fan=fan: self._tip(fan, battle_id))  # type: ignore[misc]
+            self.timeline.after(delay, lambda fan=fan: self._tip(fan, battle_id, None))  # type: ignore[misc]
+        if random.random() < 0.3:
+            # Whose fans are all each other's friends: an even fight.
+            fan = random.choice(list(self.world.fans.values()))
+            delay = random.randrange(14_000, 100_000)
+            self.timeline.after(delay, lambda: self._tip_all(fan, battle_id))
 
     def _enter(self, creator: Creator, battle: dict[str, Any]) -> None:
         self._provide(creator, battle["entry_fee"])
@@ -130,7 +135,8 @@ class Arena:
         self.timeline.after(delay, press)
 
     def _provide(self, human: Human, tokens: int) -> None:
-        if self.house.invariants.books.sums[f"wallet:{human.user_id}"] < tokens:
+        """Who has not got the tokens mostly finds that out."""
+        if self.house.invariants.books.sums[f"wallet:{human.user_id}"] < tokens and self.random.random() < 0.25:
             human.buy()
 
     # --- while it runs ------------------------------------------------------------------------------
@@ -142,9 +148,9 @@ class Arena:
             creator = self.world.creator_of[user_id]
             creator.battle = battle["id"]
             dice = random.random()
-            if dice < 0.82:
+            if dice < 0.77:
                 self._later(battle, random.randrange(800, 15_000), self._come, user_id)
-            elif dice < 0.91:
+            elif dice < 0.85:
                 self._later(battle, random.randrange(45_000, 75_000), self._come, user_id)
             if random.random() < 0.2:
                 start = random.randrange(15_000, 80_000)
@@ -222,11 +228,15 @@ class Arena:
 
     # --- fans ---------------------------------------------------------------------------------------
 
-    def _tip(self, fan: Fan, battle_id: str) -> None:
-        """A tip for a side, said once or twice under the same key; now and then another under a used one."""
-        found = self.house.invariants.battles.known[battle_id]
-        side = self.random.choice(sorted(found.sides))
-        amount = self.random.choice((5, 5, 11, 40, 99))
+    def _tip_all(self, fan: Fan, battle_id: str) -> None:
+        for side in self.house.invariants.battles.known[battle_id].sides:
+            self._tip(fan, battle_id, side, 5)
+
+    def _tip(self, fan: Fan, battle_id: str, side: str | None, amount: int | None = None) -> None:
+        """A tip for a side, said once or twice under the same key."""
+        sides = self.house.invariants.battles.known[battle_id].sides
+        side = side or self.random.choice(sorted(sides))
+        amount = amount or self.random.choice((5, 5, 11, 40, 99))
         self._provide(fan, amount)
         key = f"side-{self.random.randrange(10**9)}"
         self.meant[fan.user_id, key] = (battle_id, side, amount)
@@ -238,4 +248,5 @@ class Arena:
 
         with self.house.once("stake"):
             for _ in range(self.random.choice((1, 1, 2))):
-                self.house.call(fan.user_id, "tip_side", tip)
+                if self.house.call(fan.user_id, "tip_side", tip).ok:
+                    self.house.invariants.battles.answered.add((fan.user_id, key))

@@ -32,6 +32,7 @@ WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
     "battle_tips": (("battle", "battle_id"),),
     "passes": (("pass", "id"),),
     "recordings": (("recording", "id"),),
+    "blocks": (("blocked", "fan_id"),),
 }
 """Table → what is noted about its rows: a word and the column that names it."""
 OURS = "simulation_touched"

@@ -328,7 +328,7 @@ class Creator(Human):
             self.settle_in()
         elif dice < 0.06 and not self.world.enough:
             self.world.afterwards.open_time(self)
-        elif dice < 0.075 and not self.world.enough:
+        elif dice < 0.08 and not self.world.enough:
             self.world.arena.open(self)
 
     def asked(self, request_id: str) -> None:

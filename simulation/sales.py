@@ -74,6 +74,13 @@ class Sales:
         for row in self._eye.columns("recordings", _RECORDING, touched.get("recording", set())):
             self._recording(row, paid.pop(row["id"], 0))
         require(not paid, f"{sorted(paid)} were paid, and nothing was sold")
+        if context.who == "web:block":
+            kept = self._eye.rows(
+                "SELECT p.id FROM passes p JOIN blocks b ON b.fan_id = p.fan_id AND b.creator_id = p.creator_id"
+                " WHERE p.ends_at > ? AND p.revoked_at IS NULL",
+                (self._now(),),
+            )
+            require(not kept, f"{kept} are still passes of people who are blocked")
 
     # --- passes -------------------------------------------------------------------------------------
 

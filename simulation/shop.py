@@ -144,7 +144,7 @@ class Shop:
     def _buy(self, row: dict[str, Any]) -> None:
         fan = self.world.fans[row["fan_id"]]
         price = row["price_tokens"] + (self.random.random() < 0.03)
-        if self.house.invariants.books.sums[f"wallet:{fan.user_id}"] < price:
+        if self.house.invariants.books.sums[f"wallet:{fan.user_id}"] < price and self.random.random() < 0.3:
             fan.buy()
 
         def buy(tx: Any, now: Any) -> None:

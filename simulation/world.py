@@ -98,16 +98,18 @@ class World:
     def _populate(self, count: int) -> None:
         for number in range(count):
             creator = Creator(self, self._person(f"creator_{number}", "creator"))
+            if number % 3:
+                self.house.db.run(lambda tx, creator=creator: self._gift(tx, creator.user_id, 60))  # type: ignore[misc]
             self.creators.append(creator)
             self.creator_of[creator.user_id] = creator
         for number in range(count * 5 // 4):
             fan = Fan(self, self._person(f"fan_{number}", "fan"))
             if number % 3 == 0:
-                self.house.db.run(lambda tx, fan=fan: self._gift(tx, fan.user_id))  # type: ignore[misc]
+                self.house.db.run(lambda tx, fan=fan: self._gift(tx, fan.user_id, 150))  # type: ignore[misc]
             self.fans[fan.user_id] = fan
 
-    def _gift(self, tx: Any, user_id: str) -> None:
-        ledger.gift(tx, user_id, 150, key=f"gift:{user_id}", cause_id="gift", now=self.timeline.utc())
+    def _gift(self, tx: Any, user_id: str, tokens: int) -> None:
+        ledger.gift(tx, user_id, tokens, key=f"gift:{user_id}", cause_id="gift", now=self.timeline.utc())
 
     def _person(self, name: str, *roles: str) -> Person:
         return self.house.db.run(

@@ -101,12 +101,18 @@ def seat(
 
 
 def node_reborn(tx: Session, node_id: str, now: datetime) -> None:
-    """A node's former life took all connections with it: nobody is there until the present one says so."""
-    nobody_there(tx, select(RoomRow.id).where(RoomRow.node_id == node_id), now)
+    """A node's former life took all connections with it: nobody is there until the present one says so.
+
+    Takes the battles there, for whoever has one takes its seats and its room in whichever order.
+    """
+    theirs = select(RoomRow.id).where(RoomRow.node_id == node_id)
+    running = select(BattleRow.id).where(BattleRow.room_id.in_(theirs), BattleRow.status == "running")
+    tx.execute(running.order_by(BattleRow.id).with_for_update(key_share=True))
+    nobody_there(tx, theirs, now)
 
 
 def nobody_there(tx: Session, room_ids: Select[str], now: datetime) -> None:
-    """All seats of the battles in these rooms are empty since now, at the latest."""
+    """All seats of the battles in these rooms are empty since now, at the latest. The caller has locked them."""
     running = select(BattleRow.id).where(BattleRow.room_id.in_(room_ids), BattleRow.status == "running")
     tx.execute(
         update(BattleSideRow)

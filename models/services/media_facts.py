@@ -78,6 +78,9 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
         execution_options={"synchronize_session": False},
     )
     departures.reported(tx, event.node_id, event.rooms, datetime.fromisoformat(event.at))
+    if reborn:
+        # Battles before sessions and rooms, as everywhere.
+        battle_clock.node_reborn(tx, event.node_id, now)
     sessions = running_on(tx, event.node_id)
     broken_ms = _begin_anew(tx, event, sessions, now) if reborn else {}
     wanted = [
@@ -98,7 +101,6 @@ def _begin_anew(
         .where(RoomRow.node_id == event.node_id, RoomRow.status == "open")
         .values(status="opening", viewers=0)
     )
-    battle_clock.node_reborn(tx, event.node_id, now)
     return {session.id: interrupt(tx, session, event.boot_id, now) for session in sessions}
 
 

@@ -6,7 +6,7 @@ and expect a Violation. Names and sentences are what a reader needs.
 
 from __future__ import annotations
 
-from simulation.bugs import messages, outside, paying, sessions, tokens
+from simulation.bugs import battles, messages, outside, paying, sales, sessions, tokens
 from simulation.planting import BUGS, planted
 
-__all__ = ["BUGS", "messages", "outside", "paying", "planted", "sessions", "tokens"]
+__all__ = ["BUGS", "battles", "messages", "outside", "paying", "planted", "sales", "sessions", "tokens"]

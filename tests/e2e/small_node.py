@@ -57,6 +57,9 @@ class SmallNode:
         self.joins: list[Message] = []
         self.refuse_next: list[str] = []
         """Codes with which the next joins are refused."""
+        self.asked_first: list[str] = []
+        """Who asked over a fresh socket whether we are there, and joined then."""
+        self._deaf: set[ServerConnection] = set()
         self._relay = MediaRelay()
         self._sink = MediaBlackhole()
         self._loop = asyncio.new_event_loop()
@@ -111,6 +114,10 @@ class SmallNode:
 
         self.run(abort(self.seats[user_id]))
 
+    def turn_away(self, user_id: str) -> None:
+        """Hear nothing any more that comes over this seat's socket, and leave it open."""
+        self._deaf.add(self.seats[user_id].socket)
+
     async def _serve(self) -> None:
         async with serve(self._client, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
@@ -128,12 +135,18 @@ class SmallNode:
 
     async def _client(self, socket: ServerConnection) -> None:
         seat: Seat | None = None
+        asked = False
         try:
             async for text in socket:
                 message = json.loads(text)
+                if socket in self._deaf:
+                    continue
                 if message["type"] == "PING":
+                    asked = True
                     await socket.send('{"type": "PONG"}')
                 elif message["type"] == "JOIN_ROOM":
+                    if asked:
+                        self.asked_first.append(message["userId"])
                     seat = await self._join(socket, message)
                 elif seat:
                     seat.heard.append(message)

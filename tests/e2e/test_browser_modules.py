@@ -464,6 +464,26 @@ class TestSFUClient:
         assert page.evaluate(alarms, [1, 1, 2, 2, 3, 3] + [3] * 20)[0] == []
         assert page.evaluate(alarms, [*flow, None, *[500] * 20])[0] == []
 
+    def test_where_neither_packets_nor_signaling_come_the_seat_is_taken_over_another_socket(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 30")
+        # when the node hears its socket no more, and nothing is counted as received any more
+        node.turn_away("creator")
+        creator.evaluate("""() => {
+          const count = RTCPeerConnection.prototype.getStats;
+          const last = new WeakMap();
+          RTCPeerConnection.prototype.getStats = async function () {
+            if (!last.has(this)) last.set(this, await count.call(this));
+            return last.get(this);
+          };
+        }""")
+        # then it makes sure that another socket is heard, and comes back over that one
+        until(creator, lambda: "creator" in node.asked_first, "it comes back")
+        creator.wait_for_function("said.states.at(-1) === 'connected' && said.states.includes('reconnecting')")
+        creator.wait_for_function("client.peerConnections.every((pc) => pc.connectionState === 'connected')")
+
     def test_a_doubt_is_settled_by_whichever_socket_answers(self, open_page: Callable[[], Page]) -> None:
         settle = """async ([lives, heard, spares]) => {
           const { settleDoubt } = await import("/js/link_watch.js");

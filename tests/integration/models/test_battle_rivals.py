@@ -15,6 +15,7 @@ from stage import Stage
 
 from models.audit import audit
 from models.db import Database
+from models.messages import events
 from models.services import accounts, battle_clock, rooms, termination
 from models.services.accounts import Caller, Person
 from tests.databases import Databases
@@ -150,6 +151,8 @@ def test_whoever_takes_a_room_has_taken_what_it_is_of_before(postgres_databases:
         def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             if "FOR NO KEY UPDATE" in statement:
                 taken.append(statement.partition("FROM ")[2].split()[0])
+            elif statement.startswith("UPDATE "):
+                taken.append(statement.split()[1])
 
         def order(wish: Callable[[], Any]) -> list[str]:
             """Which kinds of rows it takes, in the order in which it takes the first of each."""
@@ -165,9 +168,13 @@ def test_whoever_takes_a_room_has_taken_what_it_is_of_before(postgres_databases:
             )
 
         event.listen(database.engine, "before_cursor_execute", note)
+        url = "ws://127.0.0.1:8090/signaling"
         # then the node's word and a cut of the same moment take them in the same order
         first, second = arena.creators
         assert order(lambda: arena.comes(first)) == ["battles", "rooms"]
         assert order(lambda: cut(arena.room_id, second.user_id)) == ["battles", "rooms"]
+        # and so does a node's new life, which takes all seats, whoever else has one of its battles
+        reborn = order(lambda: stage.event(events.NodeReady, boot="boot_2", signaling_url=url, rooms=()))
+        assert reborn == ["battles", "private_stream_sessions", "rooms"]
         assert order(lambda: cut(stream.room_id, creator.user_id)) == ["streams", "rooms"]
         assert order(lambda: cut(call.room_id, call.fan.user_id))[-2:] == ["private_stream_sessions", "rooms"]
