@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -44,14 +46,25 @@ ADDRESS = "10.77.0.1"
 WARM_SECONDS = 2.0
 MEDIA_CORE, LOAD_CORE = 0, 1
 _INSIDE = "GREENROOM_BENCH_INSIDE"
+_HELD = "GREENROOM_BENCH_HELD"
 
 
 # --- the media process --------------------------------------------------------------------------------
 
 
+def hold_up(held_ms: int) -> None:
+    """Every second, let no line of Python run for so long: what a collection or a large room's signaling does."""
+    library = ctypes.PyDLL(None)  # none of its calls lets the interpreter's lock go
+    while True:
+        time.sleep(1)
+        library.usleep(1_000 * held_ms)
+
+
 def media_process(pipe: Connection) -> None:
     """Serve ``(method, participant, text)`` from the load generator until it says ``end``."""
     pin(MEDIA_CORE)
+    if held_ms := int(os.environ.get(_HELD, "0")):
+        threading.Thread(target=hold_up, args=(held_ms,), daemon=True).start()
     uvloop.run(_serve(pipe))
 
 
@@ -224,9 +237,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each measurement lasts")
     parser.add_argument("--participants", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--held", type=int, default=0, help="ms of each second in which no Python runs; ours only")
     arguments = parser.parse_args()
     if _INSIDE not in os.environ:
         in_a_namespace()
+    os.environ[_HELD] = str(arguments.held)
     whole = os.sched_getaffinity(0)
     people, ratios = arguments.participants, []
     print(f"room of {people}: {people * PACKETS_IN:,} packets/s in, {people * (people - 1) * PACKETS_IN:,} out")
@@ -234,6 +249,9 @@ def main() -> None:
         pin(LOAD_CORE)
         ours = measure_ours(people, arguments.seconds)
         print(f"media plane: {ours}", flush=True)
+        if arguments.held:
+            os.sched_setaffinity(0, whole)
+            continue
         if shutil.which("janus"):
             theirs = measure_janus(people, arguments.seconds)
             print(f"Janus:       {theirs}", flush=True)
@@ -241,6 +259,8 @@ def main() -> None:
         os.sched_setaffinity(0, whole)
         print(f"floor:       {measure_floor():10,.0f} packets per CPU second (protect and sendto, one by one)")
         os.sched_setaffinity(0, whole)
+    if arguments.held:
+        return
     if not ratios:
         sys.exit("Debian's package janus is not installed: there is no peer to measure against")
     print(f"ratio: {statistics.median(ratios):.2f}")
