@@ -2,7 +2,8 @@
 
 A moving test picture with noise, as real ones have: it is good for over 1 Mbit/s. Its bottom is black, and white
 for three pictures at the beginning of each second; then the microphone beeps, over a hum that swells and falls as
-syllables do: in silence, or over an even noise, hardly a packet of sound would be sent (DTX), nor lost. Knows no browser: the two are opened one after the other, so how far apart they begin has to be measured.
+syllables do: in silence, or over an even noise, hardly a packet of sound would be sent (DTX), nor lost. Knows no
+browser: the two are opened one after the other, so how far apart they begin has to be measured.
 """
 
 from __future__ import annotations
