@@ -154,6 +154,29 @@ async def test_leaving_ends_it_and_a_second_time_there_is_nothing(stage: Stage) 
 
 
 @plays
+async def test_an_encoder_sends_what_spectators_can_be_handed_or_is_told_what_that_is(stage: Stage) -> None:
+    room_id = stage.open(live_spec())
+    async with seat() as encoder:
+        offer = as_obs_sends_it(await encoder.publish("VP8"))
+        for codec in ("AV1", "VP9"):
+            # Given an encoder that has nothing else, then it reads what would do, and nobody is on the air
+            reply = await ask(stage, Publish(sdp=offer.replace("VP8/", f"{codec}/"), **about(room_id)))
+            assert code_of(reply) == "SDP_UNUSABLE"
+            assert "VP8, H264 (packetization-mode 1), opus" in cast(Refusal, reply).message
+            assert nobody(stage, room_id)
+            probed = Probe(sdp=offer.replace("VP8/", f"{codec}/"), **about(room_id))
+            assert code_of(await ask(stage, probed)) == "SDP_UNUSABLE"
+        # When it has something else behind that, then this is what is answered
+        both = offer.replace("UDP/TLS/RTP/SAVPF 97", "UDP/TLS/RTP/SAVPF 45 97")
+        both = both.replace("a=rtpmap:97 VP8", "a=rtpmap:45 AV1/90000\r\na=rtpmap:97 VP8")
+        assert both.count("AV1") == 1
+        reply = await ask(stage, Publish(sdp=both, **about(room_id)))
+        assert isinstance(reply, Answered)
+        assert "VP8" in reply.sdp
+        assert "AV1" not in reply.sdp
+
+
+@plays
 async def test_nobody_ends_somebody_elses_resource(stage: Stage) -> None:
     room_id = stage.open(live_spec())
     async with seat() as encoder, seat() as player:
