@@ -1,8 +1,9 @@
 """What camera and microphone of ``bench-impaired`` play: files, made by ffmpeg, that Chromium repeats for ever.
 
 A moving test picture with noise, as real ones have: it is good for over 1 Mbit/s. Its bottom is black, and white
-for three pictures at the beginning of each second; then the microphone beeps, over a noise that is never silent.
-Knows no browser: the two are opened one after the other, so how far apart they begin has to be measured.
+for three pictures at the beginning of each second; then the microphone beeps, over a hum that swells and falls as
+syllables do: in silence, or over an even noise, hardly a packet of sound would be sent (DTX), nor lost. Knows no
+browser: the two are opened one after the other, so how far apart they begin has to be measured.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def camera_files(var: Path) -> dict[str, Path]:
         f"testsrc2=size={WIDTH}x{HEIGHT}:rate={PICTURES_A_SECOND},noise=alls=12:allf=t,{box}:color=black,"
         f"{box}:color=white:enable='lt(mod(n\\,{PICTURES_A_SECOND})\\,{FLASH_PICTURES})'"
     )
-    beep = f"0.6*sin(2*PI*880*t)*lt(mod(t\\,1)\\,{BEEP_SECONDS})+0.02*(random(0)-0.5)"
+    voice = "(0.5+0.5*sin(2*PI*4*t))*(0.07*sin(2*PI*180*t)+0.05*sin(2*PI*360*t)+0.04*sin(2*PI*900*t))"
+    beep = f"0.6*sin(2*PI*880*t)*lt(mod(t\\,1)\\,{BEEP_SECONDS})+{voice}"
     files = {"video": var / "camera.y4m", "audio": var / "microphone.wav"}
     _make(picture, files["video"], "-pix_fmt", "yuv420p")
     _make(f"aevalsrc={beep}:sample_rate=48000", files["audio"], "-c:a", "pcm_s16le")

@@ -22,6 +22,9 @@ SOUND = 60_000
 """The cap covers what the publisher sends beside the picture, too."""
 SHARE = 0.85
 """Of a line: encoders do not hit their mark, key frames go beyond it, and lost packets are sent again."""
+NEAR = 1.3
+"""Who sends so many times less than the ceiling would be is not held back: browsers forget what their own line
+carries. A ceiling that there is stays until the picture is whole again."""
 WORTH = 0.95
 """A ceiling that fell so far is told at once; what is given back is told with the next report."""
 
@@ -36,10 +39,7 @@ class Ceiling:
     def fell(self, tracks: Sequence[PublishedTrack]) -> bool:
         """Look what there is for the tracks; whether the publisher has to know at once."""
         for track in tracks:
-            room = track.room()
-            track.ceiling = None if room is None or SHARE * room >= FULL_PICTURE else max(
-                LEAST_PICTURE, SHARE * room
-            )  # fmt: skip
+            track.ceiling = _ceiling(track)
         if self.bitrate is None:
             return any(track.ceiling is not None for track in tracks)
         return self.allowed(tracks) < WORTH * self.bitrate
@@ -62,3 +62,11 @@ class Ceiling:
                 several = sum(layer.ssrc is not None for layer in track.layers) > 1
                 most += MAX_VIDEO_BITRATE + (MAX_LOWER_BITRATE if several else 0)
         return round(most)
+
+
+def _ceiling(track: PublishedTrack) -> float | None:
+    room = track.room()
+    if room is None or SHARE * room >= FULL_PICTURE:
+        return None
+    fits = max(LEAST_PICTURE, SHARE * room)
+    return None if track.ceiling is None and NEAR * track.rates[0] < fits else fits

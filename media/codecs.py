@@ -13,6 +13,14 @@ from typing import Literal
 Codec = Literal["VP8", "H264", "VP9", "AV1", "opus"]
 VIDEO: tuple[Codec, ...] = ("VP8", "H264", "VP9", "AV1")
 """What is forwarded, in the order in which we offer it to subscribers."""
+FORWARDED: dict[Codec, str] = {
+    "VP8": "VP8",
+    "H264": "H264 (packetization-mode 1)",
+    "VP9": "VP9 (profile 0)",
+    "AV1": "AV1 (profile 0)",
+    "opus": "opus",
+}
+"""What is carried from one to others, in words for whoever offers none of it."""
 PICTURE_MASK = 0x7FFF
 _AV1_SEQUENCE_HEADER, _AV1_TEMPORAL_DELIMITER = 1, 2
 

@@ -32,6 +32,8 @@ LOSS_PACKETS = 20
 FLOOD_LOSS = 0.3
 """So much is judged as soon as there are enough packets."""
 CLEAN_MS = 1_000
+LASTING = 2
+"""Feedbacks in a row that see a queue grow: a receiver's own hiccup is seen by one."""
 SHORT_QUEUE_MS = 50.0
 """Whose queue is longer is tried nothing on."""
 SOUND_LOSS = 0.05
@@ -171,6 +173,7 @@ class Estimator:
         self._troubled_ms: int | None = None
         self._lost = self._told = 0
         self._lost_since_ms: int | None = None
+        self._grown = 0
         self._hushed: tuple[float, int] | None = None
         self._fell_ms: int | None = None
         """When the estimate last fell: what was sent before says nothing of what is sent now."""
@@ -194,9 +197,11 @@ class Estimator:
         verdict = 0
         for sent_us, arrived_us, _ in said.steps:
             verdict = self._trend.step(sent_us, arrived_us) or verdict
-        if verdict > 0 and not probing:
+        if said.steps:
+            self._grown = self._grown + 1 if verdict > 0 and not probing else 0
+        if self._grown:
             self._troubled_ms = now_ms
-            if settled:
+            if settled and self._grown >= LASTING:
                 self._fall(now_ms)
         elif verdict == 0 and self.loss < LOW_LOSS and not probing and said.steps:
             self._rise(took_ms, rtt_ms)

@@ -270,6 +270,10 @@ _ASSEMBLERS: dict[str, tuple[Kind, Callable[[], Assembler]]] = {
 }
 
 
+READABLE = frozenset(_ASSEMBLERS)
+"""Codecs that egress hands out, to spectators and to recordings."""
+
+
 def depacketizer_for(codec: str) -> Depacketizer | None:
     """One for an RTP encoding name, or None: VP9, AV1 and the rest are not taken apart."""
     known = _ASSEMBLERS.get(codec)

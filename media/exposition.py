@@ -110,6 +110,8 @@ class NodeFigures(Collector):
             self._gauge("out_bits_per_second", "What all are sent, payload", seats, _sum("kbit_out", 1000)),
             self._gauge("in_loss_ratio", "Lost before us, of the worst", seats, _worst("loss_in", 0.01)),
             self._gauge("out_loss_ratio", "Lost behind us, of the worst", seats, _worst("loss_out", 0.01)),
+            self._gauge("line_bits_per_second", "The narrowest line to one", seats, _least("kbit_line", 1000)),
+            self._gauge("limited_participants", "Whose line carries less than they want", seats, _limited),
             self._gauge("round_trip_seconds", "There and back, of the worst", seats, _worst("rtt_ms", 0.001)),
         )
 
@@ -139,3 +141,12 @@ def _sum(name: str, scale: float) -> Callable[[tuple[Seat, ...]], float | None]:
 def _worst(name: str, scale: float) -> Callable[[tuple[Seat, ...]], float | None]:
     """None where nobody knows: an unknown loss is not none."""
     return lambda taken: max((scale * value for value in _known(taken, name)), default=None)
+
+
+def _least(name: str, scale: float) -> Callable[[tuple[Seat, ...]], float | None]:
+    return lambda taken: min((scale * value for value in _known(taken, name)), default=None)
+
+
+def _limited(taken: tuple[Seat, ...]) -> float | None:
+    figures = [seat.figures for seat in taken if seat.figures is not None]
+    return sum(any(each.pictures[1:]) for each in figures) if figures else None

@@ -114,9 +114,11 @@ class Outside:
 def _facts(participant: Participant, figures: Figures | None, silent_ms: int) -> Facts:
     if figures is None:
         return Facts(silent_ms)
+    pictures, smaller, none = figures.pictures
     return Facts(
         silent_ms, figures.loss_in, figures.loss_out, figures.rtt_ms,
         None if "video" in participant.muted else figures.frames,
+        smaller=smaller + none > 0, none=0 < pictures == none,
     )  # fmt: skip
 
 

@@ -10,11 +10,12 @@ we offer m-lines ("slots") that carry other people's tracks: see ``media.publica
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Literal
 
 from media import forwarding, sdp_rules
 from media.aiortc_seam import Leg, Line, State
+from media.codecs import FORWARDED
 from media.downlink import Downlink
 from media.forwarding import Egress, Ingress, Wire
 from media.layers import HIGH, LOW, MEDIUM, Layer
@@ -86,8 +87,9 @@ class Peer:
 
     # --- publish
 
-    async def accept_publish(self, sdp: str) -> str:
-        """Answer the client's offer; ``published`` holds its tracks afterwards. Raises BadSdp."""
+    async def accept_publish(self, sdp: str, taken: Collection[str] = FORWARDED) -> str:
+        """Answer the client's offer; ``published`` holds its tracks afterwards. Of the codecs that may be
+        ``taken`` it is the first that the client names. Raises BadSdp."""
         if self._stopped:
             raise BadSdp("the peer is gone")
         text = sdp_rules.check(sdp, most_media=MOST_TRACKS)
@@ -95,7 +97,7 @@ class Peer:
         if leg is None or not leg.goes_on(text):
             leg = Leg(self._port, lambda state: self._publish_state(leg, state), self._heard)
         try:
-            answer, received, transport_cc = await leg.answer(text)
+            answer, received, transport_cc = await leg.answer(text, taken)
         except BaseException:
             if leg is not self._publish:
                 await leg.close()

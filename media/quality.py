@@ -36,6 +36,10 @@ class Facts(NamedTuple):
     loss_out: float | None = None
     rtt_ms: float | None = None
     frames: float | None = None
+    smaller: bool = False
+    """It is sent less than it wants, as its line carries no more."""
+    none: bool = False
+    """It is sent no picture at all, for the same reason."""
 
 
 def grade(facts: Facts) -> Quality:
@@ -45,9 +49,9 @@ def grade(facts: Facts) -> Quality:
     loss = max(facts.loss_in or 0.0, facts.loss_out or 0.0)
     rtt_ms = facts.rtt_ms or 0.0
     frames = FAIR_FRAMES if facts.frames is None else facts.frames
-    if loss >= POOR_LOSS or rtt_ms >= POOR_RTT_MS or frames < POOR_FRAMES:
+    if loss >= POOR_LOSS or rtt_ms >= POOR_RTT_MS or frames < POOR_FRAMES or facts.none:
         return "poor"
-    if loss >= FAIR_LOSS or rtt_ms >= FAIR_RTT_MS or frames < FAIR_FRAMES:
+    if loss >= FAIR_LOSS or rtt_ms >= FAIR_RTT_MS or frames < FAIR_FRAMES or facts.smaller:
         return "fair"
     return "good"
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from media.layers import NONE
 from models.messages.figures import Figures, Line
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ MEANINGS = {
     "nacks": "Requests of participants for lost packets",
     "retransmitted": "Packets sent again for them",
     "keyframes_wanted": "Key frames that participants asked for",
+    "probed": "Bytes that were sent to learn whether a line carries more",
 }
 """Every counter, with its meaning; none ever falls."""
 
@@ -92,6 +94,7 @@ class OutCounts(NamedTuple):
     nacks: int
     retransmitted: int
     keyframes_wanted: int
+    probed: int
 
 
 class WireCounts(NamedTuple):
@@ -110,6 +113,9 @@ class Sample(NamedTuple):
     rtt_ms: float | None = None
     jitter_in_ms: float | None = None
     jitter_out_ms: float | None = None
+    kbit_line: float | None = None
+    pictures: tuple[int, int, int] = (0, 0, 0)
+    """Pictures that it would be sent; of these, made smaller and left out, as its line carries no more."""
     lines: tuple[Line, ...] = ()
 
 
@@ -135,7 +141,10 @@ def sample(
         if slot.packets or slot.live or slot.far_end.expected:
             counts[f"slot{slot.ssrc}"] = SlotCounts(*slot.sent(), slot.far_end.expected, slot.far_end.lost)
     if egress is not None:
-        counts[f"out{id(egress)}"] = OutCounts(egress.nacks, egress.retransmitted, egress.keyframe_requests)
+        counts[f"out{id(egress)}"] = OutCounts(
+            egress.nacks, egress.retransmitted, egress.keyframe_requests,
+            egress.downlink.probed if egress.downlink is not None else 0,
+        )  # fmt: skip
     if refused:
         counts["wires"] = WireCounts(refused)
     used = [slot.far_end for slot in slots if slot.live]
@@ -146,9 +155,29 @@ def sample(
             (layer.reception.jitter_ms for track in tracks for layer in track.layers if layer.packets),
             default=None,
         ),
+        kbit_line=_line_of(egress),
+        pictures=_pictures(slots),
         jitter_out_ms=max((far.jitter_ms for far in used if far.jitter_ms is not None), default=None),
         lines=tuple(_line(track) for track in tracks),
     )
+
+
+def _line_of(egress: Egress | None) -> float | None:
+    bitrate = egress.downlink.estimate if egress is not None and egress.downlink is not None else None
+    return None if bitrate is None else bitrate / 1000
+
+
+def _pictures(slots: Iterable[Slot]) -> tuple[int, int, int]:
+    total = smaller = none = 0
+    for slot in slots:
+        if slot.kind == "audio" or slot.track is None or slot.wire is None:
+            continue
+        total += 1
+        if slot.limit_layer == NONE:
+            none += 1
+        elif slot.limit_layer < slot.wanted_layer or slot.track.ceiling is not None:
+            smaller += 1
+    return total, smaller, none
 
 
 def _of_layer(layer: Layer) -> LayerCounts:
@@ -209,6 +238,8 @@ class Meter:
             rtt_ms=self._last.rtt_ms,
             jitter_in_ms=self._last.jitter_in_ms,
             jitter_out_ms=self._last.jitter_out_ms,
+            kbit_line=self._last.kbit_line,
+            pictures=self._last.pictures,
             lines=self._last.lines,
         )
 

@@ -2,8 +2,8 @@
 
 They are participants like any other, under the same grants, bars, limits, clock and cuts; a room never asks how
 somebody signals. What differs: nobody can be told anything, so nothing is renegotiated, an offer is answered
-before its seat is taken, and a seat whose media never came up is given back after a while. Knows no HTTP; the web
-app does.
+before its seat is taken, and a seat whose media never came up is given back after a while; and what an encoder
+sends everybody sees, so it is a codec that spectators can be handed. Knows no HTTP; the web app does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from media import sdp_rules
+from media.depacketizing import READABLE
 from media.participants import Participant
 from media.plane import MOST_TRACKS, BadSdp, Peer
 from media.rooms import Refused, Room
@@ -102,7 +103,7 @@ class Desk:
         self._node.check_grant(request.grant, request.room_id, request.user_id)
         peer = self._node.peer_of_no_room(request.user_id)
         try:
-            await peer.accept_publish(request.sdp)
+            await peer.accept_publish(request.sdp, READABLE)
         finally:
             self._node.spawn(peer.close())
         return resources.Done()
@@ -112,7 +113,7 @@ class Desk:
         grant = self._node.check_grant(request.grant, request.room_id, request.user_id)
         if not grant.publish:
             raise Refused("You may watch here, not publish.", code="FORBIDDEN")
-        return await self._seated(grant, (), lambda peer: peer.accept_publish(request.sdp))
+        return await self._seated(grant, (), lambda peer: peer.accept_publish(request.sdp, READABLE))
 
     async def _play(self, request: resources.Play) -> AnyReply:
         kinds = sdp_rules.kinds_to_play(request.sdp)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
 from aiortc import RTCSessionDescription
@@ -92,8 +92,9 @@ class Leg:
 
     # signaling
 
-    async def answer(self, sdp: str) -> tuple[str, list[Received], int]:
-        """Answer an offer: our SDP, what is received, the id of the transport-wide number (0: none)."""
+    async def answer(self, sdp: str, taken: Collection[str] = codecs.FORWARDED) -> tuple[str, list[Received], int]:
+        """Answer an offer: our SDP, what is received, the id of the transport-wide number (0: none). Of the codecs
+        that may be ``taken`` it is the first that the client names."""
         with _only_bad_sdp():
             remote = SessionDescription.parse(sdp)
             sdp_rules.check_parsed(remote)
@@ -103,7 +104,7 @@ class Leg:
             self._named(remote, sdp)
             self._be_server(sdp)
             for media in remote.media:
-                _one_codec(self._transceiver(media), media)
+                _one_codec(self._transceiver(media), media, taken)
             transport_cc = sdp_rules.extension_id(sdp, TRANSPORT_CC_URI)
             text = (await self._pc.createAnswer()).sdp
             layers = sdp_media.simulcast(sdp)
@@ -323,15 +324,16 @@ def _announced(media: MediaDescription) -> tuple[Encoding, ...]:
     return (Encoding(ssrc=None if first is None else int(first), repair_ssrc=repairs.get(first or 0)),)
 
 
-def _one_codec(transceiver: RTCRtpTransceiver, media: MediaDescription) -> None:
-    """Keep the first codec of the client's order that we forward, and its retransmission type."""
+def _one_codec(transceiver: RTCRtpTransceiver, media: MediaDescription, taken: Collection[str]) -> None:
+    """Keep the first codec of the client's order that we take, and its retransmission type."""
     for offered in media.rtp.codecs:
-        if not _is_forwarded(offered):
+        if offered.name not in taken or not _is_forwarded(offered):
             continue
         again = [c for c in media.rtp.codecs if is_rtx(c) and c.parameters.get("apt") == offered.payloadType]
         transceiver._codecs = [_answered(offered), *(_answered(repair) for repair in again[:1])]
         return
-    raise BadSdp("no codec that is forwarded: VP8, H264 (packetization-mode 1), VP9, AV1 (profile 0), opus")
+    usable = ", ".join(words for name, words in codecs.FORWARDED.items() if name in taken)
+    raise BadSdp(f"no codec that can be used here: {usable}")
 
 
 def _is_forwarded(offered: RTCRtpCodecParameters) -> bool:

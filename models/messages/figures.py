@@ -30,6 +30,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     ``rtt_ms``: from the node to the participant and back, as its reports on what it is sent tell; who is sent
     nothing has none. ``frames``: video frames in; None without a camera. ``dropped``: by cause, what there was.
+    ``kbit_line``: what the line to it carries, as far as estimated. ``pictures``: that it is to be sent; of these,
+    made smaller, and left out, as the line carries no more.
     """
 
     kbit_in: float
@@ -44,6 +46,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     jitter_in_ms: float | None
     jitter_out_ms: float | None
     lines: tuple[Line, ...]
+    kbit_line: float | None = None
+    pictures: tuple[int, int, int] = (0, 0, 0)
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

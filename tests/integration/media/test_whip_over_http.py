@@ -134,6 +134,17 @@ class House:
         with self.database.reading() as tx:
             return streams.stream_of(tx, self.creator.user_id)
 
+    def on_the_air(self) -> streams.StreamView:
+        stream = self.live()
+        assert stream is not None
+        return stream
+
+    async def watching(self, room_id: str) -> HttpSeat:
+        """The fan's player, which shows the stream."""
+        player, _ = await self.playing(room_id)
+        await player.decodes()
+        return player
+
     def seated(self, room_id: str) -> set[str]:
         room = self.stage.node.rooms.get(room_id)
         return set(room.participants) if room is not None else set()
@@ -196,8 +207,7 @@ async def test_an_encoder_goes_live_is_watched_and_stops(house: House) -> None:
     assert house.live() is None
     encoder, answer = await house.on_air()
     # Then its creator is live, and the answer says where to go on
-    stream = house.live()
-    assert stream is not None
+    stream = house.on_the_air()
     assert answer.content_type == SDP
     assert answer.headers["Location"].startswith(f"{WHIP}/{stream.room_id}/")
     assert answer.headers["ETag"].startswith('"')
@@ -237,10 +247,8 @@ async def test_an_encoder_goes_live_is_watched_and_stops(house: House) -> None:
 @plays
 async def test_revoking_the_key_puts_its_encoder_off_the_air_and_nobody_else(house: House) -> None:
     encoder, answer = await house.on_air()
-    stream = house.live()
-    assert stream is not None
-    player, _ = await house.playing(stream.room_id)
-    await player.decodes()
+    stream = house.on_the_air()
+    player = await house.watching(stream.room_id)
     other = await house.call("POST", "/api/streaming/stream-keys", house.token, {"name": "Spare"})
     assert other.status_code == 201
     path = f"/api/streaming/stream-keys/{house.key.key_id}"
@@ -258,10 +266,8 @@ async def test_revoking_the_key_puts_its_encoder_off_the_air_and_nobody_else(hou
 @plays
 async def test_the_cuts_of_a_room_cut_encoders_and_players(house: House) -> None:
     encoder, _ = await house.on_air()
-    stream = house.live()
-    assert stream is not None
-    player, _ = await house.playing(stream.room_id)
-    await player.decodes()
+    stream = house.on_the_air()
+    player = await house.watching(stream.room_id)
     admin = Caller(person=house.person("admin")[0], integrator_id=None, scopes=frozenset(), sign_in_id="x")
     # When the fan is cut out, then the player ends, and no token of theirs opens the room again
     cut = {"room_id": stream.room_id, "user_id": house.fan.user_id, "reason": "MODERATION", "label_by": admin}
@@ -308,8 +314,7 @@ async def test_what_is_wrong_with_an_offer_is_said_and_puts_nobody_on_the_air(ho
 @plays
 async def test_a_resource_is_its_makers_alone(house: House) -> None:
     _, answer = await house.on_air()
-    stream = house.live()
-    assert stream is not None
+    stream = house.on_the_air()
     _, played = await house.playing(stream.room_id)
     stranger, strangers_token = house.person("creator")
     theirs = house.database.run(lambda tx: stream_keys.make(tx, stranger, "OBS", utc_now())).key
@@ -357,8 +362,7 @@ async def test_candidates_and_an_ice_restart_over_patch(house: House) -> None:
 @plays
 async def test_a_grant_opens_a_player_once(house: House) -> None:
     _, _ = await house.on_air()
-    stream = house.live()
-    assert stream is not None
+    stream = house.on_the_air()
     wish = {"roomId": stream.room_id, "role": "participant"}
     given = await house.call("POST", "/api/rtc/grants", house.fan_token, wish)
     grant = msgspec.json.decode(given.data)["grant"]
@@ -375,8 +379,7 @@ async def test_a_grant_opens_a_player_once(house: House) -> None:
 async def test_parallel_offers_of_one_key_leave_one_encoder(house: House) -> None:
     offers = [await house.seat().publish("VP8") for _ in range(4)]
     answers = await asyncio.gather(*(house.offer(WHIP, house.key.key, sdp) for sdp in offers))
-    stream = house.live()
-    assert stream is not None
+    stream = house.on_the_air()
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert house.seated(stream.room_id) == {house.creator.user_id}
     creator = house.stage.node.rooms[stream.room_id].participants[house.creator.user_id]

@@ -196,13 +196,19 @@ def test_a_limit_holds_against_a_wish_and_stops_a_picture() -> None:
     assert slot.layer is track.layers[2]
 
 
-def test_layers_meet_in_time_by_their_sender_reports_and_do_not_drift_apart() -> None:
-    chance = random.Random(5)
+def two_that_flow(seed: int) -> tuple[PublishedTrack, Slot, Sender, Sender]:
+    """A camera of three sizes of which the lowest and the highest have begun, and a subscriber."""
+    chance = random.Random(seed)
     track, slot = camera(), ready_slot()
     track.add(slot, 0)
     low, _, high = (Sender(track, layer, chance=chance) for layer in track.layers)
     for sender in (low, high):
         sender.frame(0, key=True)
+    return track, slot, low, high
+
+
+def test_layers_meet_in_time_by_their_sender_reports_and_do_not_drift_apart() -> None:
+    track, slot, low, high = two_that_flow(seed=5)
     # Reports come when they come; their clock is one.
     low.report(0)
     high.report(20)
@@ -225,12 +231,8 @@ def test_layers_meet_in_time_by_their_sender_reports_and_do_not_drift_apart() ->
 
 
 def test_a_picture_that_comes_too_early_is_shifted_and_the_next_change_forgets_it() -> None:
-    chance = random.Random(6)
-    track, slot = camera(), ready_slot()
-    track.add(slot, 0)
-    low, _, high = (Sender(track, layer, chance=chance) for layer in track.layers)
+    track, slot, low, high = two_that_flow(seed=6)
     for sender in (low, high):
-        sender.frame(0, key=True)
         sender.report(0)
     before = high.frame(100)
     assert before is not None

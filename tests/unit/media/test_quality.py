@@ -26,6 +26,8 @@ GRADES = st.lists(st.sampled_from(ORDER), max_size=60)
         (GOOD._replace(frames=5.0), "fair"),
         (GOOD._replace(frames=0.3), "poor"),
         (GOOD._replace(frames=None), "good"),  # the camera is off
+        (GOOD._replace(smaller=True), "fair"),
+        (GOOD._replace(none=True), "poor"),
         (GOOD._replace(loss_in=50.0, silent_ms=4_000), "lost"),
     ],
 )
