@@ -34,7 +34,10 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     def publish(event: AnyEvent) -> None:
         line.publish(event)
 
-    port = Port(settings.media_addresses, settings.media_udp_port, settings.media_announced_addresses)
+    port = Port(
+        settings.media_addresses, settings.media_udp_port, settings.media_announced_addresses,
+        native=settings.media_engine == "native",
+    )  # fmt: skip
     if port.receive_buffer < SMALL_BUFFER:
         log.event("small_receive_buffer", level=logging.WARNING, bytes=port.receive_buffer)
     node = Node(settings, publish, port)
@@ -52,6 +55,7 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     garbage.settle()
     log.event(
         "media_started",
+        engine="native" if port.native is not None else "python",
         fan_out="native" if forwarding.native is not None else "python",
         node_id=node.node_id,
         boot_id=node.boot_id,

@@ -9,18 +9,20 @@ subscriber's slot carries (``aim``). A gate is closed as long as nobody has said
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from media import rtp
 from media.aiortc_seam import Path, context_in_memory
 from media.downlink import Downlink
 from media.fastpath import read_report
-from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, Record
+from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, EngineError, Record
 from media.forwarding import Bindings, Egress, Ingress, Source, Wire
 from media.layers import Kept, Layer, Told, ticks_apart
 from media.native import Native
 from media.send_history import Feedback, History
 from media.tracks import PublishedTrack, Slot
+from models import log
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
 
@@ -128,7 +130,11 @@ class NativeWire(Wire):
     def take(self, slot: Slot) -> None:
         """That slot is sent by this wire from now on."""
         if not slot.lane_id:
-            slot.lane_id = self.native.engine.lane(self.connection, slot.ssrc, slot.repair_ssrc)
+            try:
+                slot.lane_id = self.native.engine.lane(self.connection, slot.ssrc, slot.repair_ssrc)
+            except EngineError:  # so many rooms, on one node: this slot shows nothing
+                log.event("engine_full", level=logging.WARNING)
+                return
             self._slots.append(slot)
             self.native.lanes[slot.lane_id] = lambda record: _entered(slot, record)
 

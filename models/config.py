@@ -47,6 +47,7 @@ SETTING_NAMES = (
     "MEDIA_ADDRESSES",
     "MEDIA_UDP_PORT",
     "MEDIA_ANNOUNCED_ADDRESSES",
+    "MEDIA_ENGINE",
     "TURN_URLS",
     "TURN_SECRET",
     "MEDIA_LAST_N",
@@ -146,6 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_udp_port: int
     """The one port that all media of a node passes through; 0: any free one."""
     media_announced_addresses: tuple[str, ...]
+    media_engine: str
     """What clients are told in place of ``media_addresses``, by family: a node behind NAT."""
     turn_urls: tuple[str, ...]
     turn_secret: str
@@ -250,6 +252,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_addresses=read.words("MEDIA_ADDRESSES"),
         media_udp_port=read.integer("MEDIA_UDP_PORT", 50_000, 0, 65535),
         media_announced_addresses=read.words("MEDIA_ANNOUNCED_ADDRESSES"),
+        media_engine=read.text("MEDIA_ENGINE", "python"),
         turn_urls=read.words("TURN_URLS"),
         turn_secret=read.text("TURN_SECRET", ""),
         media_last_n=read.integer("MEDIA_LAST_N", 0, 0, 20),
@@ -397,6 +400,8 @@ def _media_network_rule(settings: Settings) -> list[str]:
         )
         if not all(_is_ip(address) for address in addresses)
     ]
+    if settings.media_engine not in ("native", "python"):
+        wrong.append("MEDIA_ENGINE must be native or python")
     if not all(_TURN_URL.fullmatch(url) for url in settings.turn_urls):
         wrong.append("TURN_URLS must be such as turn:turn.example:3478?transport=udp, with commas")
     if bool(settings.turn_urls) != bool(settings.turn_secret):
