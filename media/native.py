@@ -47,6 +47,7 @@ class Native:
         self._on_datagram = on_datagram
         self._loop = asyncio.get_running_loop()
         self._busy = self._closed = False
+        engine.keeps.append(self)
         self._loop.add_reader(engine.wake, self._woken)
 
     def close(self) -> None:

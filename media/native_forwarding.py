@@ -277,11 +277,11 @@ class NativeIngress(Ingress):
         self.bytes_in += len(packet)
         self._note_arrival(packet, at_us)
 
-    def tick(self, now_ms: int) -> None:
-        """Ten times a second."""
+    def report(self, now_ms: int) -> None:
+        """Once a second."""
         counters = self._native.engine.connection_counters(self._connection)
         self.unknown, self.unopened = counters.get("unknown", 0), counters.get("unopened", 0)
-        super().tick(now_ms)
+        super().report(now_ms)
 
 
 def wire_for(path: Path, history: Callable[[], History] | None = None) -> Wire:

@@ -205,6 +205,24 @@ int fp_inject(fp_engine *engine, uint32_t id, const uint8_t *packet, int size) {
     return who ? FP_OK : FP_GONE;
 }
 
+/* Under the mutex: seal and send what was posted. Of connections that are gone meanwhile nothing. */
+static void send_compounds(fp_engine *engine) {
+    uint8_t data[LARGEST_PACKET + TRAILER];
+    pthread_mutex_lock(&engine->post);
+    compound *taken = engine->compounds;
+    int count = engine->compound_count;
+    engine->compounds = engine->sealing, engine->sealing = taken;
+    engine->compound_count = 0;
+    pthread_mutex_unlock(&engine->post);
+    for (int at = 0; at < count; at++) {
+        connection *who = connection_of(engine, taken[at].connection);
+        int size = taken[at].size;
+        if (who == NULL || who->protect == NULL || !who->nominated) continue;
+        memcpy(data, taken[at].data, (size_t)size);
+        if (engine->srtp.protect_rtcp(who->protect, data, &size) || !send_to(engine, &who->to, data, size)) who->refused++;
+    }
+}
+
 /* What one socket holds, as it is, or until we are told to stop; how many datagrams. */
 static int read_all(fp_engine *engine, int socket) {
     int all = 0;
@@ -228,8 +246,16 @@ static void *run(void *argument) {
         /* Who is behind does not wait. */
         if (count > 0 && read < CROWD) nanosleep(&(struct timespec){.tv_nsec = GATHER_NS}, NULL);
         read = 0;
-        for (int at = 0; at < count; at++)
-            if (ready[at].data.u32 < MOST_SOCKETS) read += read_all(engine, (int)ready[at].data.u32);
+        for (int at = 0; at < count; at++) {
+            uint64_t posted;
+            if (ready[at].data.u32 < MOST_SOCKETS) {
+                read += read_all(engine, (int)ready[at].data.u32);
+            } else if (eventfd_read(engine->stop, &posted) == 0) {
+                engine_lock(engine);
+                send_compounds(engine);
+                engine_unlock(engine);
+            }
+        }
         if (count > 0 && !waits) {
             waits = true; /* what has been forwarded meanwhile is told a little later */
             continue;
@@ -247,6 +273,7 @@ static void *run(void *argument) {
 int fp_drain(fp_engine *engine, int most) {
     int empty = 1;
     engine_lock(engine);
+    send_compounds(engine);
     for (int socket = 0; socket < engine->socket_count; socket++) {
         int count;
         while (most > 0 && (count = read_batch(engine, socket, most)) > 0) most -= count;
@@ -274,9 +301,12 @@ fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake) 
     pthread_mutex_init(&engine->mutex, NULL);
     engine->queue = malloc(QUEUE_BYTES);
     engine->arena = malloc(ARENA_BYTES);
+    pthread_mutex_init(&engine->post, NULL);
+    engine->compounds = malloc(MOST_COMPOUNDS * sizeof *engine->compounds);
+    engine->sealing = malloc(MOST_COMPOUNDS * sizeof *engine->sealing);
     engine->poll = epoll_create1(EPOLL_CLOEXEC);
     engine->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    bool fine = tables_make(engine) && engine->queue && engine->arena && watch(engine, engine->stop, MOST_SOCKETS);
+    bool fine = tables_make(engine) && engine->queue && engine->arena && engine->compounds && engine->sealing && watch(engine, engine->stop, MOST_SOCKETS);
     for (int at = 0; fine && at < count; at++) {
         struct sockaddr_storage name;
         socklen_t length = sizeof name;
@@ -303,22 +333,26 @@ void fp_free(fp_engine *engine) {
     tables_free(engine);
     free(engine->queue);
     free(engine->arena);
+    free(engine->compounds);
+    free(engine->sealing);
+    pthread_mutex_destroy(&engine->post);
     pthread_mutex_destroy(&engine->mutex);
     free(engine);
 }
 
 int fp_abi(void) { return 5; }
 
-int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *compound, int size) {
-    uint8_t data[LARGEST_PACKET + TRAILER];
+int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *data, int size) {
     if (size < 8 || size > LARGEST_PACKET - 100) return FP_REFUSED;
-    memcpy(data, compound, (size_t)size);
-    engine_lock(engine);
-    connection *who = connection_of(engine, id);
-    int answer = who ? FP_REFUSED : FP_GONE;
-    if (who && who->protect && who->nominated && !engine->srtp.protect_rtcp(who->protect, data, &size))
-        answer = send_to(engine, &who->to, data, size) ? FP_OK : FP_REFUSED;
-    if (who && answer == FP_REFUSED) who->refused++;
-    engine_unlock(engine);
-    return answer;
+    pthread_mutex_lock(&engine->post);
+    bool first = engine->compound_count == 0, fits = engine->compound_count < MOST_COMPOUNDS;
+    if (fits) {
+        compound *fresh = &engine->compounds[engine->compound_count++];
+        fresh->connection = id, fresh->size = size;
+        memcpy(fresh->data, data, (size_t)size);
+    }
+    pthread_mutex_unlock(&engine->post);
+    uint64_t one = 1;
+    if (first && write(engine->stop, &one, sizeof one) < 0) return FP_REFUSED;
+    return fits ? FP_OK : FP_FULL;
 }

@@ -6,6 +6,7 @@ until ``take``. Knows no asyncio: whoever owns a loop watches ``wake``.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -110,16 +111,9 @@ class Engine:
         """``sockets``: bound and non-blocking; they stay the caller's. Raises EngineError."""
         if not LIBRARY.exists():
             raise EngineError("the native engine was not built: python -m media.fastpath.build")
-        self._ffi: Any = FFI()
-        for declarations in ("twcc.h", "fastpath.h"):
-            self._ffi.cdef((HERE / declarations).read_text())
-        self._library: Any = self._ffi.dlopen(str(LIBRARY))
-        try:
-            abi = self._library.fp_abi()
-        except AttributeError:
-            abi = 0
-        if abi != ABI:
-            raise EngineError(f"built from other sources: ABI {abi}, not {ABI}")
+        self._ffi, self._library = _library()
+        self.keeps: list[Any] = []
+        """What its thread uses, or whoever has that: it lives until ``close``, whoever forgets this."""
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when records wait."""
         srtp = self._ffi.new("fp_srtp *")
@@ -135,6 +129,7 @@ class Engine:
         if not self._engine:
             os.close(self.wake)
             raise EngineError("no memory, no thread, or a socket that is none")
+        _running.add(self)
 
     def close(self) -> None:
         """End the thread; nothing is received or sent any more. Harmless to repeat."""
@@ -142,6 +137,8 @@ class Engine:
             self._library.fp_free(self._engine)
             self._engine = None
             os.close(self.wake)
+            self.keeps.clear()
+            _running.discard(self)
 
     def take(self) -> Iterator[Record]:
         """Some of what waits, oldest first; call it until it yields nothing."""
@@ -317,6 +314,26 @@ def _mapped(host: str) -> bytes:
     if ":" in host:
         return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return _MAPPED + socket.inet_pton(socket.AF_INET, host)
+
+
+_running: set[Engine] = set()
+"""None is collected while its thread runs: that would free what the thread uses, and unload its code."""
+
+
+@functools.cache
+def _library() -> tuple[Any, Any]:
+    """The library, which is never unloaded. Raises EngineError, OSError."""
+    ffi: Any = FFI()
+    for declarations in ("twcc.h", "fastpath.h"):
+        ffi.cdef((HERE / declarations).read_text())
+    library: Any = ffi.dlopen(str(LIBRARY))
+    try:
+        abi = library.fp_abi()
+    except AttributeError:
+        abi = 0
+    if abi != ABI:
+        raise EngineError(f"built from other sources: ABI {abi}, not {ABI}")
+    return ffi, library
 
 
 def load(sockets: Sequence[socket.socket]) -> Engine | None:

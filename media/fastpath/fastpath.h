@@ -98,6 +98,7 @@ int fp_bind(fp_engine *engine, uint32_t connection, const fp_address *address); 
 int fp_unbind(fp_engine *engine, uint32_t connection, const fp_address *address);   /* not any more */
 int fp_nominate(fp_engine *engine, uint32_t connection, const fp_address *address); /* where we send to */
 int fp_secure(fp_engine *engine, uint32_t connection, void *protect, void *unprotect);
+/* Seal and send it with the next batch; whoever calls does not wait for this one. FP_FULL: a thousand wait. */
 int fp_send_rtcp(fp_engine *engine, uint32_t connection, const uint8_t *compound, int size);
 /* Handle an opened RTP packet as if it came now: a stranger whose SSRC has been named meanwhile. */
 int fp_inject(fp_engine *engine, uint32_t connection, const uint8_t *packet, int size);

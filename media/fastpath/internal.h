@@ -23,7 +23,8 @@ enum {
     PADDING = 255,         /* bytes: the count is one of them */
     OVERHEAD = 44,         /* on the line besides: SRTP's tag, UDP, IPv4 */
     TRAILER = 64,          /* more than any SRTP tag and index, and that extension */
-    BATCH = 64,
+    BATCH = 32,
+    MOST_COMPOUNDS = 1 << 10, /* that wait to be sealed */
     MOST_SOCKETS = 64,
     MOST_CONNECTIONS = 1 << 13,
     MOST_SOURCES = 1 << 14,
@@ -141,6 +142,12 @@ typedef struct {
     int size, next;
 } pending;
 
+typedef struct {
+    uint32_t connection; /* id */
+    int size;
+    uint8_t data[LARGEST_PACKET];
+} compound;
+
 struct fp_engine {
     fp_srtp srtp;
     int sockets[MOST_SOCKETS], families[MOST_SOCKETS], socket_count;
@@ -171,6 +178,11 @@ struct fp_engine {
     atomic_uint_fast64_t dropped;
     bool told, urgent; /* since the last wake: something, and something that should not wait */
     int64_t woken_us;
+
+    pthread_mutex_t post; /* of what follows alone: who posts does not wait for a batch */
+    compound *compounds;
+    int compound_count;
+    compound *sealing; /* under the mutex: what is being sent of them */
 
     uint8_t *arena;
     size_t arena_used;

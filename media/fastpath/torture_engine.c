@@ -60,7 +60,7 @@ static void leave(person *who) {
     uint32_t former = who->connection;
     who->connection = 0;
     uint8_t byte = 0;
-    if (fp_send_rtcp(engine, former, (uint8_t[]){0x80, 200, 0, 1, 0, 0, 0, 0}, 8) != FP_GONE) abort();
+    fp_send_rtcp(engine, former, (uint8_t[]){0x80, 200, 0, 1, 0, 0, 0, 0}, 8);
     if (fp_secure(engine, former, &byte, &byte) != FP_GONE) abort();
 }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import select
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -554,7 +556,9 @@ def test_what_is_shut_stays_shut(node: Node) -> None:
     assert node.engine.lane_counters(lane) == {}
     assert not node.engine.carry(lane, source, 100)
     assert not node.engine.nominate(subscriber.connection, subscriber.address)
-    assert not node.engine.send_rtcp(subscriber.connection, rtp.receiver_report(1))
+    node.engine.send_rtcp(subscriber.connection, rtp.receiver_report(1))
+    node.settle()
+    assert not select.select([subscriber.socket], [], [], 0)[0]
     # The next one has other ids
     fresh = node.client()
     assert fresh.connection != subscriber.connection
@@ -617,3 +621,17 @@ def test_closing_ends_the_thread_and_the_sockets_stay(node: Node) -> None:
 def test_an_engine_without_sockets_is_none() -> None:
     with pytest.raises(EngineError):
         Engine([])
+
+
+def test_an_engine_that_is_forgotten_keeps_what_its_thread_uses() -> None:
+    node = Node()
+    forgotten = weakref.ref(node.engine)
+    del node.engine
+    gc.collect()
+    engine = forgotten()
+    assert engine is not None
+    engine.close()
+    del engine
+    gc.collect()
+    assert forgotten() is None
+    node.socket.close()
