@@ -92,6 +92,8 @@ class Battles:
 
     def soon(self, milliseconds: int) -> int:
         """How many run, or are to begin within that time."""
+        if not self.unfinished:
+            return 0
         until = self._moment(timedelta(milliseconds=milliseconds))
         return sum(
             known.row["status"] == "running" or known.row["begins_at"] <= until
