@@ -355,7 +355,8 @@ def row(name: str, side: str, is_: Result) -> str:
     return (
         f"{name:34}{side:11}{is_.fps:6.1f}{is_.kbits:8.0f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.longest:7.1f} s"
         f"{concealed:>9}{is_.corrected:5}{is_.sound_delay:5.0f} ms{lips:>8}"
-        f"{both(is_.nacks):>9}{both(is_.sound_nacks):>9}{both(is_.repeats):>10}{is_.plis:5}{is_.line_lost:7.1%}{back:>8}  {is_.note}"
+        f"{both(is_.nacks):>9}{both(is_.sound_nacks):>9}{both(is_.repeats):>10}{is_.plis:5}"
+        f"{is_.line_lost:7.1%}{back:>8}  {is_.note}"
     ).rstrip()
 
 
