@@ -122,11 +122,12 @@ class Result(msgspec.Struct, frozen=True):
     """None: this browser does not say."""
     corrected: int
     """Packets of sound that brought a copy of an earlier one that was wanting (Opus' in-band FEC)."""
-    nacks: int
-    sound_nacks: int
+    nacks: tuple[int, int]
+    """Of the node to the publisher, and of the viewer to the node; so are the next."""
+    sound_nacks: tuple[int, int]
     sound_delay: float
     """Milliseconds that the viewer's browser keeps sound, so that what is late is not missed."""
-    repeats: int
+    repeats: tuple[int, int]
     plis: int
     line_lost: float
     back: float | None
@@ -306,10 +307,13 @@ def result_of(
         longest=gap,
         concealed=made_up / heard if heard > 0 else None,
         corrected=int(viewer("audio_fecPacketsReceived") - viewer("audio_fecPacketsDiscarded")),
-        nacks=int(viewer("video_nackCount") + publisher("video_nackCount")),
-        sound_nacks=int(viewer("audio_nackCount") + publisher("audio_nackCount")),
+        nacks=(int(publisher("video_nackCount")), int(viewer("video_nackCount"))),
+        sound_nacks=(int(publisher("audio_nackCount")), int(viewer("audio_nackCount"))),
         sound_delay=1000 * viewer("audio_jitterBufferDelay") / max(1.0, viewer("audio_jitterBufferEmittedCount")),
-        repeats=int(viewer("video_retransmittedPacketsReceived") + publisher("video_retransmittedPacketsSent")),
+        repeats=(
+            int(publisher("video_retransmittedPacketsSent")),
+            int(viewer("video_retransmittedPacketsReceived")),
+        ),
         plis=int(viewer("video_pliCount") + publisher("video_pliCount")),
         line_lost=sum(each.lost + each.overflowed for each in passed) / max(1, packets),
         back=back,
@@ -339,7 +343,7 @@ def longest_gap(pictures: list[float], begin: float, end: float) -> tuple[float,
 
 HEADER = (
     f"{'scenario':34}{'bad line':11}{'fps':>6}{'kbit/s':>8}{'freezes':>9}{'frozen':>8}{'longest':>9}{'made up':>9}"
-    f"{'FEC':>5}{'kept':>8}{'lips':>8}{'NACK':>6}{'sound':>6}{'RTX':>6}{'PLI':>5}{'lost':>7}{'back':>8}"
+    f"{'FEC':>5}{'kept':>8}{'lips':>8}{'NACK':>9}{'sound':>9}{'RTX':>10}{'PLI':>5}{'lost':>7}{'back':>8}"
 )
 
 
@@ -350,9 +354,15 @@ def row(name: str, side: str, is_: Result) -> str:
     lips = f"{statistics.median(is_.lips):+.0f} ms" if len(is_.lips) >= FEWEST_FLASHES else ""
     return (
         f"{name:34}{side:11}{is_.fps:6.1f}{is_.kbits:8.0f}{is_.freezes:9}{is_.frozen:6.1f} s{is_.longest:7.1f} s"
-        f"{concealed:>9}{is_.corrected:5}{is_.sound_delay:5.0f} ms{lips:>8}{is_.nacks:6}{is_.sound_nacks:6}"
-        f"{is_.repeats:6}{is_.plis:5}{is_.line_lost:7.1%}{back:>8}  {is_.note}"
+        f"{concealed:>9}{is_.corrected:5}{is_.sound_delay:5.0f} ms{lips:>8}"
+        f"{both(is_.nacks):>9}{both(is_.sound_nacks):>9}{both(is_.repeats):>10}{is_.plis:5}"
+        f"{is_.line_lost:7.1%}{back:>8}  {is_.note}"
     ).rstrip()
+
+
+def both(ways: tuple[int, int]) -> str:
+    """To the node, and from it."""
+    return f"{ways[0]}+{ways[1]}"
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Bandwidth:
         if through is not None:
             self.estimator.probed(through)
             self.estimator.hush(now_ms)
+        self.estimator.recover(now_ms)
         bitrate = self.estimator.bitrate
         if bitrate is None:
             return None

@@ -38,6 +38,8 @@ SHORT_QUEUE_MS = 50.0
 """Whose queue is longer is tried nothing on."""
 SOUND_LOSS = 0.05
 """Beyond that of the pictures, and half as much again: bursts of pictures crowd out the sound."""
+OLD_NEWS_MS = 2_000
+"""So long reports may still be on what was sent before."""
 HUSH = 0.6
 HUSH_MS = 20_000
 PACKET_BITS = 1_200 * 8
@@ -171,6 +173,7 @@ class Estimator:
         """What arrived when the queue last grew: about the line's rate."""
         self._at_ms: int | None = None
         self._troubled_ms: int | None = None
+        self._told_ms: int | None = None
         self._lost = self._told = 0
         self._lost_since_ms: int | None = None
         self._grown = 0
@@ -236,20 +239,33 @@ class Estimator:
         """The receiver's own estimate (REMB), of who has no transport-wide feedback."""
         self.whole = True
         self.bitrate = max(LEAST, min(MOST, bitrate))
-        self._at_ms = now_ms
+        self._at_ms = self._told_ms = now_ms
 
     def reported(self, expected: int, lost: int, bitrate: float, now_ms: int) -> None:
         """Receiver reports, of who says nothing more; ``bitrate``: what is being sent to it."""
-        took_ms = 0 if self._at_ms is None else min(1_000, max(0, now_ms - self._at_ms))
+        fresh = self._fell_ms is not None and now_ms - self._fell_ms < OLD_NEWS_MS
+        if self._told_ms is not None or fresh or expected < LOSS_PACKETS:
+            return
+        self.loss = max(0.0, min(1.0, lost / expected))
+        if self.loss <= HIGH_LOSS:
+            return
+        self.whole = True
+        self._fell_ms = self._troubled_ms = self._at_ms = now_ms
+        came = BACKOFF * bitrate * (1 - self.loss)
+        before = came if self.bitrate is None else self.bitrate
+        self.bitrate = max(LEAST, min(MOST, before, max(came, before * (1 - 0.5 * self.loss))))
+        if self.loss > FLOOD_LOSS:
+            self.bitrate = max(LEAST, min(self.bitrate, came))
+
+    def recover(self, now_ms: int) -> None:
+        """Of who has no transport-wide feedback: what is not heard of rises again, as nothing else would show that
+        the line has."""
+        if not self.whole or self.bitrate is None or self._at_ms is None or self.loss > LOW_LOSS:
+            return
+        took_ms = min(1_000, max(0, now_ms - self._at_ms))
+        if self._told_ms is None or now_ms - self._told_ms > OLD_NEWS_MS:
+            self.bitrate = min(MOST, self.bitrate * GROWTH ** (took_ms / 1_000))
         self._at_ms = now_ms
-        if self.bitrate is None:
-            if expected < LOSS_PACKETS or lost <= expected * HIGH_LOSS:
-                return
-            self.whole = True
-            self.bitrate = max(LEAST, min(MOST, bitrate))
-        self._count(expected, lost, now_ms)
-        if self.loss < LOW_LOSS:
-            self.bitrate = min(MOST, self.bitrate * GROWTH ** (took_ms / 1000))
 
     def _fall(self, now_ms: int) -> None:
         assert self.bitrate is not None

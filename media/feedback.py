@@ -11,7 +11,9 @@ KEYFRAME_INTERVAL_MS = 300
 """Every key frame costs all subscribers; requests of many late joiners become one."""
 NACK_WINDOW = 256
 """Missing packets remembered for a track; a longer hole is for a key frame to mend."""
-NACK_TRIES = 4
+NACK_TRIES = 6
+"""Each waits half as long again as the one before: a sender that is busy, or far, ignores the early ones."""
+BACKOFF = 1.5
 NACK_RETRY_MS = 60
 """Until the round trip has been measured, by an answer to the first request of a packet; and at least
 ``SHORTEST_RETRY_MS``."""
@@ -151,11 +153,17 @@ class Gaps:
         self._answered: dict[int, _Missing] = {}
         """Asked for once, and there: an answer, or the packet itself and the answer is still to come."""
         self._round_trip_ms: float | None = None
+        self._gave_up = False
         self._least_ms = patience_ms
         self._reorder_ms = float(patience_ms)
 
     def __len__(self) -> int:
         return len(self._missing)
+
+    @property
+    def news(self) -> bool:
+        """Whether there is something to ask for, or that was given up."""
+        return bool(self._missing) or self._gave_up
 
     @property
     def patience_ms(self) -> float:
@@ -173,6 +181,7 @@ class Gaps:
         """Everything between two neighbours did not come (yet)."""
         if before - after > NACK_WINDOW:
             self._missing.clear()
+            self._gave_up = True
             return
         for sequence in range(after + 1, before):
             self._missing[sequence] = _Missing(now_ms)
@@ -204,15 +213,21 @@ class Gaps:
             if missing.tries == 0:
                 if now_ms - missing.since_ms < self._reorder_ms:
                     continue
-            elif now_ms - missing.asked_ms < self.retry_ms:
+            elif now_ms - missing.asked_ms < self.retry_ms * BACKOFF ** (missing.tries - 1):
                 continue
             if missing.tries >= NACK_TRIES:
                 del self._missing[sequence]
+                self._gave_up = True
                 continue
             missing.tries += 1
             missing.asked_ms = now_ms
             asked.append(sequence)
         return asked
+
+    def gave_up(self) -> bool:
+        """Whether something will not come any more, since this was asked last."""
+        gave_up, self._gave_up = self._gave_up, False
+        return gave_up
 
     def _was_overtaken(self, late_ms: int) -> None:
         """Up at once; what was really lost takes it down slowly."""

@@ -316,8 +316,8 @@ class Ingress:
         self._opened: set[int] = set()
         """Every SSRC that has authenticated, whoever it was or is."""
         self._strangers: dict[int, int] = {}
-        self._holes: set[Layer] = set()
-        """Layers of which something is missing that may be sent again."""
+        self._holes: dict[Layer, PublishedTrack] = {}
+        """Layers of which something is missing that may be sent again, or will not come any more."""
         self._talkers: set[int] = set()
         self._ceiling = Ceiling()
 
@@ -399,8 +399,8 @@ class Ingress:
             late(track, layer, kept)
         if track.tap is not None and layer is track.feed and (shown := track.shown(kept)) is not None:
             track.tap(shown)
-        if layer.gaps and track.repeats:
-            self._holes.add(layer)
+        if layer.gaps.news and track.repeats:
+            self._holes[layer] = track
         # At any packet: the next one of the layer itself may be a whole frame away.
         if self._holes:
             self._ask_again(now_ms)
@@ -440,13 +440,16 @@ class Ingress:
         return None
 
     def _ask_again(self, now_ms: int) -> None:
-        for layer in tuple(self._holes):
+        for layer, track in tuple(self._holes.items()):
             missing = layer.gaps.due(now_ms)
             if missing and layer.ssrc is not None:
                 nack = rtp.negative_ack(OWN_SSRC, layer.ssrc, missing)
                 self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + nack)
+            # Browsers wait for three seconds before they ask for it.
+            if layer.gaps.gave_up() and any(slot.layer is layer for slot in track.slots):
+                track.request_keyframe(now_ms, layer)
             if not layer.gaps:
-                self._holes.discard(layer)
+                del self._holes[layer]
 
     def ask_keyframe(self, layer: Layer) -> None:
         """Send a picture loss indication for ``layer``."""

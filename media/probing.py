@@ -19,6 +19,10 @@ RETRY_MS, LONGEST_MS = 4_000, 20_000
 PACKETS = 4
 ENOUGH = 0.85
 """Of what was tried."""
+LEAST_US = 30_000
+"""What left in less time is one burst, which a line may take whole that carries no such rate."""
+MOST_TIMES = 2.0
+"""Pictures that come in the same tenth of a second may prove more than was tried, within bounds."""
 WORTH = 1.15
 """Of what was known: with less it is not tried again so soon."""
 MARGIN = 0.95
@@ -65,6 +69,8 @@ class Prober:
             return None
         self._open = False
         through = _through(said) if said is not None else None
+        if through is not None:
+            through = min(through, MOST_TIMES * self.target)
         if through is not None and through >= max(WORTH * self._known, ENOUGH * self.target):
             self._wait_ms = RETRY_MS
             self._next_ms = now_ms + NEXT_MS
@@ -80,7 +86,7 @@ class Prober:
 
 
 def _through(said: Feedback) -> float | None:
-    if said.probe_packets < PACKETS or said.probe_sent_us <= 0:
+    if said.probe_packets < PACKETS or said.probe_sent_us < LEAST_US:
         return None
     took_us = max(said.probe_sent_us, said.probe_arrived_us)
     rate = said.probe_octets * 8_000_000 / took_us

@@ -92,6 +92,8 @@ class Battles:
 
     def soon(self, milliseconds: int) -> int:
         """How many run, or are to begin within that time."""
+        if not self.unfinished:
+            return 0
         until = self._moment(timedelta(milliseconds=milliseconds))
         return sum(
             known.row["status"] == "running" or known.row["begins_at"] <= until
@@ -346,7 +348,8 @@ class Battles:
         frozen = bool(self._frozen({row["host_id"]}))
         few = len([side for side in new.sides.values() if side["status"] == "done"]) < 2
         may = {
-            "too_few": who == "clock" and few and row["begins_at"] <= self._moment(),
+            # Or there was no media node for ten minutes.
+            "too_few": who == "clock" and row["begins_at"] <= self._moment(-(0 if few else 10) * _MINUTE),
             "withdrawn": who == "web:leave_battle",
             "moderation": frozen,
         }.get(row["end_reason"], False)

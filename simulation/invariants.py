@@ -210,6 +210,8 @@ class Invariants:
 
     def bookings_soon(self, milliseconds: int) -> int:
         """How many bookings are to begin within that time."""
+        if not self.booked:
+            return 0
         until = self._now(milliseconds)
         return sum(starts_at <= until for starts_at in self.booked.values())
 

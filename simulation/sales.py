@@ -115,8 +115,8 @@ class Sales:
         require(not others, f"{name} was sold to who has {others}")
         month = self._eye.rows(
             "SELECT id FROM subscriptions WHERE fan_id = ? AND creator_id = ? AND status = 'active'"
-            " AND period_end > ?",
-            (*pair, now),
+            " AND period_start <= ? AND period_end > ?",
+            (*pair, now, now),
         )
         require(not month, f"{name} was sold to who has {month}")
         blocked = self._eye.rows("SELECT 1 FROM blocks WHERE fan_id = ? AND creator_id = ?", pair)

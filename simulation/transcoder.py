@@ -95,17 +95,18 @@ class Transcoder:
         del before
 
     def _finish(self, recording_id: str) -> None:
-        epoch = self._house.invariants.sales.recordings[recording_id]["epoch"]
+        row_of = self._house.invariants.sales.recordings
         size = 0 if self._random.random() < 0.06 else self._random.randrange(10**6, 10**8)
 
-        def finished(tx: Any, now: Any, epoch: int = epoch) -> None:
+        def finished(tx: Any, now: Any, late: int = 0) -> None:
+            epoch = row_of[recording_id]["epoch"] - late
             recording_work.finished(
                 tx, recording_id, epoch, now, duration_ms=size // 100, size=size, reason="", disk_id="disk-1"
             )
 
-        if self._random.random() < 0.1 and epoch > 1:
+        if self._random.random() < 0.1 and row_of[recording_id]["epoch"] > 1:
             # Who was taken for dead says it, too.
-            self._do("finished", lambda tx, now: finished(tx, now, epoch - 1))
+            self._do("finished", lambda tx, now: finished(tx, now, 1))
         self._again("finished", finished)
 
     # --- small things -------------------------------------------------------------------------------

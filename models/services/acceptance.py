@@ -47,7 +47,7 @@ def accept(
     STREAM_NOT_LIVE, FAN_BUSY, FAN_AWAY, CREATOR_UNAVAILABLE, FAN_BOOKED), Unavailable without a media node.
     """
     request, stream = _acceptable(tx, request_id, creator_id, now)
-    node_id = placement.pick_node(tx, "private", now)
+    node_id = placement.pick_node(tx, "private", now, instead_of=(creator_id,))
     if by != "unlock":
         unlocks.drop(tx, request, now)
     move(tx, RequestRow, request.id, "pending", "accepted", answered_at=now, accepted_by=by)

@@ -175,8 +175,9 @@ def begin(tx: Session, battle: BattleRow, now: datetime) -> None:
 
     A creator who is in a private stream just then stays there, and is away from the battle meanwhile.
     """
-    node_id = placement.pick_node(tx, "battle", now)
     sides = [side for side in battle_money.sides_of(tx, battle.id) if side.status == "in"]
+    inside = [side.creator_id for side in sides]
+    node_id = placement.pick_node(tx, "battle", now, instead_of=inside)
     for side in sides:
         side.absent_since = now
         _end_stream(tx, side.creator_id, now)

@@ -161,7 +161,7 @@ def _start(tx: Session, row: BookingRow, now: datetime) -> bool:
             close_booking(tx, row, "released", "busy" if busy else "unavailable", now)
         return late
     try:
-        node_id = placement.pick_node(tx, "private", now)
+        node_id = placement.pick_node(tx, "private", now, instead_of=(row.creator_id,))
     except Unavailable:
         return False
     stream = _stream_for(tx, row, now)

@@ -7,7 +7,8 @@ reported together with the rooms placed on it since, and what its rooms are know
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -63,8 +64,11 @@ def choose(nodes: Iterable[NodeLoad], seats: int) -> str | None:
     return min(fitting, key=lambda node: (-node.left, node.node_id)).node_id if fitting else None
 
 
-def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
+def pick_node(tx: Session, kind: Kind, now: datetime, *, instead_of: Collection[str] = ()) -> str:
     """Where a new room of this kind goes; raises Unavailable NO_MEDIA_NODE when no node takes it.
+
+    ``instead_of``: creators whose public rooms close for it. Their seats are free for it, or on a full node nobody
+    could go from public to private.
 
     Two that ask in the same instant do not see each other, and may both be given a node's last seats. That is not
     prevented: it takes a node over its figure by a room for each transaction that is open at that moment, while
@@ -72,13 +76,31 @@ def pick_node(tx: Session, kind: Kind, now: datetime) -> str:
     on the node's row would make it exact, and let every placement wait for every other, against the order of locks
     in which rooms are moved (node, session, room).
     """
-    seats = SEATS[kind]
-    chosen = choose(living(tx, now), seats) or choose(loads(tx, lost_since=now - RESTARTS_WITHIN), seats)
+    seats, freed = SEATS[kind], _freed(tx, instead_of)
+    chosen = choose(_without(living(tx, now), freed), seats) or choose(
+        _without(loads(tx, lost_since=now - RESTARTS_WITHIN), freed), seats
+    )
     if chosen is not None:
         return chosen
     full = tx.scalar(select(MediaNodeRow.id).where(MediaNodeRow.lost_at.is_(None)).limit(1)) is not None
     words = "Every media node is full or takes no new rooms." if full else "No media node is ready."
     raise Unavailable(f"{words} Try again in a moment.", code="NO_MEDIA_NODE")
+
+
+def _freed(tx: Session, creators: Collection[str]) -> Counter[str]:
+    """How many seats the open public rooms of these have, by node."""
+    public = select(RoomRow.node_id, RoomRow.kind, RoomRow.viewers, RoomRow.awaited).where(
+        RoomRow.creator_id.in_(creators), RoomRow.kind == "live", RoomRow.status != "closed"
+    )
+    freed: Counter[str] = Counter()
+    if creators:
+        for node_id, kind, viewers, awaited in tx.execute(public):
+            freed[node_id or ""] += seats_of(kind, viewers, awaited)
+    return freed
+
+
+def _without(nodes: Iterable[NodeLoad], freed: Mapping[str, int]) -> list[NodeLoad]:
+    return [msgspec.structs.replace(node, capacity=node.capacity + freed.get(node.node_id, 0)) for node in nodes]
 
 
 def living(tx: Session, now: datetime) -> list[NodeLoad]:

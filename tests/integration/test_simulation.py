@@ -6,11 +6,14 @@ The long runs (more seeds, every bug) are proofs: ``make prove``.
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from models import splitting
 from ops.postgres import PostgresServer
 from simulation.__main__ import main
+from simulation.battles import shares_of
 from simulation.bugs import BUGS, planted
 from simulation.search import SMALL, line, look_for
 from simulation.world import Result, play
@@ -23,7 +26,9 @@ QUICK = (
     "commission_rounded_up",
     "forgotten_release",
     "hold_without_a_lot",
+    "pass_without_a_picture",
     "settle_twice",
+    "side_tip_given_again",
     "tip_without_commission",
     "webhook_credits_again",
 )
@@ -117,6 +122,14 @@ def test_postgresql_is_clean_too(postgres: PostgresServer, seed: int) -> None:
         assert run(url, seed, sessions=40, people=20).sessions >= 40
     finally:
         postgres.drop("simulation")
+
+
+def test_two_pieces_of_work_split_a_pot_alike(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(500):
+        scores = [random.choice((0, 5, 5, 17, random.randrange(1_000))) for _ in range(random.randrange(1, 5))]
+        pot, percent = random.randrange(10_000), random.choice((None, 50, 51, 67, 99, 100))
+        assert tuple(shares_of(pot, scores, percent)) == splitting.split(pot, scores, percent)
 
 
 def test_worlds_at_once_are_the_same_twice_and_world_zero_is_the_seed_alone() -> None:

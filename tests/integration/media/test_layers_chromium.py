@@ -62,6 +62,15 @@ class Show:
         await reaches(self.viewer, decoded + 5, "inbound-rtp", "framesDecoded", kind="video")
 
 
+async def estimated(fan: Peer) -> None:
+    """Wait until feedback on transport-wide numbers has come, and says at what rate they arrive."""
+    assert fan._egress is not None
+    assert fan._egress.downlink is not None
+    async with asyncio.timeout(120):
+        while fan._egress.downlink.bandwidth.estimator.arrived.bitrate is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
 async def show() -> AsyncIterator[Show]:
     port = Port(LOOPBACK)
@@ -122,6 +131,8 @@ def test_a_viewer_gets_the_layer_that_it_selects_and_what_it_lost_again() -> Non
             # when nothing is asked for, then the best that flows is shown
             await stage.shows(540)
             assert track.feed.rid == "h"
+            # and the viewer says when each numbered packet came, for the estimate of its line
+            await estimated(stage.fan)
             # when a layer is selected, then it is shown, and the sound of nobody stutters: numbers go on
             for quality, height in (("low", 135), ("medium", 270), ("high", 540)):
                 stage.fan.prefer(slot, quality)  # type: ignore[arg-type]

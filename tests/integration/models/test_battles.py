@@ -32,6 +32,7 @@ from models.services import (
 )
 from models.services.bookings import NewSlot
 from models.services.moderation import By
+from models.streams import MediaNodeRow
 
 
 @pytest.fixture
@@ -227,6 +228,8 @@ def test_public_streams_end_when_it_begins_and_none_begins_meanwhile(stage: Stag
     arena = Arena(stage)
     host, guest = arena.creators
     stream = stage.go_live(host)
+    # on a node that has room for the battle only once the public room is closed
+    stage.run(lambda tx: tx.execute(update(MediaNodeRow).values(capacity=4)))
     arena.start()
     assert stage.run(lambda tx: streams.stream_of(tx, host.user_id)) is None
     assert stage.told(None, "STREAM_ENDED")[-1]["streamId"] == stream.stream_id

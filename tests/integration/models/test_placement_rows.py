@@ -37,8 +37,12 @@ def go_live(stage: Stage) -> str:
     """Where a new stream's room is."""
     creator = stage.creator()
     stream = stage.run(lambda tx: streams.go_live(tx, creator, title="", now=stage.now))
+    return node_of(stage, stream.room_id)
+
+
+def node_of(stage: Stage, room_id: str) -> str:
     with stage.database.reading() as tx:
-        return tx.scalar(select(RoomRow.node_id).where(RoomRow.id == stream.room_id)) or ""
+        return tx.scalar(select(RoomRow.node_id).where(RoomRow.id == room_id)) or ""
 
 
 def refused(stage: Stage) -> str:
@@ -108,6 +112,24 @@ def test_a_house_that_is_full_says_so(stage: Stage) -> None:
         ready(stage, name, capacity=3)
     assert {go_live(stage), go_live(stage)} == {"media-1", "media-2"}
     assert "full" in refused(stage)
+
+
+def test_where_all_is_full_a_creator_may_still_go_private_as_the_public_room_closes(stage: Stage) -> None:
+    # Given two creators on the air, one with people in the room, and no room for a third
+    for name in ("media-1", "media-2"):
+        ready(stage, name, capacity=2)
+    (creator, stream), (other, others_stream) = stage.live(), stage.live()
+    on = node_of(stage, stream.room_id)
+    joined = {"node_id": on, "boot": f"boot_{on}", "user_id": "usr_fan", "viewers": 7}
+    stage.event(events.ParticipantJoined, room_id=stream.room_id, **joined)  # type: ignore[arg-type]
+    assert "full" in refused(stage)
+    # When a request to the one is accepted, then the private room is where the public one was
+    accepted = stage.accept(stage.ask(stage.fan(), stream, 10).request_id, creator)
+    assert node_of(stage, accepted.room_id) == on
+    # And that has made no room for anybody else, but for the other creator's own
+    assert "full" in refused(stage)
+    again = stage.accept(stage.ask(stage.fan(), others_stream, 10).request_id, other)
+    assert node_of(stage, again.room_id) != on
 
 
 def test_without_any_node_it_is_another_sentence(stage: Stage) -> None:

@@ -149,13 +149,21 @@ def test_who_says_nothing_but_losses_is_bound_by_them() -> None:
     estimator = Estimator()
     estimator.reported(200, 2, 2e6, 0)
     assert estimator.bitrate is None
-    # Given reports of a third lost, again and again
-    for second in range(1, 8):
-        estimator.reported(200, 70, 2e6, second * 1_000)
-    assert estimator.bitrate is not None
-    low = estimator.bitrate
-    assert low < 1e6
-    # Then it recovers as slowly as it may
-    for second in range(8, 20):
-        estimator.reported(200, 0, 2e6, second * 1_000)
-    assert low < estimator.bitrate < 3 * low
+    # Given nine tenths lost of what was sent, which the next report still tells of
+    estimator.reported(200, 180, 2e6, 1_000)
+    estimator.reported(200, 180, 2e6, 2_000)
+    assert estimator.bitrate == pytest.approx(0.85 * 200_000)
+    # Then it recovers as slowly as it may, whether anything is reported or not
+    estimator.reported(200, 0, 1e5, 4_000)
+    for second in range(4, 14):
+        estimator.recover(second * 1_000)
+    assert 250_000 < estimator.bitrate < 500_000
+
+
+def test_who_once_said_its_own_estimate_and_is_silent_is_tried_again() -> None:
+    policy = Bandwidth()
+    policy.estimator.told(60_000, 0)
+    for tenth in range(300):
+        policy.decide([], 0.0, 200 * tenth)
+    assert policy.estimator.bitrate is not None
+    assert policy.estimator.bitrate > 500_000

@@ -1,6 +1,7 @@
 """Throttles, gaps, loss arithmetic, arrival times: with the time as an argument."""
 
 import heapq
+import math
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.feedback import (
+    BACKOFF,
     LONGEST_REORDER_MS,
     NACK_RETRY_MS,
     NACK_TRIES,
@@ -40,11 +42,14 @@ def test_gaps_are_asked_for_after_a_while_again_and_then_given_up() -> None:
     assert gaps.due(REORDER_MS + 1) == []
     gaps.filled(102, REORDER_MS + 2)
     now_ms = REORDER_MS
-    for _ in range(NACK_TRIES - 1):
-        now_ms += NACK_RETRY_MS
+    for tries in range(NACK_TRIES - 1):
+        now_ms += math.ceil(NACK_RETRY_MS * BACKOFF**tries)
         assert gaps.due(now_ms) == [101, 103]
-    assert gaps.due(now_ms + NACK_RETRY_MS) == []
+    assert not gaps.gave_up()
+    assert gaps.due(now_ms + math.ceil(NACK_RETRY_MS * BACKOFF**NACK_TRIES)) == []
     assert len(gaps) == 0
+    assert gaps.gave_up()
+    assert not gaps.gave_up(), "said once"
 
 
 def test_what_was_only_overtaken_is_never_asked_for() -> None:
@@ -123,9 +128,10 @@ def test_every_lost_packet_is_asked_for_in_time_and_no_early_one(packets: list[t
     gaps, highest = Gaps(), 0
     arrivals = sorted((5 * n + late, n) for n, (late, lost) in enumerate(packets, 1) if not lost)
     end = 5 * len(packets) + 80
+    patience = math.ceil(NACK_RETRY_MS * BACKOFF**NACK_TRIES / (BACKOFF - 1))
     missing_since: dict[int, int] = {}
     asked: dict[int, list[int]] = {}
-    for now_ms in range(end + 4 * NACK_RETRY_MS + LONGEST_REORDER_MS + 1):
+    for now_ms in range(end + patience + LONGEST_REORDER_MS + 1):
         while arrivals and arrivals[0][0] == now_ms:
             _, number = arrivals.pop(0)
             if number > highest:
@@ -175,6 +181,7 @@ def test_a_hole_too_long_for_nacks_is_left_to_a_key_frame() -> None:
     gaps = Gaps()
     gaps.opened(0, NACK_WINDOW + 2, 0)
     assert len(gaps) == 0
+    assert gaps.gave_up()
     for start in range(0, 3000, 100):
         gaps.opened(start, start + 90, start)
     assert len(gaps) <= NACK_WINDOW

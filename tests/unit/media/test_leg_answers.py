@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from media import sdp_media
-from media.aiortc_seam import Encoding, Leg, Received
+from media.aiortc_seam import TRANSPORT_CC_URI, Encoding, Leg, Received
 from media.port import Port
 from media.sdp_rules import BadSdp
 
@@ -124,3 +124,44 @@ def test_only_payload_types_that_fit_a_packet_are_taken_from_an_answer() -> None
         assert line.repair_types == {"VP8": 98}
 
     with_leg(work)
+
+
+def test_an_offer_names_numbers_and_feedback_for_pictures_alone() -> None:
+    async def work(leg: Leg) -> None:
+        for kind in ("audio", "video"):
+            leg.add_line(kind, "seat0")
+        text, _ = await leg.offer()
+        sound, picture = text.split("m=")[1:]
+        assert "extmap" not in sound
+        assert "transport-cc" not in sound
+        assert picture.count(f"a=extmap:1 {TRANSPORT_CC_URI}\r\n") == 1
+        # Once for all codecs: thirty seats of them have to fit one message
+        assert picture.count("a=rtcp-fb:* transport-cc\r\n") == picture.count("a=rtcp-fb:* goog-remb\r\n") == 1
+
+    with_leg(work)
+
+
+def test_a_player_that_offers_numbers_gets_them_under_its_own_id() -> None:
+    feedback = "a=rtcp-fb:96 transport-cc\r\n"
+    extension = f"a=extmap:5 {TRANSPORT_CC_URI}\r\n"
+
+    def lines(more: str) -> tuple[str, int]:
+        found: list[tuple[str, int]] = []
+
+        async def work(leg: Leg) -> None:
+            leg.add_line("video", "seat0")
+            sdp = offer(VP8, (97, "rtx/90000", "apt=96"), more=more).replace("a=sendonly", "a=recvonly")
+            answer, (line,) = await leg.answer_sending(sdp)
+            found.append((answer, line.transport_cc))
+
+        with_leg(work)
+        return found[0]
+
+    answer, numbers = lines(extension + feedback)
+    assert numbers == 5
+    assert extension in answer
+    assert feedback in answer
+    for more in ("", extension, feedback):
+        answer, numbers = lines(more)
+        assert numbers == 0
+        assert "transport-cc" not in answer

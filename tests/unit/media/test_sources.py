@@ -10,7 +10,7 @@ import pytest
 
 from media import forwarding, rtp
 from media.aiortc_seam import lengths, srtp, workspace
-from media.feedback import KEYFRAME_INTERVAL_MS, REORDER_MS
+from media.feedback import KEYFRAME_INTERVAL_MS, NACK_WINDOW, REORDER_MS
 from media.forwarding import (
     MOST_OPENED,
     MOST_SOURCES,
@@ -175,6 +175,24 @@ def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them
     nack, loss = (tuple(rtp.compound(said))[-1] for said in wire.said)
     assert (rtp.media_ssrc(nack.body), rtp.nacked(nack.body)) == (501, [10, 11])
     assert (loss.fmt, rtp.media_ssrc(loss.body)) == (rtp.FMT_PLI, 502)
+
+
+def test_what_will_not_come_any_more_is_made_up_for_by_a_key_frame_if_somebody_watches() -> None:
+    for watched in (True, False):
+        # given
+        track = camera()
+        found, wire = ingress(v=track)
+        asked: list[Layer] = []
+        track._ask_keyframe = asked.append
+        found.receive(packet(501, 9, KEY))
+        if watched:
+            track.slots.append(Slot(kind="video", ssrc=7, seat=0, track=track, layer=track.layers[0]))
+        wire.said.clear()
+        # when: more is missing than is asked for
+        found.receive(packet(501, 9 + NACK_WINDOW + 2, DELTA))
+        # then
+        assert wire.said == []
+        assert asked == ([track.layers[0]] if watched else [])
 
 
 def test_lost_sound_is_asked_for_at_once_of_who_sends_it_again_and_of_nobody_else() -> None:

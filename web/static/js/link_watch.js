@@ -11,6 +11,11 @@ const LOOK_EVERY_MS = 200;
 export const SILENT_AFTER_MS = 600;
 /** So many looks with news one after the other: what comes rarely, like a silent microphone's packets, is no flow. */
 const STEADY_LOOKS = 4;
+/** Where packets come in spurts, as a silent microphone's do, so many of the longest pauses; forgotten by a tenth with
+ *  each look. */
+const PAUSES = 2.5;
+const LONGEST_SILENCE_MS = 2_500;
+const FORGETTING = 0.9;
 /** As the answer to an alarm may be an echo from before the silence, there are more, so far apart. */
 const AGAIN_AFTER_MS = 1_500;
 const MOST_ALARMS = 3;
@@ -33,7 +38,7 @@ export class LinkWatch {
 
   #connections;
   #timer = 0;
-  /** @type {WeakMap<RTCPeerConnection, {count: number, at: number, steady: number, alarms: number}>} */
+  /** @type {WeakMap<RTCPeerConnection, {count: number, at: number, steady: number, pause: number, alarms: number}>} */
   #known = new WeakMap();
   #newsAt = -Infinity;
 
@@ -71,15 +76,17 @@ export class LinkWatch {
   looked(connection, count, now) {
     const known = this.#known.get(connection);
     if (!known) {
-      this.#known.set(connection, { count, at: now, steady: 0, alarms: 0 });
+      this.#known.set(connection, { count, at: now, steady: 0, pause: 0, alarms: 0 });
     } else if (count > known.count) {
       this.#newsAt = now;
-      this.#known.set(connection, { count, at: now, steady: known.steady + 1, alarms: 0 });
+      const pause = Math.max(now - known.at, FORGETTING * known.pause);
+      this.#known.set(connection, { count, at: now, steady: known.steady + 1, pause, alarms: 0 });
     } else {
       known.count = count;
+      const silent = Math.min(LONGEST_SILENCE_MS, Math.max(SILENT_AFTER_MS, PAUSES * known.pause));
       if (known.steady < STEADY_LOOKS) {
         known.steady = 0;
-      } else if (known.alarms < MOST_ALARMS && now - known.at >= SILENT_AFTER_MS + known.alarms * AGAIN_AFTER_MS) {
+      } else if (known.alarms < MOST_ALARMS && now - known.at >= silent + known.alarms * AGAIN_AFTER_MS) {
         known.alarms += 1;
         this.onSilence();
       }
