@@ -105,7 +105,7 @@ class NativeWire(Wire):
         """Packets that the socket did not take, also after ``close``."""
         if self._path is None:
             return self._refused
-        return self.native.engine.connection_counters(self.connection).get("refused", 0)
+        return self._refused + self.native.engine.connection_counters(self.connection).get("refused", 0)
 
     def send_rtcp(self, compound: bytes) -> None:
         """Protect and send a compound; lost if the socket is full."""
