@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from media.send_history import Feedback
+from media.send_history import LONGEST_US, Feedback
 
 START = 3_000_000
 """Bits a second before anything is known: one picture of the best layer. Too much is seen within half a second."""
@@ -40,6 +40,10 @@ SOUND_LOSS = 0.05
 """Beyond that of the pictures, and half as much again: bursts of pictures crowd out the sound."""
 OLD_NEWS_MS = 2_000
 """So long reports may still be on what was sent before."""
+SILENT_MS = 2_000
+"""Of whom nothing was heard for so long, no queue is known: pictures have stopped, and it is empty by now."""
+FORGOTTEN_MS = 10_000
+"""Receiver reports come every five seconds at most: a loss that none confirmed for so long is none any more."""
 HUSH = 0.6
 HUSH_MS = 20_000
 PACKET_BITS = 1_200 * 8
@@ -127,9 +131,12 @@ class Arrived:
     LEAST_US = 150_000
     SILENCE_US = 500_000
     """Who was sent nothing for so long begins anew."""
+    MOST = 64
+    """Feedbacks in the window, twice what is read of them in its time: a receiver whose clock stands still would
+    have us add up all that it ever said."""
 
     def __init__(self) -> None:
-        self._window: deque[tuple[int, int]] = deque()
+        self._window: deque[tuple[int, int]] = deque(maxlen=self.MOST)
         self.bitrate: float | None = None
 
     def latest(self) -> float | None:
@@ -184,7 +191,8 @@ class Estimator:
     def clean(self, now_ms: int) -> bool:
         """Whether the line showed no sign of trouble lately."""
         quiet = self._troubled_ms is None or now_ms - self._troubled_ms >= CLEAN_MS
-        return quiet and self._trend.queue_ms < SHORT_QUEUE_MS
+        silent = self._at_ms is not None and now_ms - self._at_ms >= SILENT_MS
+        return quiet and (silent or self._trend.queue_ms < SHORT_QUEUE_MS)
 
     def feedback(self, said: Feedback, now_ms: int, rtt_ms: float, *, probing: bool = False) -> bool:
         """Transport-wide feedback came; whether the estimate fell: then what was sent before is to be counted as
@@ -193,13 +201,13 @@ class Estimator:
         if self.bitrate is None or self.whole:
             self.bitrate, self.whole = self._start, False
         took_ms = 0 if self._at_ms is None else min(1_000, max(0, now_ms - self._at_ms))
+        if self._at_ms is not None and now_ms - self._at_ms >= SILENT_MS:
+            self._trend, self._grown = Trend(), 0
         self._at_ms = now_ms
         if said.received:
             self.arrived.add(said.arrived_us, said.octets)
         settled = self._fell_ms is None or said.sent_us >= self._fell_ms * 1_000
-        verdict = 0
-        for sent_us, arrived_us, _ in said.steps:
-            verdict = self._trend.step(sent_us, arrived_us) or verdict
+        verdict = self._follow(said)
         if said.steps:
             self._grown = self._grown + 1 if verdict > 0 and not probing else 0
         if self._grown:
@@ -212,6 +220,16 @@ class Estimator:
         self.bitrate = max(LEAST, min(MOST, self.bitrate))
         self.hush(now_ms)
         return self._fell_ms != before_ms
+
+    def _follow(self, said: Feedback) -> int:
+        """The trend's last word on the steps."""
+        verdict = 0
+        for sent_us, arrived_us, _ in said.steps:
+            if sent_us >= SILENT_MS * 1_000 or arrived_us >= LONGEST_US:
+                self._trend, verdict = Trend(), 0
+            else:
+                verdict = self._trend.step(sent_us, arrived_us) or verdict
+        return verdict
 
     def probed(self, bitrate: float) -> None:
         """So much got through when it was tried."""
@@ -244,9 +262,16 @@ class Estimator:
     def reported(self, expected: int, lost: int, bitrate: float, now_ms: int) -> None:
         """Receiver reports, of who says nothing more; ``bitrate``: what is being sent to it."""
         fresh = self._fell_ms is not None and now_ms - self._fell_ms < OLD_NEWS_MS
-        if self._told_ms is not None or fresh or expected < LOSS_PACKETS:
+        if self._told_ms is not None or fresh:
             return
-        self.loss = max(0.0, min(1.0, lost / expected))
+        # Who is silent is sent a few packets a second: they are added up.
+        self._told += expected
+        self._lost += lost
+        if self._told < LOSS_PACKETS:
+            return
+        self.loss = max(0.0, min(1.0, self._lost / self._told))
+        self._told = self._lost = 0
+        self._lost_since_ms = now_ms
         if self.loss <= HIGH_LOSS:
             return
         self.whole = True
@@ -260,6 +285,8 @@ class Estimator:
     def recover(self, now_ms: int) -> None:
         """Of who has no transport-wide feedback: what is not heard of rises again, as nothing else would show that
         the line has."""
+        if self._lost_since_ms is not None and now_ms - self._lost_since_ms >= FORGOTTEN_MS:
+            self.loss, self._lost_since_ms = 0.0, now_ms
         if not self.whole or self.bitrate is None or self._at_ms is None or self.loss > LOW_LOSS:
             return
         took_ms = min(1_000, max(0, now_ms - self._at_ms))

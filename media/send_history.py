@@ -18,6 +18,9 @@ MOST_STEPS = 32
 BURST_US = 5_000
 """What is sent within so long is one group (draft-ietf-rmcat-gcc-02 section 5.2)."""
 LONGEST_US = 5_000_000
+"""No step is longer: it stands for a silence of any length."""
+SHUFFLED_US = 500_000
+"""What arrives so much before what was sent earlier was overtaken; by more: the receiver's clock has changed."""
 OVERHEAD = 44
 """Bytes on the line besides a packet's own: SRTP's tag, UDP, IPv4."""
 TICK_US, REFERENCE_US = 250, 64_000
@@ -182,9 +185,12 @@ class SendHistory:
                 )  # fmt: skip
                 return
             if before is not None:
-                sent, arrived = now.sent_us - before.sent_us, now.arrived_us - before.arrived_us
-                if 0 <= arrived < LONGEST_US and sent < LONGEST_US:
-                    steps.append(Step(sent, arrived, now.octets))
+                if 0 < before.arrived_us - now.arrived_us < SHUFFLED_US:
+                    # If its step were left out, what it was early by would count as a queue.
+                    now = now._replace(arrived_us=before.arrived_us)
+                if now.arrived_us >= before.arrived_us:
+                    sent, arrived = (before.sent_us, now.sent_us), (before.arrived_us, now.arrived_us)
+                    steps.append(Step(_within(sent), _within(arrived), now.octets))
             self._before = now
         self._now = _Group(known.sent_us, known.sent_us, arrived_us, known.size)
 

@@ -18,6 +18,7 @@ enum {
     REFERENCE_US = 64000,
     BURST_US = 5000, /* what is sent within so long is one group (draft-ietf-rmcat-gcc-02 section 5.2) */
     LONGEST_US = 5000000,
+    SHUFFLED_US = 500000,
     STEPS = sizeof(((twcc_report *)0)->steps) / sizeof(twcc_step)
 };
 
@@ -123,6 +124,8 @@ static int64_t unwrap(twcc *of, uint32_t reference) {
 
 /* --- what became of it ----------------------------------------------------------------------------------- */
 
+static int32_t within(int64_t us) { return us < 0 ? 0 : us > LONGEST_US ? LONGEST_US : (int32_t)us; }
+
 static void take(twcc *of, const record *is, int64_t arrived_us, twcc_report *said) {
     group *now = &of->now, *before = &of->before;
     if (now->octets != 0) {
@@ -133,9 +136,14 @@ static void take(twcc *of, const record *is, int64_t arrived_us, twcc_report *sa
             now->octets += is->size;
             return;
         }
-        int64_t sent = now->sent_us - before->sent_us, arrived = now->arrived_us - before->arrived_us;
-        if (before->octets != 0 && arrived >= 0 && arrived < LONGEST_US && sent < LONGEST_US)
-            said->steps[said->count++] = (twcc_step){(int32_t)sent, (int32_t)arrived, now->octets};
+        if (before->octets != 0) {
+            /* Overtaken as a whole: if its step were left out, what it was early by would count as a queue. */
+            if (now->arrived_us < before->arrived_us && before->arrived_us - now->arrived_us < SHUFFLED_US)
+                now->arrived_us = before->arrived_us;
+            if (now->arrived_us >= before->arrived_us)
+                said->steps[said->count++] = (twcc_step){
+                    within(now->sent_us - before->sent_us), within(now->arrived_us - before->arrived_us), now->octets};
+        }
         *before = *now;
     }
     *now = (group){is->sent_us, is->sent_us, arrived_us, is->size};
@@ -165,8 +173,6 @@ static void came(twcc *of, uint64_t number, int64_t arrived_us, twcc_report *sai
     take(of, is, arrived_us, said);
     if (is->probe != 0 && is->probe == of->watched) probed(of, is, arrived_us);
 }
-
-static int32_t within(int64_t us) { return us < 0 ? 0 : us > LONGEST_US ? LONGEST_US : (int32_t)us; }
 
 int twcc_feedback(twcc *of, const uint8_t *body, int size, twcc_report *said) {
     memset(said, 0, sizeof *said);

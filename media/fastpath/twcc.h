@@ -10,7 +10,8 @@
 
 typedef struct twcc twcc;
 
-/* From one group of packets to the next: how much later it was sent, how much later it arrived, its bytes. */
+/* From one group of packets to the next: how much later it was sent, how much later it arrived, its bytes;
+ * at most five seconds: more than that is a silence, too. */
 typedef struct {
     int32_t sent_us, arrived_us;
     uint32_t octets;

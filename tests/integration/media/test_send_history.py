@@ -120,6 +120,44 @@ def test_the_clock_of_the_receiver_wraps(make: Callable[[], SendHistory]) -> Non
     assert [step.arrived_us for step in said.steps] == [SPACING_US, SPACING_US]
 
 
+def test_a_silence_is_a_step_of_its_own(make: Callable[[], SendHistory]) -> None:
+    history = make()
+    for at_us in (0, 10 * MS, 8_000 * MS, 8_010 * MS):
+        history.stamp_at(at_us, 1_000)
+    first = history.feedback(body(0, [(0, 1_000 * MS), (1, 1_010 * MS)]))
+    later = history.feedback(body(2, [(2, 8_000 * MS), (3, 8_010 * MS)]))
+    assert first is not None
+    assert later is not None
+    history.stamp_at(8_020 * MS, 1_000)
+    last = history.feedback(body(4, [(4, 8_020 * MS)]))
+    assert last is not None
+    assert later.steps == (Step(10 * MS, 10 * MS, 1_000), Step(LONGEST_US, LONGEST_US, 1_000))
+    assert last.steps == (Step(10 * MS, 10 * MS, 1_000),)
+
+
+def test_what_was_overtaken_leaves_no_delay_behind(make: Callable[[], SendHistory]) -> None:
+    history = make()
+    sent(history, 100)
+    # Every other packet takes 25 ms longer: it comes behind the next one
+    told = [(n, 1_000 * MS + n * SPACING_US + (n % 2) * 25 * MS) for n in range(100)]
+    steps: list[Step] = []
+    for base in range(0, 100, 10):
+        said = history.feedback(body(base, told[base : base + 10]))
+        assert said is not None
+        steps += said.steps
+    delays = [sum(step.arrived_us - step.sent_us for step in steps[:end]) for end in range(len(steps) + 1)]
+    assert max(delays) <= 25 * MS
+    assert min(delays) >= 0
+    # A receiver whose clock begins anew is followed there
+    history = make()
+    sent(history, 5)
+    told = [(n, (900_000 - 800_000 * (n > 1)) * MS + n * SPACING_US) for n in range(5)]
+    said, again = history.feedback(body(0, told[:2])), history.feedback(body(2, told[2:]))
+    assert said is not None
+    assert again is not None
+    assert [step.arrived_us for step in again.steps] == [SPACING_US, SPACING_US]
+
+
 events = st.lists(
     st.one_of(
         st.tuples(st.just("sent"), st.integers(0, 30 * MS), st.integers(50, 1_300)),

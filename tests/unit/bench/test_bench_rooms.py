@@ -22,7 +22,7 @@ def sample(seconds: float, tasks: int) -> Sample:
         rss_kib=2048, descriptors=9, tasks=tasks, port=(1, 2, 3), participants=1, objects={"srtp": 4},
         cpu_seconds=1.0,
     )  # fmt: skip
-    return Sample(seconds, 7, figures)
+    return Sample(seconds, 7, 6, figures)
 
 
 def test_what_grows_shows_in_the_slope_of_an_hour_and_what_does_not_has_none() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from bottleneck import RATES, Line, Street
+from bottleneck import RATES, SOUND_EVERY_MS, SOUND_PACKET, Line, Street
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.bandwidth import Bandwidth
-from media.congestion import LEAST, MOST, START, Estimator, Trend
+from media.congestion import FORGOTTEN_MS, LEAST, MOST, SHORT_QUEUE_MS, START, Arrived, Estimator, Trend
 from media.layers import HIGH, LOW, MEDIUM, NONE
-from media.send_history import Feedback, Step
+from media.send_history import LONGEST_US, Feedback, Step
 
 GOOD = 6_000_000
 NARROW = 300_000
@@ -62,6 +62,60 @@ def test_a_line_for_sound_alone_carries_no_picture() -> None:
     # A probe is short, and rarer each time it fails
     assert street.watch(30) > 0.98
     assert street.limits == [NONE]
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(("narrow", "seconds"), [(40_000, 20), (90_000, 30), (100_000, 5), (130_000, 20)])
+@pytest.mark.parametrize("queue_ms", [300, 800])
+def test_after_a_spell_without_any_picture_there_is_one_again(
+    narrow: int, seconds: float, queue_ms: int, single: bool
+) -> None:
+    street = Street(Line(GOOD, queue_ms=queue_ms), single=single)
+    street.run(3)
+    street.line.rate = narrow
+    street.run(seconds)
+    # Sound has all that it needs, or all there is
+    needs = SOUND_PACKET * 8_000 / SOUND_EVERY_MS
+    assert street.watch(10) > 0.98 * min(1.0, narrow / needs)
+    street.line.rate = GOOD
+    street.run(45)
+    assert street.limits == [HIGH]
+    assert street.capped == RATES[HIGH]
+
+
+def test_a_silence_leaves_no_queue_behind() -> None:
+    grows = tuple(Step(20_000, 50_000, 1_000) for _ in range(20))
+    rests = Step(20_000, 20_000, 1_000)
+
+    def said(*steps: Step, at_ms: int) -> Feedback:
+        return Feedback(10, 0, 0, 10_000, at_ms * 1_000, at_ms * 1_000, 0, 0, 0, 0, steps)
+
+    # Given a long queue, of which the last that is heard is that it was there
+    for silence in (Step(LONGEST_US, 4_500_000, 1_000), Step(3_000_000, 2_600_000, 1_000)):
+        estimator = Estimator()
+        estimator.feedback(said(*grows, at_ms=1_000), 1_000, 40.0)
+        assert not estimator.clean(1_000)
+        assert not estimator.clean(2_100), "a queue, not only trouble"
+        # Then some seconds later it is none, as nothing was sent into it
+        assert estimator.clean(3_100)
+        # Nor when something is heard again: early, of what was sent after the silence, or late
+        estimator.feedback(said(silence, *[rests] * 3, at_ms=2_200), 2_200, 40.0)
+        assert estimator.clean(3_000)
+    estimator = Estimator()
+    estimator.feedback(said(*grows, at_ms=1_000), 1_000, 40.0)
+    estimator.feedback(said(rests, rests, at_ms=9_000), 9_000, 40.0)
+    assert estimator.clean(9_000)
+    assert estimator._trend.queue_ms < SHORT_QUEUE_MS
+
+
+def test_a_receiver_whose_clock_stands_still_has_us_add_up_little() -> None:
+    arrived = Arrived()
+    for _ in range(10_000):
+        arrived.add(7_000_000, 1_000)
+    assert len(arrived._window) <= Arrived.MOST
+    arrived.add(7_200_000, 1_000)
+    assert arrived.bitrate == pytest.approx((Arrived.MOST - 1) * 1_000 * 8 / 0.2)
+    assert arrived.latest() == pytest.approx(1_000 * 8 / 0.2)
 
 
 def test_losses_that_are_not_ours_leave_the_picture() -> None:
@@ -157,7 +211,29 @@ def test_who_says_nothing_but_losses_is_bound_by_them() -> None:
     estimator.reported(200, 0, 1e5, 4_000)
     for second in range(4, 14):
         estimator.recover(second * 1_000)
-    assert 250_000 < estimator.bitrate < 500_000
+    assert 250_000 < (estimator.bitrate or 0) < 500_000
+
+
+def test_who_says_nothing_but_losses_and_is_silent_is_tried_again() -> None:
+    for every_ms, packets in ((1_000, 4), (1_000, 0)):
+        estimator = Estimator()
+        for report in range(10):
+            estimator.reported(200, 180, 2e6, 3_000 * report)
+        assert estimator.bitrate == pytest.approx(0.85 * 200_000, rel=0.01)
+        # A silent microphone's few packets arrive, or there are none at all: what was lost is old news
+        fell_ms = 3_000 * report
+        for now_ms in range(fell_ms, fell_ms + FORGOTTEN_MS + 30_000, every_ms):
+            estimator.reported(packets, 0, 20_000.0, now_ms)
+            estimator.recover(now_ms)
+        assert estimator.bitrate is not None
+        assert estimator.loss == 0.0
+        assert estimator.bitrate > 1_000_000
+    # Few packets, most of them lost, are a bad line, too
+    estimator = Estimator()
+    for second in range(5):
+        estimator.reported(6, 4, 20_000.0, 1_000 * second)
+    assert estimator.bitrate is not None
+    assert estimator.loss > 0.5
 
 
 def test_who_once_said_its_own_estimate_and_is_silent_is_tried_again() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from media import forwarding, rtp
 from media.aiortc_seam import lengths, srtp, workspace
-from media.feedback import KEYFRAME_INTERVAL_MS, NACK_WINDOW, REORDER_MS
+from media.feedback import KEYFRAME_INTERVAL_MS, NACK_WINDOW, REORDER_MS, Gaps
 from media.forwarding import (
+    ASK_EVERY_MS,
     MOST_OPENED,
     MOST_SOURCES,
     STRANGER_PACKETS,
@@ -175,6 +176,31 @@ def test_a_key_frame_and_a_missing_packet_are_asked_of_the_layer_that_lacks_them
     nack, loss = (tuple(rtp.compound(said))[-1] for said in wire.said)
     assert (rtp.media_ssrc(nack.body), rtp.nacked(nack.body)) == (501, [10, 11])
     assert (loss.fmt, rtp.media_ssrc(loss.body)) == (rtp.FMT_PLI, 502)
+
+
+def test_holes_are_looked_at_a_few_times_however_many_packets_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given three layers full of holes
+    track = camera("l", "m", "h")
+    found, wire = ingress(v=track)
+    clock = found._now_ms = Clock()
+    for ssrc, rid in ((501, "l"), (502, "m"), (503, "h")):
+        found.receive(packet(ssrc, 0, KEY, rid=rid))
+        found.receive(packet(ssrc, NACK_WINDOW, DELTA))
+    looked: list[int] = []
+    due = Gaps.due
+    monkeypatch.setattr(Gaps, "due", lambda gaps, now_ms: (looked.append(now_ms), due(gaps, now_ms))[1])
+    # when a flood comes within a moment
+    for number in range(1_000):
+        if number % 100 == 0:
+            clock.now_ms += 1
+        found.receive(packet(501, NACK_WINDOW + number, DELTA))
+    # then they were looked at twice, and what is missing was asked for all the same
+    assert len(looked) == 3 * (10 // ASK_EVERY_MS)
+    clock.now_ms += REORDER_MS
+    wire.said.clear()
+    found.receive(packet(501, NACK_WINDOW + 1_000, DELTA))
+    nacks = [each for said in wire.said for each in rtp.compound(said) if each.kind == rtp.RTPFB]
+    assert {rtp.media_ssrc(each.body) for each in nacks} == {501, 502, 503}
 
 
 def test_what_will_not_come_any_more_is_made_up_for_by_a_key_frame_if_somebody_watches() -> None:
