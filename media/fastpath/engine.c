@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,13 +33,15 @@ void engine_unlock(fp_engine *engine) { pthread_mutex_unlock(&engine->mutex); }
 void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data) {
     fp_record head = *record;
     if (data == NULL) head.size = 0;
-    bool spare = head.kind != FP_ENTERED;
+    bool spare = head.kind != FP_ENTERED, anybodys = head.kind == FP_DATAGRAM;
     uint64_t need = sizeof head + ((head.size + 7u) & ~7u), room = spare ? QUEUE_BYTES - QUEUE_RESERVE : QUEUE_BYTES;
     uint64_t at = atomic_load_explicit(&engine->queue_head, memory_order_relaxed);
-    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > room) {
+    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > room ||
+        (anybodys && atomic_load(&engine->strangers) + need > QUEUE_STRANGERS)) {
         atomic_fetch_add(&engine->dropped, 1);
         return;
     }
+    if (anybodys) atomic_fetch_add(&engine->strangers, need);
     const uint8_t *parts[] = {(const uint8_t *)&head, data};
     uint64_t sizes[] = {sizeof head, head.size}, place = at;
     for (int part = 0; part < 2; part++) {
@@ -76,6 +79,7 @@ int fp_take(fp_engine *engine, uint8_t *into, int room) {
         uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
         if (taken + need > (uint64_t)room) break;
         copy_out(engine, at + taken, into + taken, need);
+        if (head.kind == FP_DATAGRAM) atomic_fetch_sub(&engine->strangers, need);
         taken += need;
     }
     atomic_store_explicit(&engine->queue_tail, at + taken, memory_order_release);
@@ -223,10 +227,10 @@ static void send_compounds(fp_engine *engine) {
     }
 }
 
-/* What one socket holds, as it is, or until we are told to stop; how many datagrams. */
+/* What one socket holds, as it is, or a part of it if that is much; how many datagrams. */
 static int read_all(fp_engine *engine, int socket) {
     int all = 0;
-    for (int count = BATCH; count == BATCH && !atomic_load(&engine->stopping); all += count) {
+    for (int count = BATCH; count == BATCH && all < MOST_BATCHES * BATCH && !atomic_load(&engine->stopping); all += count) {
         for (int patience = 0; atomic_load(&engine->waiters) > 0 && patience < 1000; patience++) sched_yield();
         pthread_mutex_lock(&engine->mutex);
         count = read_batch(engine, socket, BATCH);
@@ -292,6 +296,16 @@ static bool watch(fp_engine *engine, int descriptor, uint32_t number) {
     return epoll_ctl(engine->poll, EPOLL_CTL_ADD, descriptor, &event) == 0;
 }
 
+/* Signals are for the threads of whoever loaded us. */
+static bool begin(fp_engine *engine) {
+    sigset_t all, former;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &former);
+    bool began = pthread_create(&engine->thread, NULL, run, engine) == 0;
+    pthread_sigmask(SIG_SETMASK, &former, NULL);
+    return began;
+}
+
 fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake) {
     if (count < 1 || count > MOST_SOCKETS) return NULL;
     fp_engine *engine = calloc(1, sizeof *engine);
@@ -315,7 +329,7 @@ fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake) 
         engine->families[at] = name.ss_family;
         engine->socket_count++;
     }
-    if (fine && pthread_create(&engine->thread, NULL, run, engine) == 0) return engine;
+    if (fine && begin(engine)) return engine;
     engine->socket_count = -1;
     fp_free(engine);
     return NULL;
@@ -326,7 +340,10 @@ void fp_free(fp_engine *engine) {
     if (engine->socket_count > 0) {
         uint64_t one = 1;
         atomic_store(&engine->stopping, true);
-        if (write(engine->stop, &one, sizeof one) > 0) pthread_join(engine->thread, NULL);
+        /* Full, it is readable already; and the thread looks once a second by itself. */
+        ssize_t written = write(engine->stop, &one, sizeof one);
+        (void)written;
+        pthread_join(engine->thread, NULL);
     }
     close(engine->poll);
     close(engine->stop);

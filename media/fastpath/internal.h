@@ -24,6 +24,7 @@ enum {
     OVERHEAD = 44,         /* on the line besides: SRTP's tag, UDP, IPv4 */
     TRAILER = 64,          /* more than any SRTP tag and index, and that extension */
     BATCH = 32,
+    MOST_BATCHES = 16, /* of one socket, before it is another's turn */
     MOST_COMPOUNDS = 1 << 10, /* that wait to be sealed */
     MOST_SOCKETS = 64,
     MOST_CONNECTIONS = 1 << 13,
@@ -38,6 +39,7 @@ enum {
     RING = 1 << 9,            /* packets kept: two to three seconds of 720p; below SRTP's replay window */
     QUEUE_BYTES = 1 << 24,    /* of records for Python: some three seconds of a full room */
     QUEUE_RESERVE = 1 << 20,  /* of which everything else leaves so much to what lanes do */
+    QUEUE_STRANGERS = QUEUE_BYTES / 8, /* and of which what anybody may send takes no more */
     MOST_PENDING = 4096,      /* sealed packets that wait for the end of the batch */
     ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
     MOST_SEGMENTS = 48,       /* of one train; the kernel takes 64 and 65,507 bytes */
@@ -85,7 +87,7 @@ void vp8_parse(const uint8_t *widened, int size, vp8_numbers *out);
 typedef struct {
     uint32_t ssrc, source; /* source: index, 0: nobody named it */
     uint16_t told;
-    bool repairs, opened;
+    bool repairs;
 } stream;
 
 typedef struct {
@@ -100,7 +102,7 @@ typedef struct {
     int stream_count;
     uint32_t talkers[TALKERS_EACH]; /* SSRCs that sent SRTCP */
     int talker_count;
-    uint32_t lanes;                  /* the first of its lanes, 0: none; they are linked by `sibling` */
+    uint32_t lanes, sources;         /* the first of its lanes and sources, 0: none; each kind is linked by `sibling` */
     int pending_first, pending_last; /* of this batch; -1: none */
     uint64_t unknown, unopened, refused;
 } connection;
@@ -108,6 +110,7 @@ typedef struct {
 typedef struct {
     uint32_t id;
     uint32_t connection; /* index */
+    uint32_t sibling;
     int codec, clock_rate;
     int64_t until_us;
     int64_t highest;
@@ -175,6 +178,7 @@ struct fp_engine {
 
     uint8_t *queue;
     atomic_uint_fast64_t queue_head, queue_tail; /* head: written to; tail: read to */
+    atomic_uint_fast64_t strangers;              /* bytes between them of what anybody may send */
     atomic_uint_fast64_t dropped;
     bool told, urgent; /* since the last wake: something, and something that should not wait */
     int64_t woken_us;

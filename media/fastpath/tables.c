@@ -139,7 +139,10 @@ int fp_nominate(fp_engine *engine, uint32_t id, const fp_address *address) {
     engine_lock(engine);
     connection *who = connection_of(engine, id);
     int answer = who ? bind_locked(engine, who, address) : FP_GONE;
-    if (answer == FP_OK) who->to = *address, who->nominated = true;
+    if (answer == FP_OK) {
+        if (!same(&who->to, address)) who->no_trains = false; /* another path may take them */
+        who->to = *address, who->nominated = true;
+    }
     engine_unlock(engine);
     return answer;
 }
@@ -238,6 +241,9 @@ static void source_free(fp_engine *engine, source *which) {
     for (uint32_t at = 0; which->ring != NULL && at < RING; at++) free(which->ring[at].payload);
     free(which->ring);
     free(which->lanes);
+    uint32_t *link = &who->sources;
+    while (*link != index) link = &engine->sources[*link].sibling;
+    *link = which->sibling;
     memset(which, 0, sizeof *which);
     engine->free_sources[engine->free_source_count++] = index;
 }
@@ -252,8 +258,9 @@ uint32_t fp_source(fp_engine *engine, uint32_t id, int codec, int clock_rate, in
         source *fresh = &engine->sources[index];
         *fresh = (source){
             .ring = ring, .connection = (uint32_t)(who - engine->connections), .codec = codec, .clock_rate = clock_rate,
-            .highest = -1, .until_us = until_us,
+            .highest = -1, .until_us = until_us, .sibling = who->sources,
         };
+        who->sources = index;
         for (uint32_t at = 0; at < RING; at++) ring[at].sequence = -1;
         made = fresh->id = id_for(engine, index);
     }
@@ -485,8 +492,7 @@ void fp_close(fp_engine *engine, uint32_t id) {
     connection *who = connection_of(engine, id);
     if (who) {
         uint32_t index = (uint32_t)(who - engine->connections);
-        for (int at = 0; at < who->stream_count; at++)
-            if (who->streams[at].source != 0) source_free(engine, &engine->sources[who->streams[at].source]);
+        while (who->sources != 0) source_free(engine, &engine->sources[who->sources]); /* also those without an SSRC */
         while (who->lanes != 0) {
             lane *last = &engine->lanes[who->lanes];
             who->lanes = last->sibling;
