@@ -29,15 +29,22 @@ SMALL_BUFFER = 1 << 20
 
 async def serve(settings: Settings, stopped: asyncio.Event) -> None:
     """Run a node until ``stopped`` is set."""
+    port = Port(
+        settings.media_addresses, settings.media_udp_port, settings.media_announced_addresses,
+        native=settings.media_engine == "native",
+    )  # fmt: skip
+    try:
+        await _serve(settings, stopped, port)
+    finally:
+        port.close()
+
+
+async def _serve(settings: Settings, stopped: asyncio.Event, port: Port) -> None:
     line: ControlLine
 
     def publish(event: AnyEvent) -> None:
         line.publish(event)
 
-    port = Port(
-        settings.media_addresses, settings.media_udp_port, settings.media_announced_addresses,
-        native=settings.media_engine == "native",
-    )  # fmt: skip
     if port.receive_buffer < SMALL_BUFFER:
         log.event("small_receive_buffer", level=logging.WARNING, bytes=port.receive_buffer)
     node = Node(settings, publish, port)
@@ -71,8 +78,6 @@ async def serve(settings: Settings, stopped: asyncio.Event) -> None:
             await asyncio.gather(line.stop(), server.stop(), node.close())
     except TimeoutError:
         log.event("media_stop_cut_short", level=logging.WARNING)
-    finally:
-        port.close()
 
 
 async def main(settings: Settings) -> None:

@@ -167,6 +167,18 @@ class SessionMeter:
                 self._pauses.ours_for_a_gap(now_ms)
         self._step(now_ms)
 
+    def waited(self, now_ms: int, late_ms: int) -> None:
+        """What is told next of the creator came so long ago: not the kernel, we had it all the time. As if we had
+        been late ourselves: while the clock stands it is no arrival, and while it runs, a gap of it is our own."""
+        self._step(now_ms)
+        if self._state == "running" and late_ms > self._timers.gap_ms:
+            self._break_off()
+            self._ours(now_ms)
+            self._count_pause(now_ms)
+            self._look_for_end(now_ms)
+        elif self._state != "running" and late_ms > LATE_MS:
+            self._arrival.late()
+
     def video_frame(self, now_ms: int, *, key: bool) -> None:
         """A video frame of the creator began to arrive."""
         self._step(now_ms)
@@ -290,6 +302,10 @@ class SessionMeter:
             self._break_off()
         elif self._live_at is not None:
             self._live_at = now
+        self._ours(now)
+
+    def _ours(self, now: int) -> None:
+        """The gap that begins is our own, until what queued up has been read."""
         self._pauses.ours_for_a_gap(now)
         self._stood_still = True
         self._arrival.stood_still()

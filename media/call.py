@@ -86,6 +86,7 @@ class Call:
             track.gate_until = self.meter.return_until
             return
         track.gate, track.gate_until = self.meter.may_forward, self.meter.forward_until
+        track.on_late = self._late
         if track.kind == "video":
             picture = Picture(track.codec)
             self._video = {known: seen for known, seen in self._video.items() if not known.closed}
@@ -107,6 +108,14 @@ class Call:
                 asyncio.get_running_loop().call_soon(self.look)
 
         track.on_frame = frame
+
+    def _late(self, now_ms: int, late_ms: int) -> None:
+        """What the native engine tells us of next came so long ago."""
+        before = (self.meter.state, self.meter.behind)
+        self.meter.waited(now_ms, late_ms)
+        self._sync_gates()
+        if (self.meter.state, self.meter.behind) != before:
+            asyncio.get_running_loop().call_soon(self.look)
 
     def seated(self, user_id: str) -> None:
         """A party took its seat."""

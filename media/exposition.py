@@ -34,9 +34,13 @@ def kind_of(room_id: str) -> str:
 class NodeFigures(Collector):
     """One node's collector; ``rooms``: those that are open now."""
 
-    def __init__(self, node_id: str, rooms: Callable[[], Collection[Room]]) -> None:
+    def __init__(
+        self, node_id: str, rooms: Callable[[], Collection[Room]], untold: Callable[[], int] = lambda: 0
+    ) -> None:
+        """``untold``: of how many packets and datagrams the native engine could not tell us."""
         self._node_id = node_id
         self._rooms = rooms
+        self._untold = untold
         self._ended: dict[str, dict[str, int]] = {}
         """Totals of the rooms that were, by kind, so that no counter falls when a room closes."""
         self._registry = CollectorRegistry()
@@ -66,6 +70,11 @@ class NodeFigures(Collector):
         )
         untold.add_metric([self._node_id], max(0, len(rooms) - MOST_ROOMS))
         yield untold
+        records = CounterMetricFamily(
+            "greenroom_media_engine_untold_records", "What the native engine had no room to tell", labels=["node"]
+        )
+        records.add_metric([self._node_id], self._untold())
+        yield records
 
     def _counters(self, rooms: Iterable[Room]) -> Iterable[Metric]:
         totals = {kind: dict(counted) for kind, counted in self._ended.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from socket import AF_INET6, socket
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from media.fastpath import engine as fastpath
 from media.fastpath.engine import Engine, Kind, Record
+from models import log
 
 Address = tuple[Any, ...]
 """As ``media/port.py`` has it."""
@@ -46,7 +48,9 @@ class Native:
         self._families = families
         self._on_datagram = on_datagram
         self._loop = asyncio.get_running_loop()
-        self._busy = self._closed = False
+        self._busy = self._closed = self._scheduled = self._full = False
+        self._dropped = 0
+        """Records, when it was last logged."""
         engine.keeps.append(self)
         self._loop.add_reader(engine.wake, self._woken)
 
@@ -80,9 +84,21 @@ class Native:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Some of what was told, and the rest after everybody else's turn."""
-        if not self._closed and not self._busy and self._handle():
-            self._loop.call_soon(self._go_on)
+        """Some of what was told, and the rest after everybody else's turn; one such turn at a time, however often
+        we are woken meanwhile."""
+        if not self._scheduled and not self._closed and not self._busy and self._handle():
+            self._scheduled = True
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        self._scheduled = False
+        self._go_on()
+
+    def placed(self, *, fine: bool) -> None:
+        """Whether the engine had a place for an address: that it had none is said once."""
+        if not fine and not self._full and not self._closed:
+            self._full = True
+            log.event("engine_full", level=logging.WARNING, of="addresses")
 
     def _handle(self) -> int:
         self._busy = True
@@ -98,6 +114,10 @@ class Native:
                     break
         finally:
             self._busy = False
+        dropped = self.engine.dropped
+        if dropped > 2 * self._dropped:  # a flood is no flood of lines
+            self._dropped = dropped
+            log.event("engine_records_dropped", level=logging.WARNING, records=dropped)
         return count
 
     def _told(self, record: Record) -> None:
@@ -162,7 +182,8 @@ class Routes(dict[Address, Any]):
     def _bind(self, client: Any, address: Address) -> None:
         connection = self._connection_of.get(client)
         if connection:
-            self._native.engine.bind(connection, self._native.address(self._number, address))
+            fine = self._native.engine.bind(connection, self._native.address(self._number, address))
+            self._native.placed(fine=fine)
 
     def _unbind(self, client: Any, address: Address) -> None:
         connection = self._connection_of.get(client)

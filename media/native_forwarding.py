@@ -14,11 +14,12 @@ from collections.abc import Callable
 
 from media import rtp
 from media.aiortc_seam import Path, context_in_memory
+from media.arrival import LATE_MS
 from media.downlink import Downlink
 from media.fastpath import read_report
 from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, EngineError, Record
 from media.forwarding import Bindings, Egress, Ingress, Source, Wire
-from media.layers import Kept, Layer, Told, ticks_apart
+from media.layers import RING_SIZE, Kept, Layer, Told, ticks_apart
 from media.native import Native
 from media.send_history import Feedback, History
 from media.tracks import PublishedTrack, Slot
@@ -58,12 +59,13 @@ class NativeWire(Wire):
 
     __slots__ = ("_end", "_slots", "_tickets", "connection", "native")
 
-    def __init__(self, path: Path, native: Native) -> None:
-        """Raises EngineError if there are too many connections."""
+    def __init__(self, path: Path, native: Native, *, numbered: bool = True) -> None:
+        """``numbered``: what is sent may carry transport-wide numbers. Raises EngineError if there are too many
+        connections."""
         super().__init__(path)
         self.native = native
         self.connection = native.engine.open()
-        self.history = EngineHistory(native, self.connection)
+        self.history = EngineHistory(native, self.connection) if numbered else None
         self._end: NativeIngress | Egress | None = None
         self._slots: list[Slot] = []
         self._tickets = 0
@@ -133,7 +135,7 @@ class NativeWire(Wire):
             try:
                 slot.lane_id = self.native.engine.lane(self.connection, slot.ssrc, slot.repair_ssrc)
             except EngineError:  # so many rooms, on one node: this slot shows nothing
-                log.event("engine_full", level=logging.WARNING)
+                log.event("engine_full", level=logging.WARNING, of="lanes")
                 return
             self._slots.append(slot)
             self.native.lanes[slot.lane_id] = lambda record: _entered(slot, record)
@@ -175,7 +177,8 @@ class NativeWire(Wire):
 
     def _nominate(self, path: Path) -> None:
         assert path.gate is not None
-        self.native.engine.nominate(self.connection, self.native.address(path.gate.number, path.address))
+        where = self.native.address(path.gate.number, path.address)
+        self.native.placed(fine=self.native.engine.nominate(self.connection, where))
 
 
 class NativeIngress(Ingress):
@@ -230,6 +233,11 @@ class NativeIngress(Ingress):
         """The same, beginning with what was held back; the last number that had come."""
         return self._native.engine.gate(layer.source_id, _us(until_ms), sequence) if layer.source_id else -1
 
+    def holds(self, layer: Layer, sequence: int) -> bool:
+        """Whether ``replay`` could begin there: a good while ahead of where the ring forgets."""
+        newest = self._native.engine.source_counters(layer.source_id).get("highest")
+        return newest is not None and newest - sequence < RING_SIZE // 2
+
     def drop(self, layer: Layer) -> None:
         """That layer is no more."""
         if layer.source_id:
@@ -243,8 +251,7 @@ class NativeIngress(Ingress):
             if track.engine is self:
                 track.engine = None
                 for layer in track.layers:
-                    self._native.sources.pop(layer.source_id, None)
-                    layer.source_id = 0
+                    self.drop(layer)
 
     # --- what the engine tells
 
@@ -259,6 +266,7 @@ class NativeIngress(Ingress):
         if ssrc not in self._opened:
             self._opened.add(ssrc)
             self._sources[ssrc] = self._announced.get(ssrc, source)
+        self._waited(source.track, record)
         told = Told(record.sequence, bool(flags & PASSED), bool(flags & REPEATED))
         self._media(source, ssrc, packet, bounds, told)
 
@@ -269,8 +277,16 @@ class NativeIngress(Ingress):
         ssrc = int.from_bytes(packet[8:12], "big")
         source = self._sources.get(ssrc) or self._learn(ssrc, packet)
         if source is not None and source.layer.source_id:
+            self._waited(source.track, record)
             self._name(ssrc, source)
             self._native.engine.inject(self._connection, packet)
+
+    def _waited(self, track: PublishedTrack, record: Record) -> None:
+        """What came long before it was told is no proof that anything arrives now."""
+        now_ms = self._now_ms()
+        late_ms = now_ms - record.at_us // 1000
+        if late_ms > LATE_MS and track.on_late is not None:
+            track.on_late(now_ms, late_ms)
 
     def _count(self, packet: bytes, at_us: int) -> None:
         self.packets_in += 1
@@ -290,7 +306,7 @@ def wire_for(path: Path, history: Callable[[], History] | None = None) -> Wire:
     native = path.gate.native if path.gate is not None else None
     if native is None:
         return Wire(path, history() if history is not None else None)
-    return NativeWire(path, native)
+    return NativeWire(path, native, numbered=history is not None)
 
 
 def ingress_for(wire: Wire, now_ms: Callable[[], int]) -> Ingress:

@@ -124,6 +124,11 @@ class Port:
         """Bytes that may wait for us, as the system counts them."""
         return self.gates[0].socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
+    @property
+    def untold(self) -> int:
+        """Records that found no room in the native engine's queue."""
+        return self.native.engine.dropped if self.native is not None else 0
+
     # --- who is known -------------------------------------------------------------------------------
 
     def register(self, fragment: str, client: Client) -> None:

@@ -28,6 +28,9 @@ class Gatekeeper(Protocol):
     def replay(self, layer: Layer, until_ms: int | None, sequence: int) -> int:
         """The same, beginning with what was held back from this extended number on; the last one that had come."""
 
+    def holds(self, layer: Layer, sequence: int) -> bool:
+        """Whether that packet can still be the one with which ``replay`` begins."""
+
     def drop(self, layer: Layer) -> None:
         """That layer is no more."""
 
@@ -51,6 +54,8 @@ class PublishedTrack:
         packet), and once more if its key frame shows only later; audio, once per packet. Called for all that
         arrived in the layer that feeds, subscribers or not, and BEFORE the gate: a paused meter must see the key
         frame with which it opens the gate."""
+        self.on_late: Callable[[int, int], None] | None = None
+        """``(now_ms, late_ms)``: what comes next had come so long ago, and waited for us; before ``on_frame``."""
         self.on_packet: Callable[[int, int, bytes, bool], None] | None = None
         """``(now_ms, timestamp, payload, keyframe)``: every packet of the layer that feeds which passed the gate
         and had not come before, in whatever order."""
@@ -211,7 +216,7 @@ class PublishedTrack:
     def close(self, now_ms: int) -> None:
         """The track is no more; frees its slots."""
         self.closed = True
-        self.on_frame = self.on_packet = self.gate = None
+        self.on_frame = self.on_packet = self.on_late = self.gate = None
         self.tap = None
         for slot in tuple(self.slots):
             self.remove(slot, now_ms)
@@ -254,11 +259,21 @@ class PublishedTrack:
             self._until = self._now_until()
             if self._until == 0:
                 return False
-            layer.replayed = (told.sequence, self.engine.replay(layer, self._until, told.sequence))
+            newest = self.engine.replay(layer, self._until, told.sequence)
+            layer.replayed = (told.sequence, newest)
+            if newest - told.sequence >= RING_SIZE:
+                return False  # it is forgotten: nothing was sent that begins with it
             for other in self.layers:
                 if other is not layer:
                     self.engine.open_until(other, self._until)
         return True
+
+    def _may_begin(self, layer: Layer, told: Told) -> bool:
+        """Whether pictures begin for anybody with a key frame that the engine had: one that was held back, and is
+        forgotten by now, opens no gate and starts no clock."""
+        if told.passed or told.repeated:
+            return told.passed
+        return self.engine is not None and self.engine.holds(layer, told.sequence)
 
     def accept(
         self, sequence: int, timestamp: int, marker: int, payload: bytes, now_ms: int,
@@ -273,6 +288,8 @@ class PublishedTrack:
         """
         layer = layer or self.layers[0]
         keyframe = self._is_keyframe is not None and self._is_keyframe(payload)
+        if keyframe and told is not None:
+            keyframe = self._may_begin(layer, told)
         if keyframe:
             layer.throttle.answered()
         # Before the gate: it may stay closed for longer than the number's sixteen bits reach.

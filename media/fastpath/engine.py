@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
 from struct import Struct
@@ -104,8 +104,23 @@ class EngineError(Exception):
     """The library is missing or of other sources, or a table is full."""
 
 
+class _Closed:
+    """Stands for the library once there is no engine: every place is gone, and nothing waits."""
+
+    def __init__(self, dropped: int, lost: int) -> None:
+        self._answers = {
+            "fp_open": 0, "fp_source": 0, "fp_lane": 0, "fp_take": 0, "fp_drain": 1, "fp_feedback": 0, "fp_pad": 0,
+            "fp_resend": 0, "fp_gate": -2, "fp_dropped": dropped, "fp_lost": lost,
+        }  # fmt: skip
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        answer = self._answers.get(name, -1)
+        return lambda *_: answer
+
+
 class Engine:
-    """One node's packets. ``close`` it: its thread uses the sockets until then."""
+    """One node's packets. ``close`` it: its thread uses the sockets until then. Afterwards nothing is known to it,
+    and nothing happens."""
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         """``sockets``: bound and non-blocking; they stay the caller's. Raises EngineError."""
@@ -134,8 +149,9 @@ class Engine:
     def close(self) -> None:
         """End the thread; nothing is received or sent any more. Harmless to repeat."""
         if self._engine:
-            self._library.fp_free(self._engine)
-            self._engine = None
+            library, engine, self._engine = self._library, self._engine, None
+            self._library = _Closed(library.fp_dropped(engine), library.fp_lost(engine))
+            library.fp_free(engine)
             os.close(self.wake)
             self.keeps.clear()
             _running.discard(self)

@@ -18,7 +18,7 @@
 #include "twcc.h"
 #include "fastpath.h"
 
-enum { PEOPLE = 6, TAG = 8, MOST = 1600 };
+enum { PEOPLE = 6, TAG = 8, MOST = 1600, STREAMS = 64, WINDOW = 4096 };
 
 static uint64_t state;
 
@@ -28,10 +28,46 @@ static uint32_t chance(uint32_t below) { /* xorshift64* */
 }
 
 /* The context is a byte that has to outlive its connection: a use after close is a use after free. */
-static int seal(void *context, void *data, int *size) {
+static int seal_rtcp(void *context, void *data, int *size) {
     memset((uint8_t *)data + *size, *(uint8_t *)context, TAG);
     *size += TAG;
     return 0;
+}
+
+/* What was sealed under one SSRC, by number with its rollovers: the same number with other bytes gives a key away. */
+typedef struct {
+    uint32_t ssrc;
+    bool used;
+    int64_t highest, numbers[WINDOW];
+    uint64_t contents[WINDOW];
+} sealed;
+
+static sealed books[PEOPLE][STREAMS];
+static uint64_t again;
+
+static int seal(void *context, void *data, int *size) {
+    const uint8_t *bytes = data;
+    uint32_t ssrc = (uint32_t)bytes[8] << 24 | (uint32_t)bytes[9] << 16 | (uint32_t)bytes[10] << 8 | bytes[11];
+    uint16_t sequence = (uint16_t)(bytes[2] << 8 | bytes[3]);
+    uint64_t content = 0xCBF29CE484222325u;
+    for (int at = 0; at < *size; at++) content = (content ^ bytes[at]) * 0x100000001B3u;
+    sealed *book = books[*(uint8_t *)context - 1];
+    for (int at = 0; book->used && book->ssrc != ssrc; at++, book++)
+        if (at == STREAMS - 1) abort();
+    if (!book->used) {
+        *book = (sealed){.ssrc = ssrc, .used = true, .highest = sequence};
+        memset(book->numbers, -1, sizeof book->numbers);
+    }
+    int64_t number = book->highest + (int16_t)(sequence - (uint16_t)book->highest);
+    if (number <= book->highest - WINDOW) return 1; /* as SRTP does with what is too old to be known */
+    if (number > book->highest) book->highest = number;
+    int place = (int)(number & (WINDOW - 1));
+    if (book->numbers[place] == number) {
+        if (book->contents[place] != content) abort();
+        again++;
+    }
+    book->numbers[place] = number, book->contents[place] = content;
+    return seal_rtcp(context, data, size);
 }
 
 static int open_sealed(void *context, void *data, int *size) {
@@ -68,6 +104,7 @@ static void join(person *who, int number) {
     leave(who);
     who->context = malloc(1);
     *who->context = (uint8_t)(number + 1);
+    memset(books[number], 0, sizeof books[number]); /* another key */
     who->connection = fp_open(engine);
     fp_nominate(engine, who->connection, &who->address);
     fp_secure(engine, who->connection, who->context, who->context);
@@ -92,6 +129,7 @@ static int some_rtp(uint8_t *data) {
     static uint16_t sequences[256];
     uint16_t sequence = sequences[ssrc >> 24] = (uint16_t)(sequences[ssrc >> 24] + chance(chance(50) ? 3 : 2000));
     memcpy(data + 8, &ssrc, 4);
+    if (chance(4) == 0) sequence = (uint16_t)(sequence - chance(6)); /* overtaken, or twice with another content */
     data[2] = (uint8_t)(sequence >> 8), data[3] = (uint8_t)sequence;
     if (chance(3)) data[0] = 0x80;
     if (size > 30 && chance(4) == 0) { /* a header extension that may be sound */
@@ -118,12 +156,13 @@ static void carelessly(person *who) {
     uint16_t numbers[64];
     uint8_t data[MOST + TAG];
     fp_address somewhere = {.port = (uint16_t)chance(65536), .socket = (uint16_t)chance(2)};
-    for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)chance(65536);
-    switch (chance(16)) {
-    case 0: fp_carry(engine, lane, &(fp_wish){chance(4) ? source : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX), 96, chance(2) ? 97 : 0, (uint8_t)chance(16), 0}); break;
+    bool known = fp_lane_counters(engine, lane, &counters) == FP_OK && chance(8);
+    for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)(known ? counters.highest - chance(80) : chance(65536));
+    switch (chance(17)) {
+    case 0: fp_carry(engine, lane, &(fp_wish){chance(4) ? source : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX), (uint8_t)(96 + chance(2)), (uint8_t)(chance(2) ? 98 + chance(2) : 0), (uint8_t)(chance(2) ? chance(16) : 0), 0}); break;
     case 13: fp_number(engine, who->connection), fp_pad(engine, lane), fp_probe(engine, who->connection, (int)chance(3)); break;
     case 14: fp_feedback(engine, who->connection, data, some_rtp(data), &report); break;
-    case 1: fp_resend(engine, lane, numbers, (int)chance(64)); break;
+    case 1: case 15: fp_resend(engine, lane, numbers, (int)chance(64)); break;
     case 2: fp_gate(engine, source, chance(2) ? INT64_MAX : (int64_t)chance(2), (int64_t)chance(200000) - 1); break;
     case 3: fp_inject(engine, who->connection, data, some_rtp(data)); break;
     case 4: fp_connection_counters(engine, who->connection, &counters); break;
@@ -156,7 +195,7 @@ int main(int count, char **words) {
     socklen_t length = sizeof node;
     node = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (bind(ours, (struct sockaddr *)&node, sizeof node) || getsockname(ours, (struct sockaddr *)&node, &length)) return 2;
-    engine = fp_new(&(fp_srtp){seal, open_sealed, seal, open_sealed}, &ours, 1, wake);
+    engine = fp_new(&(fp_srtp){seal, open_sealed, seal_rtcp, open_sealed}, &ours, 1, wake);
     if (engine == NULL) return 2;
     for (int at = 0; at < PEOPLE; at++) {
         struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -181,6 +220,6 @@ int main(int count, char **words) {
     for (int at = 0; at < PEOPLE; at++) leave(&people[at]), close(people[at].socket);
     fp_free(engine);
     close(ours), close(wake);
-    printf("seed=%s sent=%llu records=%llu\n", words[1], (unsigned long long)sent, (unsigned long long)records);
+    printf("seed=%s sent=%llu records=%llu again=%llu\n", words[1], (unsigned long long)sent, (unsigned long long)records, (unsigned long long)again);
     return 0;
 }

@@ -3,6 +3,7 @@ without it, and what the engine did is in the books."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import socket
@@ -16,20 +17,25 @@ from contextlib import closing
 import pytest
 from pylibsrtp import Policy
 
+from media.__main__ import serve
 from media.aiortc_seam import context_in_memory
 from media.aiortc_seam.ice import Agent
+from media.exposition import NodeFigures
+from media.fastpath import engine
 from media.fastpath.engine import PASSED, Kind
 from media.native import Routes
 from media.native_forwarding import NativeWire
 from media.port import Port
+from tests.integration.media.seats import media_settings
 from tests.integration.media.media_clients import LOOPBACK, room, the_port, until
 from tests.integration.media.test_fastpath import KEY, VIDEO, VIDEO_TYPE, Node, session
 from tests.integration.media.test_forwarding import run
 
 CHILD = """
-import os, select, socket, sys, time
+import os, select, signal, socket, sys, time
 from pylibsrtp import Policy, Session
-node, publisher, subscriber, report, until_us, more = (int(word) for word in sys.argv[1:])
+signal.alarm(240)  # whoever waits for us cannot end us
+node, publisher, subscriber, report, until_us, more, least = (int(word) for word in sys.argv[1:])
 def session(key, kind):
     policy = Policy(key=bytes([key]) * 28, ssrc_type=kind, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM)
     return Session(policy=policy)
@@ -45,6 +51,9 @@ while more:
     if select.select([theirs], [], [], 0.01)[0]:
         theirs.recv(2048)
         came += 1
+while came < least and select.select([theirs], [], [], 120)[0]:
+    theirs.recv(2048)
+    came += 1
 os.write(report, came.to_bytes(4, "big"))
 """
 
@@ -54,14 +63,16 @@ def _native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDIA_ENGINE", "native")
 
 
-def held_by_python(node: Node, publisher: int, subscriber: int, until_us: int, more: int) -> int:
-    """Another process sends packets until then, and so many more, and counts those that come, while no line of
-    Python runs here."""
+def held_by_python(
+    node: Node, publisher: int, subscriber: int, until_us: int, more: int, least: int = 0
+) -> int:
+    """Another process sends packets until then, and so many more, and counts those that come, waiting for the
+    ``least``, while no line of Python runs here."""
     head = bytes([0x80, VIDEO_TYPE]) + bytes(6) + VIDEO.to_bytes(4, "big") + KEY
     ours, theirs = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD % head.hex()), str(node.socket.getsockname()[1]),
-         str(publisher), str(subscriber), str(theirs), str(until_us), str(more)],
+         str(publisher), str(subscriber), str(theirs), str(until_us), str(more), str(least)],
         pass_fds=[publisher, subscriber, theirs],
     )  # fmt: skip
     os.close(theirs)
@@ -71,7 +82,7 @@ def held_by_python(node: Node, publisher: int, subscriber: int, until_us: int, m
         assert ctypes.PyDLL(None).read(ours, answer, 4) == 4
     finally:
         os.close(ours)
-        assert child.wait(60) == 0
+        assert child.wait(250) == 0
     return int.from_bytes(answer.raw, "big")
 
 
@@ -83,8 +94,8 @@ def node() -> Iterator[Node]:
 
 def test_packets_pass_while_python_holds_everything_up(node: Node) -> None:
     publisher, source, subscriber, _ = node.pair()
-    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 0, 50)
-    assert came > 0
+    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 0, 50, least=50)
+    assert came == 50
     assert node.counters(source) == (50, 0, 0)
 
 
@@ -148,6 +159,71 @@ def test_a_gate_that_is_shut_lets_nothing_pass_from_that_line_on() -> None:
             video.gate = video.gate_until = None
             video.sync_gate()
             await fan.decodes("video", 10)
+
+    run(scenario())
+
+
+def flood(port: Port) -> None:
+    """As strangers do: more than the engine keeps of them, some in the kernel's hands at a time."""
+    assert port.native is not None
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as stranger:
+        for _ in range(75):
+            for _ in range(20):
+                stranger.sendto(b"\x16" + bytes(1_999), ("127.0.0.1", port.number))
+            port.native.engine.drain(100)
+
+
+def test_however_often_it_is_woken_it_takes_its_turn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        with closing(Port(LOOPBACK, native=True)) as port:
+            native = port.native
+            assert native is not None
+            flood(port)
+            turns: list[int] = []
+            handle = native._handle
+            monkeypatch.setattr(native, "_handle", lambda: turns.append(handle()) or turns[-1])
+            for _ in range(5):
+                native._woken()
+            assert len(turns) == 1
+            for count in range(2, 8):
+                await asyncio.sleep(0)
+                assert len(turns) == count
+            # And goes on, whoever wakes it then, until nothing is left
+            await until(lambda: turns[-1] == 0, "all was told")
+            assert sum(turns) > 1_000
+
+    run(scenario())
+
+
+def test_what_finds_no_room_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        with closing(Port(LOOPBACK, native=True)) as port:
+            assert port.native is not None
+            assert port.untold == 0
+            for _ in range(2):
+                flood(port)
+            while not port.native.drain(10_000):
+                pass
+            assert port.untold > 0
+            said = [record for record in caplog.records if "engine_records_dropped" in record.getMessage()]
+            assert len(said) == 1
+            figures = NodeFigures("media-1", list, lambda: port.untold).text().decode()
+            assert f'greenroom_media_engine_untold_records_total{{node="media-1"}} {port.untold}.0' in figures
+
+    run(scenario())
+
+
+def test_a_node_that_cannot_start_leaves_no_engine_behind() -> None:
+    async def scenario() -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            settings = media_settings(
+                MEDIA_ENGINE="native", MEDIA_HOST="127.0.0.1", MEDIA_PORT=str(taken.getsockname()[1]),
+                MEDIA_UDP_PORT="0",
+            )  # fmt: skip
+            before = set(engine._running)
+            with pytest.raises(OSError):
+                await serve(settings, asyncio.Event())
+            assert engine._running == before
 
     run(scenario())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class Engine:
         self.held: list[int] = []
         self.queue: list[tuple[Told, bytes, Layer]] = []
         self.said: list[int | None] = []
+        self.remembers = 256
         track.begin(self)
 
     def open_until(self, layer: Layer, until_ms: int | None) -> None:
@@ -46,6 +48,9 @@ class Engine:
         self.sent += [held for held in self.held if held >= sequence]
         self.held = [held for held in self.held if held < sequence]
         return self.newest[layer]
+
+    def holds(self, layer: Layer, sequence: int) -> bool:
+        return self.newest[layer] - sequence < self.remembers
 
     def drop(self, layer: Layer) -> None:
         self.until[layer] = 0
@@ -124,6 +129,40 @@ def test_the_packet_that_opens_the_gate_is_the_first_that_passes_and_nothing_is_
     engine.tell(40)
     assert engine.sent == [FIRST + 2, FIRST + 3, FIRST + 4, FIRST + 5]
     assert (track.packets, track.repeated) == (4, 1)
+
+
+def test_a_key_frame_that_is_forgotten_opens_nothing() -> None:
+    until = [0]
+    track, engine = gated(until)
+    keys: list[bool] = []
+
+    def frame(now_ms: int, keyframe: bool, size: int) -> None:
+        keys.append(keyframe)
+        if keyframe:
+            until[0] = now_ms + 1_000
+        track.sync_gate()
+
+    track.on_frame = frame
+    engine.remembers = 3
+    for number, payload in enumerate((KEY, DELTA, DELTA, DELTA)):
+        engine.came(FIRST + number, 10, payload)
+    engine.tell(20)
+    assert (keys, track.packets, track.gated, engine.sent) == ([False] * 4, 0, 4, [])
+    # The next one is there still
+    engine.came(FIRST + 4, 30, KEY)
+    engine.tell(40)
+    assert (keys[-1], engine.sent) == (True, [FIRST + 4])
+
+
+def test_what_the_engine_forgot_between_two_questions_has_not_passed() -> None:
+    until = [1_000]
+    track, engine = gated(until)
+    engine.open_until(track.layers[0], 0)
+    engine.came(FIRST, 10, KEY)
+    engine.newest[track.layers[0]] = FIRST + 512
+    engine.remembers = 1_000
+    engine.tell(20)
+    assert (track.packets, track.gated) == (0, 1)
 
 
 def test_a_gate_that_cannot_say_until_when_stays_shut() -> None:
@@ -231,12 +270,43 @@ def test_the_engine_never_passes_what_the_meter_would_not(acts: list[tuple[str, 
         asyncio.run(scene())
 
 
-def a_call() -> Call:
+def test_what_waited_to_be_told_starts_no_clock() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        now = [10_000]
+        patch.setattr(call_module, "monotonic_ms", lambda: now[0])
+
+        async def scene() -> None:
+            empty = [False]
+            track, call = camera(), a_call(read_what_waits=lambda: empty[0])
+            engine = Engine(track)
+            call.attach(track, Watch("video", now[0]))
+            assert track.on_late is not None
+            call.seated("usr_creator")
+            call.seated("usr_fan")
+            call.connected("usr_fan")
+            # Given a key frame that came 251 ms ago
+            now[0] += 40
+            engine.came(FIRST, now[0] - 251, KEY)
+            track.on_late(now[0], 251)
+            engine.tell(now[0])
+            assert (call.meter.state, engine.sent) == ("waiting", [])
+            # When nothing waits any more, then the next one counts
+            empty[0] = True
+            await asyncio.sleep(0)
+            engine.came(FIRST + 1, now[0], KEY)
+            engine.tell(now[0])
+            assert (call.meter.state, engine.sent) == ("running", [FIRST + 1])
+            call.abandon()
+
+        asyncio.run(scene())
+
+
+def a_call(read_what_waits: Callable[[], bool] = lambda: True) -> Call:
     return Call(
         Budget(session_id="ses_1", paid_ms=5_000, rate_per_minute=100, timers=timers_for(60_000)),
         room_id="private-ses_1", epoch=1, creator_id="usr_creator",
         reporter=Reporter("media-1", "boot_1", lambda event: None),
-        read_what_waits=lambda: True, announce=lambda clock: None, on_end=lambda reason: None,
+        read_what_waits=read_what_waits, announce=lambda clock: None, on_end=lambda reason: None,
     )  # fmt: skip
 
 
