@@ -148,6 +148,19 @@ static void hear(person *who, int number) {
     sent++;
 }
 
+/* What each lane carries, carried on under other types, and what it has just sent asked for again. */
+static void retype(person *who) {
+    for (int at = 0; at < 8; at++) {
+        fp_counters now;
+        if (fp_lane_counters(engine, who->lanes[at], &now) != FP_OK || now.source == 0) continue;
+        uint8_t type = (uint8_t)(96 + chance(2)), repairs = (uint8_t)(chance(4) ? 0 : 98), extension = (uint8_t)(chance(3) ? 0 : 3);
+        fp_carry(engine, who->lanes[at], &(fp_wish){now.source, chance(9), 0, 0, type, repairs, extension, 0});
+        uint16_t numbers[32];
+        for (int back = 0; back < 32; back++) numbers[back] = (uint16_t)(now.highest - back);
+        fp_resend(engine, who->lanes[at], numbers, 32);
+    }
+}
+
 static void carelessly(person *who) {
     person *other = &people[chance(PEOPLE)];
     uint32_t source = chance(6) ? other->sources[chance(4)] : chance(UINT32_MAX), lane = chance(9) ? who->lanes[chance(8)] : chance(UINT32_MAX);
@@ -157,13 +170,14 @@ static void carelessly(person *who) {
     uint8_t data[MOST + TAG];
     fp_address somewhere = {.port = (uint16_t)chance(65536), .socket = (uint16_t)chance(2)};
     bool known = fp_lane_counters(engine, lane, &counters) == FP_OK && chance(8);
-    for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)(known ? counters.highest - chance(80) : chance(65536));
-    switch (chance(17)) {
+    for (int at = 0; at < 64; at++) numbers[at] = (uint16_t)(known ? counters.highest - chance(40) : chance(65536));
+    switch (chance(18)) {
     case 0: fp_carry(engine, lane, &(fp_wish){chance(4) ? source : 0, chance(9), chance(2) ? source : 0, chance(UINT32_MAX), (uint8_t)(96 + chance(2)), (uint8_t)(chance(2) ? 98 + chance(2) : 0), (uint8_t)(chance(2) ? chance(16) : 0), 0}); break;
     case 13: fp_number(engine, who->connection), fp_pad(engine, lane), fp_probe(engine, who->connection, (int)chance(3)); break;
     case 14: fp_feedback(engine, who->connection, data, some_rtp(data), &report); break;
+    case 17: retype(who); break;
     case 1: case 15: fp_resend(engine, lane, numbers, (int)chance(64)); break;
-    case 2: fp_gate(engine, source, chance(2) ? INT64_MAX : (int64_t)chance(2), (int64_t)chance(200000) - 1); break;
+    case 2: fp_gate(engine, source, chance(4) ? INT64_MAX : (int64_t)chance(2), (int64_t)chance(200000) - 1); break;
     case 3: fp_inject(engine, who->connection, data, some_rtp(data)); break;
     case 4: fp_connection_counters(engine, who->connection, &counters); break;
     case 5: fp_source_counters(engine, source, &counters); break;
@@ -173,8 +187,8 @@ static void carelessly(person *who) {
     case 9: fp_bind(engine, who->connection, &somewhere); break;
     case 10: fp_name(engine, source, 100 + chance(300), (int)chance(2)); break;
     case 11: fp_unbind(engine, chance(2) ? who->connection : other->connection, chance(2) ? &who->address : &somewhere); break;
-    case 12: fp_retry(engine, who->connection), fp_lose(engine, (int)chance(4)); break;
-    default: fp_nominate(engine, who->connection, &other->address); fp_nominate(engine, who->connection, &who->address); break;
+    case 12: fp_retry(engine, who->connection), fp_lose(engine, (int)(chance(4) ? 0 : chance(4))); break;
+    default: fp_nominate(engine, who->connection, &other->address); fp_nominate(engine, who->connection, &who->address); if (chance(4)) fp_nominate(engine, other->connection, &other->address); break;
     }
 }
 
@@ -211,7 +225,7 @@ int main(int count, char **words) {
         for (int at = 0; at < 20; at++) hear(who, round % PEOPLE);
         carelessly(who);
         if (chance(300) == 0) join(who, round % PEOPLE);
-        if (chance(20) == 0) fp_drain(engine, 64);
+        if (chance(4) == 0) fp_drain(engine, 256);
         while (recv(who->socket, sink, sizeof sink, MSG_DONTWAIT) > 0) continue;
         take();
     }

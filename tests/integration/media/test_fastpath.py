@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi as srtp_ffi
@@ -483,8 +483,14 @@ repeats = st.tuples(st.just("resend"), st.lists(st.integers(-2, 6), min_size=1, 
 paddings = st.tuples(st.just("pad"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(packets, packets, packets, wishes, gates, repeats, repeats, paddings), max_size=60))
+# What was sent is asked for again under another type, and where its transport-wide number would be missing
+@example([("packet", 0, 1, True, 0), ("carry", 1, 102, 0, 0), ("resend", [0])])
+@example([("carry", 1, 100, 0, 3), ("packet", 0, 1, True, 0), ("carry", 1, 100, 0, 0), ("resend", [0])])
+# And without any change: then it is the same
+@example([("carry", 1, 100, 0, 0), ("packet", 0, 1, True, 0), ("resend", [0]), ("pad",), ("resend", [0])])
+@example([("carry", 1, 100, 0, 3), ("packet", 0, 1, True, 0), ("resend", [0])])
 def test_a_number_never_stands_for_two_packets(story: list[tuple[Any, ...]]) -> None:
     with contextlib.closing(Node()) as node:
         publisher, first, subscriber, lane = node.pair()
