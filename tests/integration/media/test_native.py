@@ -11,25 +11,29 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from pylibsrtp import Policy
 
+from media import rtp
 from media.__main__ import serve
-from media.aiortc_seam import context_in_memory
+from media.aiortc_seam import Path, context_in_memory, lengths, path_of, srtp, workspace
 from media.aiortc_seam.ice import Agent
 from media.exposition import NodeFigures
 from media.fastpath import engine
 from media.fastpath.engine import PASSED, Kind
 from media.native import Routes
-from media.native_forwarding import NativeWire
+from media.native_forwarding import NativeIngress, NativeWire
 from media.port import Port
+from media.sdp_media import RID_URI
+from tests.integration.media.media_clients import LOOPBACK, Client, Picture, room, the_port, until
 from tests.integration.media.seats import media_settings
-from tests.integration.media.media_clients import LOOPBACK, room, the_port, until
-from tests.integration.media.test_fastpath import KEY, VIDEO, VIDEO_TYPE, Node, session
+from tests.integration.media.test_fastpath import DELTA, KEY, VIDEO, VIDEO_TYPE, Node, session
 from tests.integration.media.test_forwarding import run
+from tests.integration.media.test_hostile import nominate
 
 CHILD = """
 import os, select, signal, socket, sys, time
@@ -135,6 +139,101 @@ def test_a_call_is_forwarded_by_the_engine_and_booked_here() -> None:
             assert slot.lane_id == 0
             creator.peer.stop_forwarding()
             assert (wire.native.connections, wire.native.sources, wire.native.lanes) == ({}, {}, {})
+
+    run(scenario())
+
+
+class Layers:
+    """A camera in two sizes, as a browser sends it: each says by its RID what it is."""
+
+    def __init__(self, path: Path, types: tuple[int, int]) -> None:
+        self._path, (self._type, self._rid_id) = path, types
+        self._buffer, self._view = workspace(2048)
+        self._length = lengths()
+        self._sequence = 100
+        self.socket = path.socket
+
+    def send(self) -> None:
+        """A packet of each; every third begins a picture that needs no other."""
+        self._sequence += 1
+        payload = DELTA if self._sequence % 3 else KEY
+        for number, rid in enumerate(b"lh"):
+            head = rtp.RTP_HEADER.pack(
+                0x90, 0x80 | self._type, self._sequence, 3_000 * self._sequence, 7_000 + number
+            )
+            packet = head + bytes((0xBE, 0xDE, 0, 1, self._rid_id << 4, rid, 0, 0)) + payload
+            self._view[: len(packet)] = packet
+            self._length[0] = len(packet)
+            assert srtp.protect(self._path.protect_context, self._buffer, self._length) == 0
+            self.socket.sendto(self._view[: self._length[0]], self._path.address)
+
+    async def send_until(self, condition: Callable[[], bool], what: str) -> None:
+        def done() -> bool:
+            self.send()
+            return condition()
+
+        await until(done, what)
+
+
+async def publish_layers(creator: Client) -> Layers:
+    """Offer a camera in two layers; what its encoder sends beside them says of no layer and is nobody's."""
+    pc = creator.publishing = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    camera = pc.addTransceiver(Picture(), direction="sendonly")
+    known = RTCRtpSender.getCapabilities("video").codecs
+    camera.setCodecPreferences([codec for codec in known if codec.name == "VP8"])
+    await pc.setLocalDescription(await pc.createOffer())
+    offer = pc.localDescription.sdp
+    layers = f"a=extmap:12 {RID_URI}\r\na=rid:l send\r\na=rid:h send\r\na=simulcast:send l;h\r\n"
+    answer = await creator.peer.accept_publish(offer.replace("a=mid:0\r\n", "a=mid:0\r\n" + layers))
+    await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await until(lambda: "publish" in creator.connected, "the publish connection stands")
+    payload_type = int(offer.split("m=video ")[1].split()[2])
+    return Layers(path_of(pc), (payload_type, 12))
+
+
+def test_layers_are_placed_by_their_names_and_move_with_their_publisher() -> None:
+    async def scenario() -> None:
+        async with room(2) as (creator, fan):
+            native = the_port().native
+            assert native is not None
+            camera = await publish_layers(creator)
+            await fan.subscribe(creator)
+            (track,) = creator.peer.published.values()
+            low, high = track.layers
+            (slot,) = track.slots
+            sources = {low.source_id, high.source_id}
+            assert len(sources - {0}) == 2
+            # The larger one, as soon as both have been placed
+            await camera.send_until(lambda: slot.live and slot.layer is high, "the larger layer is shown")
+            assert (low.ssrc, high.ssrc) == (7_000, 7_001)
+            # The smaller one, once it is wished
+            fan.peer.prefer(slot, "low")
+            await camera.send_until(lambda: slot.layer is low, "the smaller layer is shown")
+            assert the_port().drain(10_000)
+            sent = native.engine.lane_counters(slot.lane_id)
+            assert (sent["packets"], sent["source"]) == (slot.sent()[0], low.source_id)
+            # When its publisher moves, then it goes on from there
+            ingress = creator.peer._ingress
+            assert isinstance(ingress, NativeIngress)
+            connection = ingress.wire.connection  # type: ignore[attr-defined]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
+                elsewhere.bind(("127.0.0.1", 0))
+                elsewhere.setblocking(False)
+                assert await nominate(creator, elsewhere, answering=True)
+                await until(lambda: ingress.wire.address == elsewhere.getsockname(), "we follow")
+                camera.socket.close()
+                camera.socket = elsewhere
+                before = slot.sent()[0]
+                await camera.send_until(lambda: slot.sent()[0] > before + 10, "it goes on")
+                assert native.connections[connection] is ingress.wire
+                assert {low.source_id, high.source_id} == sources
+            # When the connection is lost, then its places are free, before anything else is told of it
+            ingress.gone()
+            assert [native.engine.source_counters(each) for each in sources] == [{}, {}]
+            assert (native.sources, low.source_id, high.source_id) == ({}, 0, 0)
+            creator.peer._publish_state(creator.peer._publish, "lost")
+            assert connection not in native.connections
+            assert native.engine.connection_counters(connection) == {}
 
     run(scenario())
 
