@@ -446,6 +446,44 @@ def test_what_queued_up_in_a_short_stall_of_ours_does_not_start_the_clock(paused
     assert stage.meter.state == "running"
 
 
+def test_what_waited_to_be_told_is_no_arrival_while_the_clock_stands() -> None:
+    stage = Stage()
+    stage.meter.creator_seated(stage.now, here=True)
+    stage.meter.fan_connected(stage.now)
+    stage.meter.waited(stage.now, 250)
+    assert not stage.meter.behind
+    stage.meter.waited(stage.now, 251)
+    stage.meter.video_frame(stage.now, key=True)
+    assert (stage.meter.figures.state, stage.meter.may_forward(stage.now)) == ("waiting", False)
+    stage.meter.caught_up(stage.now)
+    stage.meter.video_frame(stage.now, key=True)
+    assert stage.meter.figures.state == "running"
+
+
+def test_what_waited_for_longer_than_a_gap_stops_the_clock_and_the_pause_is_ours() -> None:
+    stage = Stage().live().play(10_000)
+    delivered = stage.delivered
+    # Told a moment late it is paid for, and passes
+    stage.meter.waited(stage.now, 2_000)
+    assert stage.meter.may_forward(stage.now)
+    stage.meter.waited(stage.now, 2_001)
+    assert not stage.meter.may_forward(stage.now)
+    assert (stage.meter.figures.state, stage.meter.figures.cause) == ("paused", "node")
+    # However much more of it there is: nothing counts before all of it has been told
+    for _ in range(10):
+        stage.now += FRAME
+        stage.meter.waited(stage.now, 2_500)
+        stage.meter.video_frame(stage.now, key=True)
+    assert stage.meter.figures.state == "paused"
+    assert stage.delivered == delivered
+    stage.frames_every = FRAME
+    stage.play(1_000)
+    assert stage.meter.figures.state == "running"
+    figures = stage.meter.figures
+    assert figures.node_pause_ms > 400
+    assert figures.creator_pause_ms == 0
+
+
 def test_a_short_stall_while_media_runs_is_paid_for_and_passes() -> None:
     stage = Stage().live().play(10_000)
     before = stage.delivered
@@ -568,7 +606,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["frames", "slow", "none", "freeze"]), st.integers(1, 15_000)),
         st.tuples(
-            st.sampled_from(["fan", "gone", "back", "off", "on", "delta", "key", "grant", "tick"]),
+            st.sampled_from(["fan", "gone", "back", "off", "on", "delta", "key", "grant", "tick", "late"]),
             st.integers(0, 300),
         ),
     ),
@@ -591,6 +629,8 @@ def do(stage: Stage, what: str, amount: int) -> None:
         stage.keys = what == "key"
     elif what == "grant":
         meter.grant(amount * 1_000, stage.now)
+    elif what == "late":
+        meter.waited(stage.now, amount * 10)
     else:
         meter.tick(stage.now)
 
