@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import select
+import signal
 import socket
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -720,6 +723,18 @@ def test_closing_ends_the_thread_and_the_sockets_stay(node: Node) -> None:
     publisher.send_raw(b"\x00hello")
     assert select.select([node.socket], [], [], PATIENCE_SECONDS)[0]
     assert node.socket.recv(100) == b"\x00hello"
+
+
+def test_signals_are_not_for_its_thread() -> None:
+    def threads() -> set[str]:
+        return {path.name for path in Path("/proc/self/task").iterdir()}
+
+    before = threads()
+    with contextlib.closing(Node()):
+        (its,) = threads() - before
+        status = Path(f"/proc/self/task/{its}/status").read_text()
+        blocked = int(re.search(r"^SigBlk:\s*(\w+)", status, re.M)[1], 16)  # type: ignore[index]
+        assert all(blocked >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
 
 
 def test_of_an_engine_that_is_closed_everything_is_gone(node: Node) -> None:

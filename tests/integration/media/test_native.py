@@ -212,9 +212,21 @@ def test_layers_are_placed_by_their_names_and_move_with_their_publisher() -> Non
             assert the_port().drain(10_000)
             sent = native.engine.lane_counters(slot.lane_id)
             assert (sent["packets"], sent["source"]) == (slot.sent()[0], low.source_id)
+            # What is told long after it came is said to be late, to whoever keeps a clock by it
+            late: list[int] = []
+            track.on_late = lambda now_ms, late_ms: late.append(late_ms)
+            hears = native.sources[low.source_id]
+            native.sources[low.source_id] = lambda record: hears(record._replace(at_us=record.at_us - 300_000))
+            await camera.send_until(lambda: bool(late), "it is late")
+            assert min(late) >= 300
+            native.sources[low.source_id] = hears
             # When its publisher moves, then it goes on from there
             ingress = creator.peer._ingress
             assert isinstance(ingress, NativeIngress)
+            assert the_port().drain(10_000)
+            assert ingress.holds(low, low.highest - 255)
+            assert not ingress.holds(low, low.highest - 256)
+            assert ingress.wire.history is None, "nothing is sent there that would be numbered"
             connection = ingress.wire.connection  # type: ignore[attr-defined]
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
                 elsewhere.bind(("127.0.0.1", 0))
@@ -308,6 +320,21 @@ def test_what_finds_no_room_is_counted_and_said(caplog: pytest.LogCaptureFixture
             assert len(said) == 1
             figures = NodeFigures("media-1", list, lambda: port.untold).text().decode()
             assert f'greenroom_media_engine_untold_records_total{{node="media-1"}} {port.untold}.0' in figures
+
+    run(scenario())
+
+
+def test_that_there_are_too_many_addresses_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        with closing(Port(LOOPBACK, native=True)) as port:
+            assert port.native is not None
+            (routes,) = port.native.routes
+            client = object()
+            routes.connected(client, port.native.engine.open())
+            for number in range(1, 50):
+                routes[("127.0.0.9", number)] = client
+            said = [record for record in caplog.records if "engine_full" in record.getMessage()]
+            assert len(said) == 1
 
     run(scenario())
 
