@@ -687,11 +687,10 @@ def test_pictures_begin_where_python_says_so(name: str, payloads: list[bytes]) -
 
 def test_thousands_come_and_go_and_nothing_grows(node: Node) -> None:
     _, source, _, _ = node.pair()
-    for port in range(1, 10_001):
+    for port in range(1, 8_501):
         connection = node.engine.open()
         assert node.engine.nominate(connection, Address("127.0.0.9", port))
-        for ssrc in range(7):
-            node.engine.carry(lane := node.engine.lane(connection, ssrc), source, 100)
+        node.engine.carry(lane := node.engine.lane(connection, 1), source, 100)
         # As a layer is of which no packet ever came: no SSRC names it
         nameless = node.engine.source(connection, Codec.OPUS, 48_000, FOREVER)
         named = node.engine.source(connection, Codec.OPUS, 48_000, FOREVER)
@@ -709,7 +708,7 @@ def test_thousands_come_and_go_and_nothing_grows(node: Node) -> None:
     assert len(lanes) == 65_535 - 1
     with pytest.raises(EngineError):
         node.engine.lane(min(held), 1)
-    # (A place for a source costs 16 kB: not all are taken here. 20,000 have come and gone, of 16,383.)
+    # (A source costs 16 kB: not all places are taken here. 17,000 have come and gone, of 16,383.)
     dropped = [node.engine.source(min(held), Codec.VP8, 90_000, 0) for _ in range(3)]
     node.engine.drop(dropped[1])
     node.engine.shut(min(held))
