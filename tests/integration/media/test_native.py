@@ -186,7 +186,9 @@ async def publish_layers(creator: Client) -> Layers:
     layers = f"a=extmap:12 {RID_URI}\r\na=rid:l send\r\na=rid:h send\r\na=simulcast:send l;h\r\n"
     answer = await creator.peer.accept_publish(offer.replace("a=mid:0\r\n", "a=mid:0\r\n" + layers))
     await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    await until(lambda: "publish" in creator.connected, "the publish connection stands")
+    await until(
+        lambda: "publish" in creator.connected and pc.connectionState == "connected", "it stands for both sides"
+    )
     payload_type = int(offer.split("m=video ")[1].split()[2])
     return Layers(path_of(pc), (payload_type, 12))
 
