@@ -24,6 +24,7 @@ import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 from sqlalchemy import select
 
+from bench import chromium_flags
 from demo import PASSWORD
 from demo.peer import Peer
 from demo.run import environment
@@ -43,14 +44,7 @@ CALM_SECONDS = 3.0
 MINUTES = 60
 CHILD_OF = {"media-1": "media", "media-2": "media-2"}
 FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream=fps=20",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
+    f"{flag}=fps=20" if flag == "--use-fake-device-for-media-stream" else flag for flag in chromium_flags.FLAGS
 ]
 _WATCH = """() => {
   const video = document.getElementById("remote-video");

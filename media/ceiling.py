@@ -16,6 +16,7 @@ MAX_VIDEO_BITRATE = 2_800_000
 MAX_LOWER_BITRATE = 1_000_000
 """And for the smaller layers of simulcast together."""
 FULL_PICTURE = 2_500_000
+"""Bits a second of who is not told to send less."""
 LEAST_PICTURE = 100_000
 """Below that there is no picture worth the name: who cannot take it is not sent any."""
 SOUND = 60_000
@@ -40,8 +41,10 @@ class Ceiling:
         """Look what there is for the tracks; whether the publisher has to know at once."""
         for track in tracks:
             track.ceiling = _ceiling(track)
-        if self.bitrate is None:
-            return any(track.ceiling is not None for track in tracks)
+        # Of what has no SSRC yet nothing can be said to it.
+        known = [track for track in tracks if track.kind == "video" and any(layer.ssrc for layer in track.layers)]
+        if self.bitrate is None or not known:
+            return any(track.ceiling is not None for track in known)
         return self.allowed(tracks) < WORTH * self.bitrate
 
     def tell(self, tracks: Sequence[PublishedTrack]) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from media.allocation import Division, Want
 from media.bandwidth import Bandwidth
+from media.ceiling import FULL_PICTURE
 from media.send_history import OVERHEAD, History
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ REPEATS_FROM = 1_000_000
 """Probes of so many bits a second are made of repeats, which may be of use; smaller ones of smaller packets."""
 PADDING_OCTETS = 20 + 255 + OVERHEAD
 DEFAULT_RTT_MS = 100.0
-FULL_PICTURE = 2_500_000
-"""Bits a second of who is not told to send less (``media.ceiling``)."""
 CHOSEN = 10
 """Above all ranks of tracks."""
 
@@ -67,7 +66,8 @@ class Downlink:
         self._looking: TimerHandle | None = None
         self._feedbacks = float(FEEDBACKS_A_SECOND)
         self._fed_ms = 0
-        self._loss_seen = (0, 0)
+        self._loss_seen: dict[int, tuple[int, int]] = {}
+        """By SSRC, as whose reports count changes with what is negotiated."""
         self._closed = False
 
     @property
@@ -111,7 +111,7 @@ class Downlink:
 
     def told(self, bitrate: int, now_ms: int) -> None:
         """The receiver's own estimate (REMB): of use where there is nothing better."""
-        if not any(slot.extension() for slot in self._slots.values() if slot.track is not None):
+        if not self._numbered():
             self.bandwidth.estimator.told(bitrate, now_ms)
 
     def _tick(self) -> None:
@@ -122,11 +122,14 @@ class Downlink:
 
     def _read_reports(self, now_ms: int) -> None:
         """Loss from receiver reports, once a report is new: of sound, or of all where nothing is numbered."""
-        numbered = any(slot.extension() for slot in self._slots.values() if slot.track is not None)
-        ends = [slot.far_end for slot in self._slots.values() if slot.kind == "audio" or not numbered]
-        seen = sum(end.expected for end in ends), sum(end.lost for end in ends)
-        before, self._loss_seen = self._loss_seen, seen
-        expected, lost = seen[0] - before[0], max(0, seen[1] - before[1])
+        numbered = self._numbered()
+        expected = lost = 0
+        for ssrc, slot in self._slots.items():
+            before = self._loss_seen.get(ssrc, (0, 0))
+            now = self._loss_seen[ssrc] = slot.far_end.expected, slot.far_end.lost
+            if slot.kind == "audio" or not numbered:
+                expected += now[0] - before[0]
+                lost += now[1] - before[1]
         if expected <= 0:
             return
         if numbered:
@@ -134,6 +137,14 @@ class Downlink:
         else:
             flows = sum(slot.layer.rate.bitrate for slot in self._slots.values() if slot.live and slot.layer)
             self.bandwidth.estimator.reported(expected, lost, flows, now_ms)
+
+    def _numbered(self) -> bool:
+        """Whether pictures are numbered: those that there are, or else those that were negotiated."""
+        slots = [slot for slot in self._slots.values() if slot.kind == "video"]
+        now = [slot for slot in slots if slot.track is not None]
+        if now:
+            return any(slot.extension() for slot in now)
+        return any(slot.transport_cc and slot.repair_types for slot in slots)
 
     # --- what it is sent
 
@@ -192,7 +203,7 @@ class Downlink:
             self._allowed = min(0.0, self._allowed)
 
     def _try_more(self, division: Division, slots: list[Slot], now_ms: int) -> None:
-        if not any(slot.extension() for slot in slots):
+        if not any(_may_probe(slot, now_ms) for slot in slots):
             return
         if self.bandwidth.try_more(division, now_ms, self._rtt_ms()):
             self.history.probe(self.bandwidth.prober.number)
@@ -201,8 +212,7 @@ class Downlink:
 
     def _probe(self) -> None:
         now_ms, prober = self._now_ms(), self.bandwidth.prober
-        slots = [slot for slot in self._slots.values() if slot.kind == "video" and _is_sent(slot)]
-        slots = [slot for slot in slots if slot.extension()]
+        slots = [slot for slot in self._slots.values() if slot.kind == "video" and _may_probe(slot, now_ms)]
         if not prober.running(now_ms) or not slots:
             self.history.probe(0)
             self._probing = None
@@ -234,6 +244,14 @@ class Downlink:
 
 def _is_sent(slot: Slot) -> bool:
     return slot.track is not None and slot.wire is not None and slot.payload_type() is not None
+
+
+def _may_probe(slot: Slot, now_ms: int) -> bool:
+    """Not where the gate is closed: then nothing leaves at all, and nobody pays for it."""
+    track = slot.track
+    if track is None or not _is_sent(slot) or not slot.extension():
+        return False
+    return track.gate is None or track.gate(now_ms)
 
 
 def _want(slot: Slot) -> Want:

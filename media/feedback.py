@@ -209,11 +209,13 @@ class Gaps:
         """What to ask for now, ascending; gives a number up after some tries."""
         self._settle(now_ms)
         asked = []
+        # Once for all: whoever wants to keep us busy leaves hundreds of holes.
+        waits = [self.retry_ms * BACKOFF**tries for tries in range(NACK_TRIES)]
         for sequence, missing in sorted(self._missing.items()):
             if missing.tries == 0:
                 if now_ms - missing.since_ms < self._reorder_ms:
                     continue
-            elif now_ms - missing.asked_ms < self.retry_ms * BACKOFF ** (missing.tries - 1):
+            elif now_ms - missing.asked_ms < waits[missing.tries - 1]:
                 continue
             if missing.tries >= NACK_TRIES:
                 del self._missing[sequence]

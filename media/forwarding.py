@@ -34,7 +34,7 @@ MOST_PADDING = 255
 """Bytes: the count is one of them."""
 ASK_EVERY_MS = 5
 """So often holes are looked at, however many packets come meanwhile: to look at all of a hostile publisher's costs
-0.4 ms. A number waits longer for its first request and for each next one."""
+0.3 ms. A number waits longer for its first request and for each next one."""
 OWN_SSRC = 1
 """We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
 

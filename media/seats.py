@@ -78,9 +78,10 @@ class Seats:
         self._negotiated = len(lines)
         for slot, line in zip(self.slots, lines, strict=False):
             slot.mid = line.mid
-            slot.payload_types = cast("dict[Codec, int]", line.payload_types)
-            slot.repair_types = cast("dict[Codec, int]", line.repair_types)
-            slot.transport_cc = line.transport_cc
+            slot.take(
+                cast("dict[Codec, int]", line.payload_types), cast("dict[Codec, int]", line.repair_types),
+                line.transport_cc,
+            )  # fmt: skip
 
     def mids(self) -> dict[str, PublishedTrack]:
         """What each carries now; not a track whose codec the client refused."""

@@ -82,11 +82,23 @@ class Slot:
     ticket: int = 0
     """Of the last wish that it is to carry nothing: what it entered before is no news."""
     far_end: FarEnd = field(init=False)
+    _terms: dict[Codec, tuple[int, int | None]] = field(default_factory=dict)
     _early: int = 0
     _last_numbers: tuple[int | None, int | None] = (None, None)
 
     def __post_init__(self) -> None:
         self.far_end = FarEnd(self.kind)
+
+    def take(self, payload_types: dict[Codec, int], repair_types: dict[Codec, int], transport_cc: int) -> None:
+        """What the subscriber's answer says of this line: codecs come and go, but go out as they were negotiated
+        first. What was sent once may be sent again after any answer, and has to be the very same packet then."""
+        if not self._terms:
+            self.transport_cc = transport_cc
+        for codec, number in payload_types.items():
+            self._terms.setdefault(codec, (number, repair_types.get(codec)))
+        terms = {codec: self._terms[codec] for codec in payload_types}
+        self.payload_types = {codec: number for codec, (number, _) in terms.items()}
+        self.repair_types = {codec: again for codec, (_, again) in terms.items() if again is not None}
 
     def sent(self) -> tuple[int, int]:
         """Packets and payload octets that went out in this slot, whoever was in it; first sendings only."""

@@ -162,15 +162,14 @@ class RoomDepartureRow(Base):
 
 
 class RoomStayRow(Base):
-    """Where a private room was until it was moved: under which epoch, until when."""
+    """Where a private room was until it was moved: under which epoch, until when. Kept for as long as what was
+    said of it there may count."""
 
     __tablename__ = "room_stays"
 
     room_id: Mapped[str] = mapped_column(primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True)
     left_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    heard: Mapped[bool]
-    """Whether any figure that was said there has been taken in."""
 
 
 class RoomBarRow(Base):

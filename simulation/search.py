@@ -16,8 +16,8 @@ import msgspec
 from simulation.worlds import Found, Plan, play_one
 
 SMALL = ((1, 40, 16),)
-WORLDS = (*SMALL, (2, 100, 30), (3, 100, 40), (4, 60, 24))
-"""Seed, sessions, creators."""
+WORLDS = (*SMALL, (2, 100, 30), (3, 100, 40), (4, 60, 24), (5, 60, 100))
+"""Seed, sessions, creators. The last is broad: what happens only when much is asked for at once."""
 MOST_SAID = 160
 
 

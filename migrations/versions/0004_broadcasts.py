@@ -291,7 +291,6 @@ def _several_nodes() -> None:
         sa.Column("room_id", sa.String(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("left_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("heard", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("room_id", "epoch", name=op.f("pk_room_stays")),
     )
 

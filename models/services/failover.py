@@ -220,7 +220,7 @@ def _move_session(
     room = _still_on(tx, leaving.room_id, node_id)
     if session is None or session.status not in RUNNING or room is None:
         return False
-    stays.ended(tx, room.id, room.epoch, heard=session.last_sequence >= 0, now=now)
+    stays.ended(tx, room.id, room.epoch, now)
     broken_ms = interrupt(tx, session, None, now, not_before=alive_at)
     _place(tx, room, chosen, leaving.seats, now)
     session.node_id, session.room_epoch = chosen, room.epoch

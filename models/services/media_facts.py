@@ -215,6 +215,8 @@ def _delivered(tx: Session, event: events.MediaDelivered, now: datetime) -> None
         rooms.close_room(tx, session.room_id, "MEDIA_FAILURE", cause_id=session.cause_id, now=now)
         return
     first, interrupted_at = session.last_sequence < 0, session.reported_at
+    if first:
+        stays.heard(tx, session.room_id, event.epoch)
     values = _figures(session, event, now)
     blank_media.flag(tx, session, event, now)
     status = _STATUS_OF.get(event.state)
@@ -276,7 +278,7 @@ def _moves_since(
     nor from where it was meanwhile. What a node says that only seemed to be lost, it says later, when its clients
     were let go already: that does not count.
     """
-    if event.epoch >= session.room_epoch or session.last_sequence >= 0:
+    if event.epoch >= session.room_epoch:
         return ()
     return stays.moves_since(tx, session.room_id, event.epoch, datetime.fromisoformat(event.at))
 

@@ -16,7 +16,7 @@ from models import ledger, log, lots
 from models.db import insert_into
 from models.flags import FlagRow
 from models.machine import move
-from models.services import recording_ends, rooms, subscriptions
+from models.services import recording_ends, rooms, stays, subscriptions
 from models.services.announcements import balance_changed, session_changed
 from models.services.extending import tell_of_lost
 from models.sessions import SessionRow
@@ -55,6 +55,7 @@ def settle(tx: Session, session: SessionRow, facts: EndFacts | None, now: dateti
         )
     _end(tx, session, row, facts, result, now)
     rooms.mark_closed(tx, session.room_id, now)
+    stays.settled(tx, session.room_id, session.room_epoch)
     recording_ends.session_over(tx, session.id, now)
     _await_the_creator(tx, session, now)
     session_changed(tx, session, now)

@@ -2,21 +2,22 @@
 
 What a node said before the room was taken from it may wait in the broker for as long as it likes, and the room may
 move on meanwhile, more than once. Whether such words count is decided here; what they say is ``media_facts``'.
+A stay is kept for as long as its words may count: until one of a later stay was taken in, or the session settled.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from models.streams import RoomStayRow
 
 
-def ended(tx: Session, room_id: str, epoch: int, *, heard: bool, now: datetime) -> None:
-    """The room is moved away. ``heard``: something of what was said there has been read already."""
-    tx.add(RoomStayRow(room_id=room_id, epoch=epoch, left_at=now, heard=heard))
+def ended(tx: Session, room_id: str, epoch: int, now: datetime) -> None:
+    """The room is moved away from where it was under that epoch."""
+    tx.add(RoomStayRow(room_id=room_id, epoch=epoch, left_at=now))
     tx.flush()
 
 
@@ -34,11 +35,16 @@ def moves_since(tx: Session, room_id: str, epoch: int, said_at: datetime) -> tup
     stays = tx.scalars(later).all()
     if not stays or stays[0].epoch != epoch or said_at > stays[0].left_at:
         return ()
-    return () if any(stay.heard for stay in stays[1:]) else tuple(stay.left_at for stay in stays)
+    return tuple(stay.left_at for stay in stays)
 
 
 def heard(tx: Session, room_id: str, epoch: int) -> None:
-    """Words from there have been taken in: what was said before it came there does not count any more."""
-    tx.execute(
-        update(RoomStayRow).where(RoomStayRow.room_id == room_id, RoomStayRow.epoch == epoch).values(heard=True)
-    )
+    """Words from there have been taken in: what was said before it came there does not count any more, whatever
+    becomes of that node."""
+    if epoch > 0:
+        tx.execute(delete(RoomStayRow).where(RoomStayRow.room_id == room_id, RoomStayRow.epoch < epoch))
+
+
+def settled(tx: Session, room_id: str, epoch: int) -> None:
+    """The session is over, with its room under that epoch: nothing that is said of it counts any more."""
+    heard(tx, room_id, epoch)

@@ -487,9 +487,11 @@ class TestSFUClient:
         creator.wait_for_function("client.peerConnections.every((pc) => pc.connectionState === 'connected')")
 
     def test_a_doubt_is_settled_by_whichever_socket_answers(self, open_page: Callable[[], Page]) -> None:
-        settle = """async ([lives, heard, spares]) => {
+        settle = """async ([lives, heard, spares, roundTrip = 0]) => {
           const { settleDoubt } = await import("/js/link_watch.js");
           const [never, now] = [new Promise(() => {}), Promise.resolve(true)];
+          let bringLate;
+          const later = new Promise((resolve) => (bringLate = resolve));
           const closed = [];
           let tries = 0;
           let quiet = true;
@@ -497,12 +499,21 @@ class TestSFUClient:
             const name = spares[tries++];
             if (name === undefined) quiet = false;
             if (name === "refused" || name === undefined) throw new Error(name);
+            if (name === "late") await later;
             if (heard) quiet = false;
             const ping = () => (name === "mute" ? never : now);
             return { name, socket: { ping, close: () => closed.push(name) } };
           };
-          const socket = { roundTrip: 0, ping: () => (lives ? now : never) };
+          // No wait takes any time here, and the shortest ends first.
+          const wait = window.setTimeout;
+          const waits = [];
+          window.setTimeout = (then, ms) => (waits.push(ms), wait(then, 0));
+          const socket = { roundTrip, ping: () => (lives ? now : never) };
           const { answered, spare } = await settleDoubt(socket, () => quiet, openSpare);
+          window.setTimeout = wait;
+          bringLate();
+          await new Promise((resolve) => wait(resolve, 0));
+          window.waits = waits;
           return [answered, spare?.name ?? null, tries, closed];
         }"""
         page = open_page()
@@ -510,6 +521,11 @@ class TestSFUClient:
         assert page.evaluate(settle, [True, False, ["spare"]]) == [True, None, 0, []]
         # one that does not: the first other one that lives is taken
         assert page.evaluate(settle, [False, False, ["refused", "mute", "spare"]]) == [False, "spare", 3, ["mute"]]
+        # one that hangs is not waited for, and closed when it comes after all
+        assert page.evaluate(settle, [False, False, ["late", "spare"]]) == [False, "spare", 2, ["late"]]
+        # on a long line an answer is waited for before another socket is tried
+        assert [page.evaluate(settle, [False, False, ["spare"], trip]) and page.evaluate("waits[0]")
+                for trip in (0, 90, 400)] == [150, 150, 600]  # fmt: skip
         # what comes on any other way meanwhile ends the doubt, and nothing has happened
         assert page.evaluate(settle, [False, True, ["spare"]]) == [False, None, 1, ["spare"]]
 

@@ -21,7 +21,7 @@ from models.messages import events
 from models.messages.commands import CloseRoom, Elsewhere, GrantBudget, OpenRoom, ReleaseRoom, RoomSpec, SyncRooms
 from models.services import broadcasts, departures, failover, nodes, placement, rooms, sessions, streams
 from models.sessions import SessionRow
-from models.streams import MediaNodeRow, RoomRow, StreamRow
+from models.streams import MediaNodeRow, RoomRow, RoomStayRow, StreamRow
 
 HERE, THERE = "media-1", "media-2"
 MINUTE = 60_000
@@ -432,6 +432,42 @@ def test_what_was_said_before_a_node_that_was_heard_does_not_count(stage: Stage,
     # but more of the second's own, said before it was lost, does
     says(stage, call, 2, MINUTE + 4_000, at=ago(stage, seconds=1))
     assert stage.session(call.session_id).delivered_ms == MINUTE + 4_000
+
+
+def test_what_was_said_before_a_node_that_was_heard_does_not_count_after_its_restart_either(stage: Stage) -> None:
+    # given a call that was moved, of which the second node reported before it was born again
+    call = stage.running(minutes=10)
+    stage.delivered(call.session_id, 2, MINUTE)
+    stage.later(seconds=100)
+    another(stage)
+    lose(stage)
+    stage.later(seconds=15)
+    opened(stage, call)
+    says(stage, call, 1, 170_000)
+    another(stage, boot="boot_again")
+    # when the first node's words from before the move are read
+    first_says(stage, call, 9 * MINUTE, seconds_ago=16)
+    said = {"boot": "boot_1", "at": ago(stage, seconds=16)}
+    stage.call_ended(call.session_id, "creator_left", 65_000, 90, **said)
+    # then the call waits for the second node's new life, and goes on there
+    row = stage.session(call.session_id)
+    assert (row.status, row.delivered_ms, row.node_id) == ("paused", 170_000, THERE)
+    says(stage, call, 1, 171_000, boot="boot_again")
+    assert (stage.session(call.session_id).status, stays_known(stage)) == ("live", 0)
+    stage.audit()
+
+
+def stays_known(stage: Stage) -> int:
+    with stage.database.reading() as tx:
+        return len(tx.scalars(select(RoomStayRow)).all())
+
+
+def test_of_a_call_that_is_settled_no_stay_is_kept(stage: Stage) -> None:
+    call = moved_twice(stage)
+    assert stays_known(stage) == 2
+    stage.call_ended(call.session_id, "fan_left", 2 * MINUTE, 90, boot="boot_1", at=ago(stage, seconds=11))
+    assert stage.session(call.session_id).status == "ended"
+    assert stays_known(stage) == 0
 
 
 def test_an_end_that_waited_while_the_room_was_moved_twice_is_the_end(stage: Stage) -> None:

@@ -159,6 +159,19 @@ def test_the_ceiling_is_that_of_the_best_line_and_goes_when_it_is_wide() -> None
     assert track.room() is None
 
 
+def test_a_camera_of_which_no_packet_came_is_told_nothing() -> None:
+    ceiling, stage = Ceiling(), Stage()
+    stage.track.rates = (2e6, 2e6, 2e6)
+    stage.slot.room = 300_000.0
+    assert not ceiling.fell([stage.track])
+    stage.track.layers[0].ssrc = 5
+    assert ceiling.fell([stage.track])
+    ceiling.tell([stage.track])
+    # Another camera in its place
+    assert not ceiling.fell([Stage().track])
+    assert not ceiling.fell([])
+
+
 def test_repeats_of_a_burst_leave_one_after_the_other() -> None:
     stage = Stage()
     stage.send()
@@ -205,6 +218,45 @@ def test_more_is_tried_while_the_line_is_quiet_and_what_gets_through_raises_the_
     assert stage.downlink.estimate is not None
     assert stage.downlink.estimate > 400_000
     assert stage.downlink.probed > 0
+
+
+def test_nothing_is_tried_while_the_gate_is_closed() -> None:
+    stage = Stage()
+    open_: list[bool] = []
+    stage.track.gate = lambda now_ms: bool(open_)
+    stage.track.rates = (200_000.0,) * 3
+    stage.track.ceiling = 200_000.0
+    # Given a call that has not begun, and one that was interrupted, with packets or without
+    stage.told(300_000)
+    assert stage.track.accept(0, 0, 0, KEY, stage.clock.now_ms) is None
+    stage.clock.run(5_000)
+    assert (stage.downlink.bandwidth.prober.count, stage.out.sent) == (0, [])
+    open_.append(True)
+    stage.send()
+    stage.told(300_000)
+    assert stage.downlink.bandwidth.prober.count == 1
+    stage.clock.run(20)
+    sent = len(stage.out.sent)
+    assert sent > 0
+    open_.clear()
+    stage.clock.run(5_000)
+    assert len(stage.out.sent) == sent, "not even the rest of a probe"
+
+
+def test_what_was_reported_long_ago_is_no_news_when_the_numbered_picture_leaves() -> None:
+    stage = Stage()
+    stage.slot.far_end.expected, stage.slot.far_end.lost = 10_000, 4_000
+    stage.clock.run(1_000)
+    stage.track.remove(stage.slot, stage.clock.now_ms)
+    stage.clock.run(1_000)
+    assert stage.downlink.estimate is None
+    # What an answer without numbers makes of it
+    stage.slot.transport_cc = 0
+    stage.clock.run(1_000)
+    assert stage.downlink.estimate is None
+    stage.slot.far_end.expected, stage.slot.far_end.lost = 10_100, 4_050
+    stage.clock.run(1_000)
+    assert stage.downlink.estimate is not None
 
 
 def test_feedback_on_what_was_never_numbered_and_too_much_of_it_say_nothing() -> None:

@@ -24,8 +24,10 @@ const ANSWER_WITHIN_MS = 450;
 /** The other socket answered, though it was asked later: so long the old one still has. A node or a machine that
  *  stands still for a while holds up both. */
 const GRACE_MS = 100;
-/** An answer that does not come at once: a second socket is got ready meanwhile. */
+/** An answer that does not come at once: a second socket is got ready meanwhile. On a long line one and a half round
+ *  trips, or each alarm would cost a grant. */
 const SPARE_AFTER_MS = 150;
+const SPARE_AFTER_TRIPS = 1.5;
 /** A try that fell into an outage would wait for TCP's next one; a new one is sooner. */
 const SPARE_WITHIN_MS = 1_500;
 const SPARE_PAUSE_MS = 250;
@@ -124,9 +126,9 @@ export async function settleDoubt(socket, isSilent, openSpare) {
   let answered = false;
   const answer = socket.ping().then(() => (answered = true));
   const hopeless = () => !answered && isSilent();
-  await Promise.race([answer, sleep(SPARE_AFTER_MS)]);
+  await Promise.race([answer, sleep(Math.max(SPARE_AFTER_MS, SPARE_AFTER_TRIPS * socket.roundTrip))]);
   for (let pause = SPARE_PAUSE_MS; hopeless(); pause = Math.min(LONGEST_SPARE_PAUSE_MS, 1.5 * pause)) {
-    const spare = await openSpare(SPARE_WITHIN_MS).catch(() => null);
+    const spare = await inTime(openSpare(SPARE_WITHIN_MS));
     const lives = spare && (await Promise.race([answer.then(() => false), spare.socket.ping(), sleep(SPARE_WITHIN_MS)]));
     const grace = Math.max(GRACE_MS, deadline - performance.now());
     await Promise.race([answer, sleep(lives ? grace : pause)]);
@@ -134,6 +136,21 @@ export async function settleDoubt(socket, isSilent, openSpare) {
     spare?.socket.close();
   }
   return { answered, spare: null };
+}
+
+/**
+ * Whoever brings the grant may not give up when it is told to; a socket that comes too late is closed.
+ * @template {{socket: import("./signaling_socket.js").SignalingSocket}} T
+ * @param {Promise<T>} opening
+ * @returns {Promise<T|null>}
+ */
+async function inTime(opening) {
+  const opened = opening.catch(() => null);
+  const late = sleep(SPARE_WITHIN_MS).then(() => "late");
+  const first = await Promise.race([opened, late]);
+  if (first !== "late") return first;
+  opened.then((spare) => spare?.socket.close());
+  return null;
 }
 
 /** @param {number} ms */

@@ -331,14 +331,15 @@ export class SFUClient {
     if (this.#doubting || this.state !== "connected") return;
     this.#doubting = true;
     const [socket, since] = [this.#socket, performance.now()];
-    const { answered, spare } = await settleDoubt(
-      socket,
-      () => !this.#over && this.#socket === socket && !this.#watch.hasHeard(since),
-      (within) => this.#openSocket("participant", within),
-    );
-    this.#doubting = false;
+    const isSilent = () => !this.#over && this.#socket === socket && !this.#watch.hasHeard(since);
+    let [answered, spare] = [false, null];
+    try {
+      ({ answered, spare } = await settleDoubt(socket, isSilent, (within) => this.#openSocket("participant", within)));
+    } finally {
+      this.#doubting = false;
+    }
     if (spare) await this.#moveTo(spare);
-    else if (answered && this.#socket === socket && !this.#watch.hasHeard(since)) {
+    else if (answered && isSilent()) {
       if (performance.now() - this.#restartedAt > RESTART_EVERY_MS) this.restartIce();
     }
   }
