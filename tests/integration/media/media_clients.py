@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fractions
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import av
+import pylibsrtp
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -92,6 +94,28 @@ async def until(condition: Callable[[], bool], what: str) -> None:
         while not condition():  # noqa: ASYNC110 (many kinds of conditions, and a bound)
             await asyncio.sleep(0.01)
     assert condition(), what
+
+
+def held() -> dict[str, int]:
+    """What this process holds, without what only waits to be collected: of an earlier test's, too."""
+    gc.collect()
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "srtp sessions": sum(1 for thing in gc.get_objects() if isinstance(thing, pylibsrtp.Session)),
+    }
+
+
+async def given_back(before: dict[str, int]) -> None:
+    """Wait until nothing is held that was not held then: a cancelled task takes turns of the loop to go."""
+
+    def more() -> dict[str, int]:
+        return {what: count - before[what] for what, count in held().items() if count > before[what]}
+
+    try:
+        await until(lambda: not more(), "no more is held than before")
+    except TimeoutError:
+        raise AssertionError(f"more is held than before: {more()}") from None
 
 
 class Client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
 import random
@@ -12,9 +11,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-import pylibsrtp
 import pytest
 from aioice import stun
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
@@ -23,7 +20,16 @@ from OpenSSL import SSL
 
 from media.plane import BadSdp, Peer
 from media.port import Port
-from tests.integration.media.media_clients import LOOPBACK, Client, Picture, room, the_port, until
+from tests.integration.media.media_clients import (
+    LOOPBACK,
+    Client,
+    Picture,
+    given_back,
+    held,
+    room,
+    the_port,
+    until,
+)
 from tests.integration.media.test_forwarding import run
 
 ALERT = bytes([21, 254, 253]) + bytes(8) + bytes([0, 2, 2, 40])
@@ -360,15 +366,6 @@ def test_what_would_fail_later_is_refused_at_once(pattern: str, instead: str) ->
 # --- resources ----------------------------------------------------------------------------------------
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def srtp_sessions() -> int:
-    gc.collect()
-    return sum(1 for thing in gc.get_objects() if isinstance(thing, pylibsrtp.Session))
-
-
 def test_a_hundred_joins_and_leaves_leave_nothing_behind() -> None:
     async def scenario() -> None:
         async with room(1) as (creator,):
@@ -380,16 +377,12 @@ def test_a_hundred_joins_and_leaves_leave_nothing_behind() -> None:
                 await visitor.subscribe(creator)
                 await visitor.close()
 
-            async def counts() -> tuple[int, int, int]:
-                await asyncio.sleep(0.05)  # aiortc's cancelled tasks take a turn of the loop to go
-                return len(asyncio.all_tasks()), open_descriptors(), srtp_sessions()
-
+            without = held()
             await visit()
-            before = await counts()
+            await given_back(without)
             for _ in range(100):
                 await visit()
-            after = await counts()
-            assert [late - early for early, late in zip(before, after, strict=True)] == [0, 0, 0]
+            await given_back(without)
             assert all(track.slots == [] for track in creator.peer.published.values())
 
     run(scenario())
@@ -397,7 +390,7 @@ def test_a_hundred_joins_and_leaves_leave_nothing_behind() -> None:
 
 def test_a_client_that_never_connects_is_closed_without_a_trace() -> None:
     async def scenario() -> None:
-        before = len(asyncio.all_tasks()), open_descriptors()
+        before = held()
         async with room(1):
             pc, offer = await a_real_offer()
             for _ in range(5):
@@ -405,9 +398,7 @@ def test_a_client_that_never_connects_is_closed_without_a_trace() -> None:
                 await peer.accept_publish(offer)
                 await peer.close()
             await pc.close()
-        gc.collect()
-        await asyncio.sleep(0.05)
-        assert (len(asyncio.all_tasks()), open_descriptors()) == before
+        await given_back(before)
 
     run(scenario())
 
