@@ -71,7 +71,7 @@ def media_process(pipe: Connection) -> None:
 async def _serve(pipe: Connection) -> None:
     loop = asyncio.get_running_loop()
     peers: dict[int, Peer] = {}
-    port = Port((ADDRESS,))
+    port = Port((ADDRESS,), native=os.environ.get("MEDIA_ENGINE", "native") == "native")
     garbage.settle()
     while True:
         method, who, text = await loop.run_in_executor(None, pipe.recv)

@@ -218,7 +218,8 @@ def _written(event: AnyEvent) -> None:
 
 async def _serve(path: str) -> None:
     # The load generator knows IPv4 only.
-    port = Port(tuple(host for host in host_addresses() if ":" not in host))
+    hosts = tuple(host for host in host_addresses() if ":" not in host)
+    port = Port(hosts, native=os.environ.get("MEDIA_ENGINE", "native") == "native")
     # Reports are written as they would be for the broker.
     node = Node(settings(), _written, port)
     server = SignalingServer(node)

@@ -192,10 +192,8 @@ class Routes(dict[Address, Any]):
 
 
 def attach(
-    sockets: Sequence[socket], on_datagram: Callable[[int, Address, bytes], None], *, wanted: bool | None
+    sockets: Sequence[socket], on_datagram: Callable[[int, Address, bytes], None], *, wanted: bool
 ) -> Native | None:
-    """The engine on these sockets, if it was built here and is wanted; None: as ``MEDIA_ENGINE`` says."""
-    if wanted is None:
-        wanted = os.environ.get("MEDIA_ENGINE") == "native"
+    """The engine on these sockets, if it was built here and is wanted."""
     engine = fastpath.load(sockets) if wanted else None
     return Native(engine, [each.family for each in sockets], on_datagram) if engine is not None else None

@@ -79,11 +79,11 @@ class Port:
 
     def __init__(
         self, addresses: tuple[str, ...] = (), number: int = 0, announced: tuple[str, ...] = (), *,
-        native: bool | None = None,
+        native: bool = True,
     ) -> None:  # fmt: skip
         """``addresses``: local ones (empty: all of this host's; loopback if there is nothing else).
         ``announced``: what clients are told instead, for the same family. ``native``: whether the native engine
-        gets the sockets, if there is one; None: as the environment says. Raises PortError."""
+        gets the sockets, if it was built here. Raises PortError."""
         self.malformed = 0
         self.after_batch: Callable[[], None] | None = None
         """Called when datagrams have been handled, many or one: what they led to may be sent together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fractions
 import gc
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -72,6 +73,16 @@ class Tone(MediaStreamTrack):
 _ports: list[Port] = []
 
 
+def wanted_engine() -> bool:
+    """Whether ``MEDIA_ENGINE`` leaves the port to the native engine, as a node reads it."""
+    return os.environ.get("MEDIA_ENGINE", "native") == "native"
+
+
+def open_port() -> Port:
+    """A node's port on loopback."""
+    return Port(LOOPBACK, native=wanted_engine())
+
+
 def the_port() -> Port:
     """The port of the innermost ``loopback_gathering``."""
     return _ports[-1]
@@ -80,7 +91,7 @@ def the_port() -> Port:
 @asynccontextmanager
 async def loopback_gathering() -> AsyncIterator[None]:
     """A port of a node, on loopback. The client's ICE agent skips 127.0.0.1 by itself."""
-    _ports.append(Port(LOOPBACK))
+    _ports.append(open_port())
     try:
         with mock.patch("aioice.ice.get_host_addresses", return_value=["127.0.0.1"]):
             yield

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 import pytest
-from media_clients import Picture, Tone, until
+from media_clients import Picture, Tone, open_port, until
 from playwright.async_api import async_playwright
 from seats import CREATOR, FAN, Stage, plays, private_spec
 from test_chromium import FLAGS, PUBLISH
@@ -153,7 +153,7 @@ def test_chromiums_black_and_silence_are_told_from_a_still_picture_in_a_quiet_ro
     files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={audio}"]
 
     async def scenario() -> None:
-        port = Port(("127.0.0.1",))
+        port = open_port()
         judge = Judge(port)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=[*FLAGS, *files])

@@ -11,7 +11,7 @@ from playwright.async_api import Page, Route, async_playwright
 
 from media.plane import Peer
 from media.port import Port
-from tests.integration.media.media_clients import LOOPBACK
+from tests.integration.media.media_clients import open_port
 
 FLAGS = [
     "--no-sandbox",
@@ -106,7 +106,7 @@ async def ice_restarts(port: Port, sender: tuple[Page, Peer], receiver: tuple[Pa
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_chromium_sends_and_receives_under_transport_wide_numbers(codec: str) -> None:
     async def scenario() -> None:
-        port = Port(LOOPBACK)
+        port = open_port()
         creator, fan = (
             Peer(user_id=name, port=port, on_connected=lambda pc: None, on_lost=lambda pc: None)
             for name in ("usr_creator", "usr_fan")

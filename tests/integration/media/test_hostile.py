@@ -19,13 +19,12 @@ from aiortc.rtp import RtcpPacket
 from OpenSSL import SSL
 
 from media.plane import BadSdp, Peer
-from media.port import Port
 from tests.integration.media.media_clients import (
-    LOOPBACK,
     Client,
     Picture,
     given_back,
     held,
+    open_port,
     room,
     the_port,
     until,
@@ -151,7 +150,7 @@ def test_knowing_the_name_without_the_password_is_not_enough() -> None:
 
 def test_the_shortest_malformed_stun_is_dropped_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        port = Port(LOOPBACK)
+        port = open_port()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.setblocking(False)
             whole = b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(52)

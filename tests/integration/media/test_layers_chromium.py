@@ -15,7 +15,7 @@ from media import forwarding
 from media.layers import Kept, Layer
 from media.plane import Peer, Slot
 from media.port import Port
-from tests.integration.media.media_clients import LOOPBACK
+from tests.integration.media.media_clients import open_port
 from tests.integration.media.test_chromium import FLAGS, SUBSCRIBE, blank, reaches, value
 
 PUBLISH = """async ([codec, width, height, encodings]) => {
@@ -73,7 +73,7 @@ async def estimated(fan: Peer) -> None:
 
 @asynccontextmanager
 async def show() -> AsyncIterator[Show]:
-    port = Port(LOOPBACK)
+    port = open_port()
     async with async_playwright() as playwright:
         creator, fan = (
             Peer(user_id=name, port=port, on_connected=lambda pc: None, on_lost=lambda pc: None)

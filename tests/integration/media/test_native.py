@@ -64,7 +64,7 @@ os.write(report, came.to_bytes(4, "big"))
 
 @pytest.fixture(autouse=True)
 def _native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDIA_ENGINE", "native")
+    monkeypatch.setenv("MEDIA_ENGINE", "native")  # also where all others are to use the Python path
 
 
 def held_by_python(
