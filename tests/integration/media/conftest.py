@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-BOTH = {"test_forwarding", "test_hostile", "test_layers_chromium", "test_moved_rooms", "test_signaling", "test_whip"}
+BOTH = {
+    "test_forwarding", "test_hostile", "test_layers_chromium", "test_moved_rooms", "test_signaling", "test_whip",
+}  # fmt: skip
 """Modules; all others take what ``MEDIA_ENGINE`` says, which is the engine."""
 
 
