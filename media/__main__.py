@@ -13,7 +13,7 @@ import sys
 
 import uvloop
 
-from media import forwarding, garbage
+from media import garbage
 from media.control import CommandDesk, ControlLine
 from media.node import Node
 from media.port import Port, PortError
@@ -63,7 +63,6 @@ async def _serve(settings: Settings, stopped: asyncio.Event, port: Port) -> None
     log.event(
         "media_started",
         engine="native" if port.native is not None else "python",
-        fan_out="native" if forwarding.native is not None else "python",
         node_id=node.node_id,
         boot_id=node.boot_id,
         port=settings.media_port,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -60,11 +60,11 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 Lane = tuple[
     int, int, int, int, object, "Callable[[memoryview, tuple[str, int]], int]", tuple[str, int],
-    tuple[int, int] | None, int, int, "History | None",
+    tuple[int, int] | None, int, "History | None",
 ]  # fmt: skip
 """What fan-out needs of a slot: payload type, sequence and timestamp offset, SSRC, SRTP context, send, address,
-what to add to VP8's numbers (None: nothing), the native fan-out's destination (0: none), and the header extension
-under whose id (0: there is none) the transport-wide number goes that the history gives."""
+what to add to VP8's numbers (None: nothing), and the header extension under whose id (0: there is none) the
+transport-wide number goes that the history gives."""
 
 
 class Rate:
@@ -124,8 +124,6 @@ class Layer:
         self.octets = 0
         self.ring: list[Kept | None] = [None] * RING_SIZE
         self.lanes: list[Lane] = []
-        self.native: tuple[tuple[Any, int], list[Lane]] | None = None
-        """The same for the native fan-out, and those for whom it has no place; made when it is first needed."""
         self.source_id = 0
         """What the native engine calls it; 0: nothing, or there is none."""
         self.replayed = (0, -1)

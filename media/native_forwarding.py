@@ -16,13 +16,13 @@ from media import rtp
 from media.aiortc_seam import Path, context_in_memory
 from media.arrival import LATE_MS
 from media.downlink import Downlink
-from media.fastpath import read_report
 from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, EngineError, Record
-from media.forwarding import Bindings, Egress, Ingress, Source, Wire
+from media.forwarding import Bindings, Egress, Ingress, Source
 from media.layers import RING_SIZE, Kept, Layer, Told, ticks_apart
 from media.native import Native
-from media.send_history import Feedback, History
+from media.send_history import Feedback, SendHistory
 from media.tracks import PublishedTrack, Slot
+from media.wire import Wire
 from models import log
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
@@ -50,8 +50,7 @@ class EngineHistory:
 
     def feedback(self, body: bytes) -> Feedback | None:
         """Take the body of a feedback (RTCP type 205, format 15); None: it makes no sense, nothing changed."""
-        said = self._native.engine.feedback(self._connection, body)
-        return read_report(said) if said is not None else None
+        return self._native.engine.feedback(self._connection, body)
 
 
 class NativeWire(Wire):
@@ -59,7 +58,7 @@ class NativeWire(Wire):
 
     __slots__ = ("_end", "_slots", "_tickets", "connection", "native")
 
-    def __init__(self, path: Path, native: Native, *, numbered: bool = True) -> None:
+    def __init__(self, path: Path, native: Native, *, numbered: bool) -> None:
         """``numbered``: what is sent may carry transport-wide numbers. Raises EngineError if there are too many
         connections."""
         super().__init__(path)
@@ -96,11 +95,6 @@ class NativeWire(Wire):
         """RTP of an SSRC that nobody named came, opened."""
         if isinstance(self._end, NativeIngress):
             self._end.stranger(record)
-
-    @property
-    def destination(self) -> int:
-        """Fan-out is the engine's affair."""
-        return 0
 
     @property
     def refused(self) -> int:
@@ -300,13 +294,13 @@ class NativeIngress(Ingress):
         super().report(now_ms)
 
 
-def wire_for(path: Path, history: Callable[[], History] | None = None) -> Wire:
-    """What sends on a path: the engine, where it has the socket; else something with a ``history``, if that is
-    wanted. Raises EngineError."""
+def wire_for(path: Path, *, numbered: bool = False) -> Wire:
+    """What sends on a path: the engine, where it has the socket. ``numbered``: what is sent may carry
+    transport-wide numbers. Raises EngineError."""
     native = path.gate.native if path.gate is not None else None
     if native is None:
-        return Wire(path, history() if history is not None else None)
-    return NativeWire(path, native, numbered=history is not None)
+        return Wire(path, SendHistory() if numbered else None)
+    return NativeWire(path, native, numbered=numbered)
 
 
 def ingress_for(wire: Wire, now_ms: Callable[[], int]) -> Ingress:

@@ -13,11 +13,11 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from typing import Literal
 
-from media import forwarding, sdp_rules
+from media import sdp_rules
 from media.aiortc_seam import Leg, Line, State
 from media.codecs import FORWARDED
 from media.downlink import Downlink
-from media.forwarding import Egress, Ingress, Wire
+from media.forwarding import Egress, Ingress
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.native_forwarding import egress_for, ingress_for, wire_for
 from media.port import Port
@@ -28,6 +28,7 @@ from media.stats import Sample, sample
 from media.tracks import Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
+from media.wire import Wire
 from models.clock import monotonic_ms
 
 Pc = Literal["publish", "subscribe"]
@@ -66,7 +67,6 @@ class Peer:
         """Monotonic milliseconds of the last datagram from this peer that passed authentication (STUN, or
         SRTP, SRTCP); at first the moment of creation."""
         self._port = port
-        port.after_batch = forwarding.flush
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._stopped = False
@@ -272,7 +272,7 @@ class Peer:
             self._rewire()
             self._close_former(old, self._egress.wire)
             return
-        wire, slots = wire_for(path, forwarding.new_history), self._seats.by_ssrc
+        wire, slots = wire_for(path, numbered=True), self._seats.by_ssrc
         assert wire.history is not None
         downlink = Downlink(slots, wire.history, self._loop.call_later, monotonic_ms)
         self._egress = egress_for(wire, slots, self._now_heard, downlink)

@@ -13,7 +13,6 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ifaddr
@@ -85,8 +84,6 @@ class Port:
         ``announced``: what clients are told instead, for the same family. ``native``: whether the native engine
         gets the sockets, if it was built here. Raises PortError."""
         self.malformed = 0
-        self.after_batch: Callable[[], None] | None = None
-        """Called when datagrams have been handled, many or one: what they led to may be sent together."""
         self._loop = asyncio.get_running_loop()
         self._clients: dict[str, Client] = {}
         self._asked: dict[bytes, Client] = {}
@@ -199,8 +196,6 @@ class Port:
             return 0
         finally:
             self._busy = False
-            if self.after_batch is not None:
-                self.after_batch()
 
     def _told(self, number: int, address: Address, data: bytes) -> None:
         """The engine read something that is no media."""

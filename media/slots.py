@@ -19,8 +19,8 @@ from media.far_end import FarEnd
 from media.layers import HIGH, RING_SIZE, Lane, Layer, ticks_apart
 
 if TYPE_CHECKING:
-    from media.forwarding import Wire
     from media.tracks import PublishedTrack
+    from media.wire import Wire
 
 Kind = Literal["audio", "video"]
 
@@ -113,7 +113,7 @@ class Slot:
             return None
         return (
             payload_type, self.sequence_offset, self.timestamp_offset, self.ssrc,
-            self.wire.protect_context, self.wire.sendto, self.wire.address, self.shift, self.wire.destination,
+            self.wire.protect_context, self.wire.sendto, self.wire.address, self.shift,
             self.extension(), self.wire.history,
         )  # fmt: skip
 

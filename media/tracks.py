@@ -192,7 +192,6 @@ class PublishedTrack:
             layer.lanes = [
                 lane for slot in self.slots if slot.layer is layer and (lane := slot.lane()) is not None
             ]
-            layer.native = None
             layer.waiting = [slot for slot in self.slots if slot.target is layer and slot.waits]
         if self.engine is not None:
             for slot in self.slots:

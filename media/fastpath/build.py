@@ -1,6 +1,6 @@
-"""Builds the native parts: ``python -m media.fastpath.build``, which the installation runs, and no import.
+"""Builds the native engine: ``python -m media.fastpath.build``, which the installation runs, and no import.
 
-Without a compiler there is neither, and media takes the Python path.
+Without a compiler there is none, and media takes the Python path.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from media.fastpath import HERE, LIBRARY
-from media.fastpath.engine import LIBRARY as ENGINE
+from media.fastpath.engine import HERE, LIBRARY
 
-SOURCES = ("fan.c", "twcc.c")
-ENGINE_SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c", "twcc.c")
+SOURCES = ("rtp.c", "tables.c", "forward.c", "engine.c", "twcc.c")
 FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
@@ -29,22 +27,21 @@ def compile_c(output: Path, *flags: str, sources: tuple[str | Path, ...] = SOURC
 
 
 def is_fresh() -> bool:
-    """Whether the libraries are there and younger than everything that they are made of."""
-    if not (LIBRARY.exists() and ENGINE.exists()):
+    """Whether the library is there and younger than everything that it is made of."""
+    if not LIBRARY.exists():
         return False
-    made = min(LIBRARY.stat().st_mtime, ENGINE.stat().st_mtime)
+    made = LIBRARY.stat().st_mtime
     return all(path.stat().st_mtime <= made for path in HERE.iterdir() if path.suffix in (".c", ".h"))
 
 
 def build() -> None:
-    """Build both libraries, unless they are fresh."""
+    """Build the library, unless it is fresh."""
     if not is_fresh():
-        for library, sources in ((LIBRARY, SOURCES), (ENGINE, ENGINE_SOURCES)):
-            compile_c(library, "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", sources=sources)
+        compile_c(LIBRARY, "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
 if __name__ == "__main__":
     try:
         build()
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"the native parts were not built: {error}")
+        sys.exit(f"the native engine was not built: {error}")

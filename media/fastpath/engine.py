@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from cffi import FFI
 
 from media.aiortc_seam import address_in_memory
+from media.send_history import Feedback, Step
 from models import log
 
 HERE = Path(__file__).resolve().parent
@@ -98,6 +99,15 @@ class Entry(NamedTuple):
     timestamp_offset: int
     picture_offset: int
     level_offset: int
+
+
+def read_report(said: Any) -> Feedback:
+    """A ``twcc_report`` of C."""
+    steps = tuple(Step(each.sent_us, each.arrived_us, each.octets) for each in said.steps[0 : said.count])
+    return Feedback(
+        said.received, said.lost, said.recovered, said.octets, said.sent_us, said.arrived_us,
+        said.probe_packets, said.probe_octets, said.probe_sent_us, said.probe_arrived_us, steps,
+    )  # fmt: skip
 
 
 class EngineError(Exception):
@@ -222,10 +232,10 @@ class Engine:
         """What was sent up to now is not counted as lost any more."""
         self._library.fp_settle(self._engine, connection)
 
-    def feedback(self, connection: int, body: bytes) -> Any:
+    def feedback(self, connection: int, body: bytes) -> Feedback | None:
         """Take a transport-wide feedback (see ``twcc.h``); None: it makes no sense, nothing changed."""
         made_sense = self._library.fp_feedback(self._engine, connection, body, len(body), self._said)
-        return self._said if made_sense else None
+        return read_report(self._said) if made_sense else None
 
     def shut(self, connection: int) -> None:
         """End a connection with its sources and lanes: on return nothing of it is forwarded or touched."""

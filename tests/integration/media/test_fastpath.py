@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import gc
+import logging
 import re
 import select
 import signal
@@ -12,6 +15,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +24,8 @@ from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi as srtp_ffi
 
-from media import codecs, rtp
+from media import codecs, rtp, wire
+from media.fastpath import build, engine
 from media.fastpath.engine import (
     FOREVER,
     INJECTED,
@@ -31,9 +36,12 @@ from media.fastpath.engine import (
     Codec,
     Engine,
     EngineError,
+    Entry,
     Kind,
     Record,
 )
+from media.layers import Kept
+from media.send_history import SendHistory
 
 PATIENCE_SECONDS = 120
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -528,6 +536,160 @@ def test_a_number_never_stands_for_two_packets(story: list[tuple[Any, ...]]) -> 
         numbers = sorted(sequence for ssrc, sequence in seen if ssrc == 5001)
         assert numbers[:1] in ([], [1])
         assert not numbers or numbers[-1] - len(numbers) <= 4 * len(story)
+
+
+descriptors = st.sampled_from(
+    [
+        b"\x10", b"\x90\x00", b"\x90\x80\x05", b"\x90\x80\x85\x01", b"\x90\xc0\xff\xfe\xff", b"\x90\x40\x09",
+        b"\x80\xf0\x80",
+    ]
+)  # fmt: skip
+"""Of VP8, whole: what is cut off in its descriptor is nobody's picture, whatever becomes of it."""
+arrivals = st.tuples(
+    st.just("packet"), st.sampled_from([0, 1]), st.integers(1, 3), st.booleans(), descriptors,
+    st.binary(max_size=60),
+)  # fmt: skip
+carries = st.tuples(st.just("carry"), st.sampled_from([0, 1]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    extension=st.sampled_from([0, 1, 14]),
+    story=st.lists(st.one_of(arrivals, arrivals, carries), max_size=40),
+)
+def test_the_python_path_sends_the_same(extension: int, story: list[tuple[Any, ...]]) -> None:
+    with contextlib.closing(Node()) as node:
+        publisher, first, subscriber, lane = node.pair()
+        sources = [first, node.source(publisher, 1003)]
+        node.engine.number(subscriber.connection)
+        node.engine.carry(lane, first, 100, 101, extension=extension)
+        history, twin = SendHistory(), session(5, Policy.SSRC_ANY_OUTBOUND)
+        sent: list[bytes] = []
+        entry: Entry | None = None
+        newest, heard = [1000, 40_000], 0
+        for act, which, *rest in story:
+            if act == "carry":
+                node.engine.carry(lane, sources[which], 100, 101, extension=extension)
+                continue
+            step, key, descriptor, content = rest
+            newest[which] += step
+            # A key frame's first byte behind the descriptor has an even lowest bit (RFC 7741 section 4.3)
+            payload = descriptor + bytes([not key]) + content
+            publisher.send(newest[which], 3_000 * newest[which], payload, (VIDEO, 1003)[which], marker=key)
+            node.settle()
+            for record in node.said[heard:]:
+                if record.kind == Kind.ENTERED:
+                    entry = record.entry
+                elif record.kind == Kind.PACKET and entry is not None and entry.source == record.id:
+                    shift = (entry.picture_offset, entry.level_offset)
+                    to = (
+                        100, entry.sequence_offset, entry.timestamp_offset, 5001, twin._srtp[0],
+                        lambda data, _: sent.append(bytes(data)), subscriber.address[:2], shift, extension,
+                        history,
+                    )  # fmt: skip
+                    kept = Kept(
+                        record.sequence, 3_000 * newest[which], key << 7, bytes(12) + codecs.vp8_widened(payload)
+                    )
+                    wire.fan_out(SimpleNamespace(lanes=[to]), kept)  # type: ignore[arg-type]
+            heard = len(node.said)
+        assert subscriber.sealed() == sent
+
+
+A_KERNEL_THAT_REFUSES = """
+/* sendmsg, but that trains to one port fail as often as is wished; all trains are counted. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#undef sendmsg
+ssize_t sendmsg(int, const struct msghdr *, int);
+int narrow_port, narrow_error, narrow_trains;
+ssize_t narrow_sendmsg(int handle, const struct msghdr *message, int flags) {
+    const struct sockaddr_in *to = message->msg_name;
+    if (message->msg_controllen == 0) return sendmsg(handle, message, flags);
+    narrow_trains++;
+    if (ntohs(to->sin_port) != narrow_port) return sendmsg(handle, message, flags);
+    errno = narrow_error;
+    return -1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library, on a kernel that may be told which trains it takes."""
+    place = tmp_path_factory.mktemp("narrow")
+    source = place / "narrow.c"
+    source.write_text(A_KERNEL_THAT_REFUSES)
+    flags = ("-O1", "-fPIC", "-shared", "-Dsendmsg=narrow_sendmsg")
+    build.compile_c(place / "libnarrow.so", *flags, sources=(*build.SOURCES, str(source)))
+    return place / "libnarrow.so"
+
+
+@contextlib.contextmanager
+def library(path: Path) -> Iterator[None]:
+    """Engines are made with that library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "LIBRARY", path)
+        engine._library.cache_clear()
+        try:
+            yield
+        finally:
+            engine._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "for_all"),
+    [(errno.EINVAL, False), (errno.EMSGSIZE, False), (errno.EIO, True), (errno.EOPNOTSUPP, True)],
+)
+def test_a_path_that_takes_no_trains_costs_nobody_else_theirs(narrow: Path, error: int, *, for_all: bool) -> None:
+    kernel = ctypes.CDLL(str(narrow))
+
+    def number(name: str) -> Any:
+        return ctypes.c_int.in_dll(kernel, name)
+
+    with library(narrow), contextlib.closing(Node()) as node:
+        number("narrow_port").value = 0
+        publisher, source, far, to_far = node.pair()
+        near = node.client()
+        to_near = node.engine.lane(near.connection, 5001, 6001)
+        node.engine.carry(to_near, source, 100, 101)
+        for sequence in range(3):
+            publisher.send(sequence, 0, KEY)
+        # They may have gone one by one or not
+        assert [len(each.sealed()) for each in (far, near)] == [3, 3]
+        number("narrow_port").value, number("narrow_error").value = far.address.port, error
+        number("narrow_trains").value = 0
+        trains = []
+        for _ in range(3):
+            for lane in (to_far, to_near):
+                assert node.engine.resend(lane, [1, 2, 3]) == 3
+            trains.append(number("narrow_trains").value)
+        # Nothing is lost, and the one who takes no train is offered one a single time
+        assert [len(each.sealed()) for each in (far, near)] == [9, 9]
+        counters = [node.engine.connection_counters(each.connection)["refused"] for each in (far, near)]
+        assert counters == [0, 0]
+        assert trains == ([1, 1, 1] if for_all else [2, 3, 4])
+
+
+@pytest.mark.parametrize("source", ["int fp_abi(void) { return 1; }", "int unused;", None])
+def test_a_library_that_does_not_fit_is_said_and_not_used(
+    source: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stale = tmp_path / "libfastpath.so"
+    if source is None:
+        stale.write_bytes(b"no library at all")
+    else:
+        (tmp_path / "stale.c").write_text(source)
+        build.compile_c(stale, "-fPIC", "-shared", sources=(str(tmp_path / "stale.c"),))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        with library(stale), caplog.at_level(logging.WARNING, "greenroom"):
+            assert engine.load([unused]) is None
+        assert "engine_unloadable" in caplog.text
+        # And without one nothing is wrong
+        caplog.clear()
+        with library(tmp_path / "none.so"):
+            assert engine.load([unused]) is None
+    assert not caplog.records
 
 
 # --- who is nobody -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ ROUNDS = 5_000
 def test_no_packet_and_no_caller_breaks_it(sanitizers: str, tmp_path: Path, seed: int) -> None:
     program = tmp_path / "torture"
     flags = ("-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all")
-    build.compile_c(program, *flags, sources=(*build.ENGINE_SOURCES, "torture_engine.c"))
+    build.compile_c(program, *flags, sources=(*build.SOURCES, "torture_engine.c"))
     done = subprocess.run(
         [program, str(seed), str(ROUNDS)], capture_output=True, text=True, timeout=600, check=False
     )

@@ -21,10 +21,10 @@ from media import stun
 from media.aiortc_seam import ice
 from media.aiortc_seam.ice import MOST_CHECKED, Agent, Pair
 from media.bucket import Bucket
-from media.forwarding import Wire
 from media.native_forwarding import NativeWire
 from media.plane import Peer
 from media.port import Port, PortError
+from media.wire import Wire
 from tests.integration.media.media_clients import (
     FAMILIES,
     LOOPBACK,

@@ -8,7 +8,7 @@ from typing import Any
 import pylibsrtp
 import pytest
 
-from media import forwarding, rtp
+from media import rtp
 from media.aiortc_seam import lengths, srtp, workspace
 from media.feedback import KEYFRAME_INTERVAL_MS, NACK_WINDOW, REORDER_MS, Gaps
 from media.forwarding import (
@@ -35,7 +35,6 @@ IDS = Extensions(mid=4, rid=10, repaired_rid=11)
 @pytest.fixture(autouse=True)
 def _in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """No sockets here: fan-out in C has its own tests against the one in Python."""
-    monkeypatch.setattr(forwarding, "native", None)
 
 
 class PlainWire:
