@@ -17,7 +17,9 @@ FLOOD = 0.3
 """So much is judged as soon as there are enough packets."""
 MOST_USUAL = 0.10
 """What is beyond is never taken for the line's own."""
-UP, DOWN = 1 / 16, 1 / 8
+MOST = 0.2
+"""And so much is too much of any."""
+UP, UP_EXCESS, DOWN = 1 / 16, 1 / 32, 1 / 8
 """What is usual rises slowly, and falls soon: it is what remains when less is sent."""
 CLEARLY = 0.02
 """Above what is usual, and ..."""
@@ -56,6 +58,7 @@ class Losses:
     def _judge(self, loss: float, packets: int) -> None:
         spread = math.sqrt(max(self.usual, 1 / WHOLE) / packets)
         self.loss = loss
-        self.excessive = loss > self.usual + CLEARLY + DEVIATIONS * spread
+        self.excessive = loss > min(MOST, self.usual + CLEARLY + DEVIATIONS * spread)
         towards = min(loss, MOST_USUAL)
-        self.usual += (DOWN if towards < self.usual else UP) * (towards - self.usual)
+        step = DOWN if towards < self.usual else UP_EXCESS if self.excessive else UP
+        self.usual += step * (towards - self.usual)
