@@ -6,7 +6,7 @@ screen, and when a sample is due at the loudspeaker). What lies between them, le
 source, is what was added on the way. Each line is measured twice, one after the other: through our node, and
 with the two browsers connected to one another over the same lines (``bench.impaired_direct``): what node and
 browsers add together, and what the browsers do by themselves. Beside both: what the viewer's browser takes it to
-be, and for how long it keeps sound and picture.
+be, since when it can know (after two sender reports of each), and for how long it keeps sound and picture.
 
 Error: the two pages each know a flash to one turn of the screen (17 ms), a beep to about 5 ms; a median of
 twenty is good to about 5 ms, as flashes keep no step with screens. Chromium corrects nothing below 30 ms, so two
@@ -67,6 +67,9 @@ class Lips(msgspec.Struct, frozen=True):
     """By the viewer's browser, of moments since then."""
     kept: tuple[float, float]
     """For how long its browser kept sound and picture."""
+    known: float | None
+    """Seconds from the first pictures on after which its browser knew sound and picture of one moment, and could
+    bring them together; None: it never did."""
 
     @property
     def median(self) -> float | None:
@@ -110,6 +113,7 @@ async def watched(way: str, line: Scenario, client: Client, creator: Peer, pages
     else:
         await impaired_direct.connect(publisher, viewer)
     client.set(line.line)
+    began = time.time() * 1000
     await asyncio.sleep(SETTLE)
     before, since = await read(viewer), time.time() * 1000
     await asyncio.sleep(SECONDS)
@@ -129,6 +133,7 @@ async def watched(way: str, line: Scenario, client: Client, creator: Peer, pages
         then=added(source, [each for each in came if each[0] >= since]),
         believed=[apart for at, apart in believed if at >= since],
         kept=(kept("audio"), kept("video")),
+        known=max(0.0, believed[0][0] - began) / 1000 if believed else None,
     )
 
 
@@ -141,7 +146,8 @@ def in_words(lips: Lips) -> str:
     believed = f"{statistics.median(lips.believed):+4.0f} ms" if lips.believed else "nothing"
     return (
         f"sound after picture {middle:+4.0f} ms   half of them {low:+4.0f} to {high:+4.0f}   n={len(lips.then):<3}"
-        f" at first {first}   believed {believed}   kept {lips.kept[0]:4.0f} and {lips.kept[1]:4.0f} ms"
+        f" at first {first}   known after {'never' if lips.known is None else f'{lips.known:.1f} s'}"
+        f"   believed {believed}   kept {lips.kept[0]:4.0f} and {lips.kept[1]:4.0f} ms"
         f"   load {os.getloadavg()[0]:.1f}"
     )
 

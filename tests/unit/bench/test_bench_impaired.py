@@ -106,10 +106,10 @@ def test_what_lay_between_flash_and_beep_at_the_source_is_not_ours() -> None:
 
 
 def test_what_the_first_seconds_were_like_is_not_what_it_settles_at() -> None:
-    settled = Lips(first=[150.0] * 9, then=[9.0, 10.0, 11.0], believed=[12.0], kept=(60.4, 80.0))
+    settled = Lips(first=[150.0] * 9, then=[9.0, 10.0, 11.0], believed=[12.0], kept=(60.4, 80.0), known=2.04)
     assert settled.median == 10.0
     assert "sound after picture  +10 ms" in in_words(settled)
-    assert "at first +150 ms   believed  +12 ms   kept   60 and   80 ms" in in_words(settled)
-    few = Lips(first=[150.0] * 9, then=[9.0, 10.0], believed=[], kept=(0.0, 0.0))
+    assert "at first +150 ms   known after 2.0 s   believed  +12 ms   kept   60 and   80 ms" in in_words(settled)
+    few = Lips(first=[150.0] * 9, then=[9.0, 10.0], believed=[], kept=(0.0, 0.0), known=None)
     assert few.median is None
     assert in_words(few) == "only 2 flashes were seen with their beeps"
