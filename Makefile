@@ -52,7 +52,7 @@ bench-forwarding: install-run ## Packets per CPU second and latency of the media
 bench-impaired: install-test ## Chromium and Firefox over bad lines (loss, jitter, 300 kbit/s, outage, other address); needs root, firefox-esr if there (SEED=, SECONDS=, ONLY=, BROWSERS=)
 	@$(PYTHON) -m bench.impaired
 
-bench-lips: install-test ## How far apart sound and picture come at a viewer, on a good line, with loss, with jitter; needs root (SECONDS=)
+bench-lips: install-test ## How far apart sound and picture come at a viewer, through the node and without it, on a good line, with loss, with jitter; needs root (SECONDS=, ONLY=, RUNS=)
 	@$(PYTHON) -m bench.impaired_lips
 
 bench-calls: install-run ## How many private calls of two one core carries with p99 under 5 ms

@@ -36,6 +36,8 @@ class Net:
         self._home = _new_namespace()
         shell("ip link set lo up")
         shell(f"ip address add {NODE_ADDRESS}/32 dev lo")
+        # From one client to another, over both lines, as it is through the node.
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
     def client(self, number: int, seed: int) -> Client:
         """A place behind a line of its own."""

@@ -1,9 +1,12 @@
 """What runs inside the browsers of ``bench-impaired``: joins with our own modules, and reads getStats all along.
 
-The page is our site's; nothing of it is changed but what the camera gives (a picture that two busy cores encode),
-and without repair, what the browser believes was negotiated: neither NACK nor RTX nor Opus' own correction. Lips:
-the camera's picture flashes once a second as the microphone beeps; the publisher's page sees how far apart the two
-are at the source, the viewer's how far apart they come.
+The page is our site's; nothing of it is changed but what the camera gives (a picture that two busy cores
+encode), and without repair, what the browser believes was negotiated: neither NACK nor RTX nor Opus' own
+correction. Lips: the camera's picture flashes about once a second as the microphone beeps; the publisher's page
+sees how far apart the two are at the source, the viewer's how far apart they come. A flash is known as exactly
+as a screen has turns (17 ms, which the pace of the flashes evens out; see ``bench.impaired_camera``), and if its
+page was late for the picture, it is not counted; a beep is known by the sample, in the clock of the sound's
+output, which is known to about 5 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import msgspec
 from bench.impaired_browsers import Page, until
 
 LONGEST_OFFSET_MS = 480.0
-"""Half a second is another second's."""
+"""Half a second is another flash's."""
 LONGEST_WAY_MS = 900.0
 CLOCKS_MS = 20.0
 """Two pages of one machine agree so well when it is."""
@@ -40,11 +43,13 @@ const FIELDS = ["framesDecoded", "freezeCount", "totalFreezesDuration", "conceal
 window.readStats = async () => {
   const states = connections.map(({ pc }) => pc.connectionState).join(" ");
   const sum = { connections: connections.length, states };
+  const played = {};
   for (const each of connections) {
     if (each.pc.connectionState !== "closed") {
       const said = {};
       for (const row of (await each.pc.getStats()).values()) {
         if (row.type !== "inbound-rtp" && row.type !== "outbound-rtp") continue;
+        if (row.estimatedPlayoutTimestamp) played[row.kind] = row.estimatedPlayoutTimestamp;
         for (const field of FIELDS) if (field in row) {
           const name = row.type.split("-")[0] + "_" + row.kind + "_" + field;
           said[name] = (said[name] ?? 0) + row[field];
@@ -54,16 +59,19 @@ window.readStats = async () => {
     }
     for (const [name, value] of Object.entries(each.last)) sum[name] = (sum[name] ?? 0) + value;
   }
+  if (played.audio && played.video) beliefs.push([Date.now(), played.video - played.audio]);
   return { sum, at: Date.now() };
 };
 setInterval(() => window.readStats(), 300);
 // Lips: when the band at the bottom turned white, and when it became loud; milliseconds of this page's clock.
+// What the browser itself takes to lie between them (the sender's time of what is due now): beliefs.
 window.flashes = [];
 window.beeps = [];
+window.beliefs = [];
 window.watchLips = (video, stream) => {
   const pen = Object.assign(document.createElement("canvas"), { width: 8, height: 1 })
     .getContext("2d", { willReadFrequently: true });
-  let white = true;
+  let [white, presented] = [true, 0];
   const look = (now, frame) => {
     video.requestVideoFrameCallback(look);
     shownAt.push(Date.now());
@@ -71,14 +79,16 @@ window.watchLips = (video, stream) => {
     pen.drawImage(video, 0, top, video.videoWidth, video.videoHeight - top - 8, 0, 0, 8, 1);
     const data = pen.getImageData(0, 0, 8, 1).data;
     const bright = data.reduce((sum, value, at) => sum + (at % 4 < 3 ? value : 0), 0) / 24;
-    if (bright > 170 && !white) flashes.push(frame.expectedDisplayTime ?? now);
-    white = bright > 130;
+    const late = frame.presentedFrames - presented > 1;
+    if (bright > 170 && !white && !late) flashes.push(frame.expectedDisplayTime ?? now);
+    [white, presented] = [bright > 130, frame.presentedFrames];
   };
   video.requestVideoFrameCallback(look);
   const context = new AudioContext();
   const rate = context.sampleRate / 1000;
   const ear = context.createAnalyser();
-  const heard = new Float32Array((ear.fftSize = 4096));
+  // A third of a second: a page that is busy for so long still hears where a beep began.
+  const heard = new Float32Array((ear.fftSize = 16384));
   let [source, listenedTo, loudUntil] = [null, null, 0];
   setInterval(() => {
     const track = stream().getAudioTracks()[0] ?? null;
@@ -98,7 +108,7 @@ window.watchLips = (video, stream) => {
       if (moment - loudUntil > 300) beeps.push(moment);
       loudUntil = moment;
     });
-  }, 20);
+  }, 50);
 };
 """
 _WITHOUT_REPAIR = """
@@ -202,6 +212,12 @@ async def forget_lips(*pages: Page) -> None:
 async def flashes_and_beeps(page: Page) -> list[tuple[float, float]]:
     """When each flash was, in milliseconds since 1970, and by how many its beep came after it."""
     return offsets(*await page.evaluate(_LIPS))
+
+
+async def beliefs(page: Page) -> list[tuple[float, float]]:
+    """By how many milliseconds sound came after picture, as the browser believes, with when that was (milliseconds
+    since 1970); nothing from who does not say."""
+    return [(at, apart) for at, apart in await page.evaluate("() => beliefs")]
 
 
 def offsets(flashes: list[float], beeps: list[float]) -> list[tuple[float, float]]:

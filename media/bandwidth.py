@@ -14,6 +14,8 @@ from media.send_history import Feedback
 
 LEAST_PROBE = 300_000
 """Bits a second: what tells nothing is not tried."""
+CAREFUL_TIMES = 2.0
+"""In place of ``MOST_TIMES`` after a failure: what does not get through waits, and the sound behind it."""
 SPARE = 1.15
 """What is measured falls a little short of what was tried."""
 
@@ -52,5 +54,6 @@ class Bandwidth:
         if not self.estimator.clean(now_ms):
             self.prober.later(now_ms)
             return False
-        target = min(SPARE * division.more, MOST_TIMES * max(bitrate, LEAST_PROBE / MOST_TIMES))
+        times = CAREFUL_TIMES if self.prober.careful() else MOST_TIMES
+        target = min(SPARE * division.more, max(times * bitrate, LEAST_PROBE))
         return self.prober.begin(target, bitrate, now_ms, rtt_ms)

@@ -13,9 +13,9 @@ estimate, within bounds, and nothing else. Pure: time is an argument, in millise
 
 from __future__ import annotations
 
-from collections import deque
-
+from media.losses import Losses
 from media.send_history import LONGEST_US, Feedback
+from media.trend import SILENT_MS, Arrived, Trend
 
 START = 3_000_000
 """Bits a second before anything is known: one picture of the best layer. Too much is seen within half a second."""
@@ -24,6 +24,8 @@ BACKOFF = 0.85
 """Of what arrives, when the queue grows."""
 GROWTH = 1.08
 """A second, while the line's limit is not known."""
+NEAR_GROWTH = 0.05
+"""A second at most, once it is."""
 AHEAD = 1.5
 """Who sends little learns little: the estimate rises no further than this share of what arrives."""
 HIGH_LOSS, LOW_LOSS = 0.10, 0.02
@@ -31,136 +33,38 @@ LOSS_WINDOW_MS = 500
 LOSS_PACKETS = 20
 FLOOD_LOSS = 0.3
 """So much is judged as soon as there are enough packets."""
+EXCESS_MS, LONG_EXCESS_MS = 30.0, 80.0
+"""What is so much later than luck explains, at a queue that grows fast, is believed at once: if less than ..."""
+CLIFF = 0.6
+"""... of what came until now comes, or whatever comes."""
+PAUSE_STEPS = 3
+"""Groups in a feedback from which a pause of the line can be told from a narrow one."""
 CLEAN_MS = 1_000
 LASTING = 2
 """Feedbacks in a row that see a queue grow: a receiver's own hiccup is seen by one."""
-SHORT_QUEUE_MS = 50.0
-"""Whose queue is longer is tried nothing on."""
+STANDING_MS = 1_000
+"""Who sends just what fits keeps a queue for ever: after so long less is sent, ..."""
+SHRINKS = 0.8
+"""... if it has not shrunk so far meanwhile, ..."""
+MOST_DRAINS = 2
+"""... so many times; what stays even so is no queue."""
 SOUND_LOSS = 0.05
 """Beyond that of the pictures, and half as much again: bursts of pictures crowd out the sound."""
 OLD_NEWS_MS = 2_000
 """So long reports may still be on what was sent before."""
-SILENT_MS = 2_000
-"""Of whom nothing was heard for so long, no queue is known: pictures have stopped, and it is empty by now."""
 FORGOTTEN_MS = 10_000
 """Receiver reports come every five seconds at most: a loss that none confirmed for so long is none any more."""
+PLUNGE = 0.5
+"""What falls so far falls off a cliff: what was lost on the way ..."""
+REPORT_MS = 5_200
+"""... is in the next report, which comes so late (Chromium's on sound), and is no news."""
+LOSSY_GROWTH = 1.04
+"""A second, of who says nothing but losses, where some are usual."""
+NEAR_LIMIT, LIMIT_MS = 0.9, 15_000
+"""Where it was too much for such a one, so much is enough for so long."""
 HUSH = 0.6
 HUSH_MS = 20_000
 PACKET_BITS = 1_200 * 8
-
-
-class Trend:
-    """Whether packets draw apart: the slope of the one-way delay over the last groups (section 5.3 and 5.4)."""
-
-    WINDOW = 20
-    ENOUGH = 8
-    """Groups before the slope means something."""
-    SMOOTHING = 0.9
-    GAIN = 4.0
-    MOST_DELTAS = 60
-    OVERUSE_MS = 10.0
-    LOWEST, HIGHEST = 6.0, 600.0
-    UP, DOWN = 0.0087, 0.039
-    TOO_FAR = 15.0
-
-    def __init__(self) -> None:
-        self._threshold = 12.5
-        self._now_ms = 0.0
-        self._delay = self._smoothed = 0.0
-        self._window: deque[tuple[float, float]] = deque(maxlen=self.WINDOW)
-        self._floor = 0.0
-        self._deltas = 0
-        self._over_ms: float | None = None
-        self._before = 0.0
-
-    def step(self, sent_us: int, arrived_us: int) -> int:
-        """One group to the next; 1: the queue grows, -1: it empties, 0: neither."""
-        took_ms = arrived_us / 1000
-        self._now_ms += took_ms
-        self._delay += took_ms - sent_us / 1000
-        self._smoothed = self.SMOOTHING * self._smoothed + (1 - self.SMOOTHING) * self._delay
-        # Clocks run apart: what was the shortest way long ago is none any more.
-        self._floor = min(self._delay, self._floor + took_ms / 1000)
-        self._window.append((self._now_ms, self._smoothed))
-        self._deltas = min(self.MOST_DELTAS, self._deltas + 1)
-        trend = _slope(self._window) if len(self._window) >= self.ENOUGH else 0.0
-        modified = self._deltas * trend * self.GAIN
-        verdict = self._verdict(modified, trend, sent_us / 1000)
-        self._adapt(abs(modified), took_ms)
-        return verdict
-
-    @property
-    def queue_ms(self) -> float:
-        """About what waits before the line."""
-        return self._smoothed - self._floor
-
-    def _verdict(self, modified: float, trend: float, sent_ms: float) -> int:
-        before, self._before = self._before, trend
-        if modified <= self._threshold:
-            self._over_ms = None
-            return -1 if modified < -self._threshold else 0
-        if self._over_ms is None:
-            self._over_ms = sent_ms / 2
-            return 0
-        self._over_ms += sent_ms
-        if self._over_ms > self.OVERUSE_MS and trend >= before:
-            self._over_ms = 0.0
-            return 1
-        return 0
-
-    def _adapt(self, modified: float, took_ms: float) -> None:
-        if modified > self._threshold + self.TOO_FAR:
-            return
-        by = self.DOWN if modified < self._threshold else self.UP
-        self._threshold += by * (modified - self._threshold) * min(took_ms, 100.0)
-        self._threshold = max(self.LOWEST, min(self.HIGHEST, self._threshold))
-
-
-def _slope(points: deque[tuple[float, float]]) -> float:
-    count = len(points)
-    mean_x = sum(x for x, _ in points) / count
-    mean_y = sum(y for _, y in points) / count
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
-
-
-class Arrived:
-    """Bits a second that arrive, by the receiver's clock."""
-
-    WINDOW_US = 500_000
-    LEAST_US = 150_000
-    SILENCE_US = 500_000
-    """Who was sent nothing for so long begins anew."""
-    MOST = 64
-    """Feedbacks in the window, twice what is read of them in its time: a receiver whose clock stands still would
-    have us add up all that it ever said."""
-
-    def __init__(self) -> None:
-        self._window: deque[tuple[int, int]] = deque(maxlen=self.MOST)
-        self.bitrate: float | None = None
-
-    def latest(self) -> float | None:
-        """Of the last moments alone, whatever came before."""
-        newest_us = self._window[-1][0] if self._window else 0
-        since_us, octets = newest_us, 0
-        for arrived_us, size in reversed(self._window):
-            since_us = arrived_us
-            if newest_us - arrived_us >= self.LEAST_US:
-                return octets * 8_000_000 / (newest_us - since_us)
-            octets += size
-        return self.bitrate
-
-    def add(self, arrived_us: int, octets: int) -> None:
-        """So many bytes came up to this moment."""
-        window = self._window
-        if window and not 0 <= arrived_us - window[-1][0] < self.SILENCE_US:
-            window.clear()
-        window.append((arrived_us, octets))
-        while len(window) > 2 and arrived_us - window[1][0] >= self.WINDOW_US:
-            window.popleft()
-        took_us = arrived_us - window[0][0]
-        if took_us >= self.LEAST_US:
-            self.bitrate = (sum(size for _, size in window) - window[0][1]) * 8_000_000 / took_us
 
 
 class Estimator:
@@ -182,17 +86,22 @@ class Estimator:
         self._troubled_ms: int | None = None
         self._told_ms: int | None = None
         self._lost = self._told = 0
+        self._reports = Losses()
         self._lost_since_ms: int | None = None
         self._grown = 0
         self._hushed: tuple[float, int] | None = None
         self._fell_ms: int | None = None
         """When the estimate last fell: what was sent before says nothing of what is sent now."""
+        self._plunged_ms: int | None = None
+        self._stood: tuple[int, float] | None = None
+        """Since when a queue stands, and how long it was then."""
+        self._drains = 0
 
     def clean(self, now_ms: int) -> bool:
         """Whether the line showed no sign of trouble lately."""
         quiet = self._troubled_ms is None or now_ms - self._troubled_ms >= CLEAN_MS
         silent = self._at_ms is not None and now_ms - self._at_ms >= SILENT_MS
-        return quiet and (silent or self._trend.queue_ms < SHORT_QUEUE_MS)
+        return quiet and (silent or not self._trend.stands)
 
     def feedback(self, said: Feedback, now_ms: int, rtt_ms: float, *, probing: bool = False) -> bool:
         """Transport-wide feedback came; whether the estimate fell: then what was sent before is to be counted as
@@ -200,6 +109,7 @@ class Estimator:
         before_ms = self._fell_ms
         if self.bitrate is None or self.whole:
             self.bitrate, self.whole = self._start, False
+        before = self.bitrate
         took_ms = 0 if self._at_ms is None else min(1_000, max(0, now_ms - self._at_ms))
         if self._at_ms is not None and now_ms - self._at_ms >= SILENT_MS:
             self._trend, self._grown = Trend(), 0
@@ -208,28 +118,70 @@ class Estimator:
             self.arrived.add(said.arrived_us, said.octets)
         settled = self._fell_ms is None or said.sent_us >= self._fell_ms * 1_000
         verdict = self._follow(said)
+        came = self._cliff(said) if said.received else None
+        if probing:
+            came = None
         if said.steps:
             self._grown = self._grown + 1 if verdict > 0 and not probing else 0
-        if self._grown:
+        if self._grown or came is not None:
             self._troubled_ms = now_ms
+        if came is not None:
+            self._fall(now_ms, came)
+        elif self._grown:
             if settled and self._grown >= LASTING:
-                self._fall(now_ms)
-        elif verdict == 0 and self.loss < LOW_LOSS and not probing and said.steps:
+                self._fall(now_ms, self.arrived.bitrate)
+        elif settled and not probing and self._stands(now_ms):
+            # What flows may be kept although it needs a little more than there is: then by a step.
+            self._fall(now_ms, (self.arrived.bitrate or self.bitrate) * BACKOFF ** (self._drains - 1))
+        elif verdict == 0 and self.loss < LOW_LOSS and not probing and said.steps and not self._trend.stands:
             self._rise(took_ms, rtt_ms)
         self._count(said.received + said.lost - said.recovered, said.lost - said.recovered, now_ms)
         self.bitrate = max(LEAST, min(MOST, self.bitrate))
+        if self.bitrate < PLUNGE * before:
+            self._plunged_ms = now_ms
         self.hush(now_ms)
         return self._fell_ms != before_ms
 
     def _follow(self, said: Feedback) -> int:
-        """The trend's last word on the steps."""
-        verdict = 0
-        for sent_us, arrived_us, _ in said.steps:
-            if sent_us >= SILENT_MS * 1_000 or arrived_us >= LONGEST_US:
-                self._trend, verdict = Trend(), 0
-            else:
-                verdict = self._trend.step(sent_us, arrived_us) or verdict
-        return verdict
+        """The trend's word on the steps."""
+        begins = 0
+        for at, step in enumerate(said.steps):
+            if step.sent_us >= SILENT_MS * 1_000 or step.arrived_us >= LONGEST_US:
+                self._trend, begins = Trend(), at + 1
+        return self._trend.follow(said.steps[begins:]) if begins < len(said.steps) else 0
+
+    def _cliff(self, said: Feedback) -> float | None:
+        """Bits a second that come out of a queue that is there without doubt: the line's own rate, whenever it was
+        sent. None: it grows slowly, or the line carries what is sent and had only paused, or has become longer."""
+        excess_ms = self._trend.excess_ms(said.sent_us / 1_000, said.arrived_us / 1_000)
+        usual, came = self.arrived.bitrate, self.arrived.in_last()
+        if usual is None or came is None:
+            return None
+        if excess_ms < LONG_EXCESS_MS and (excess_ms < EXCESS_MS or came > CLIFF * usual):
+            return None
+        if len(said.steps) < PAUSE_STEPS:
+            return came
+        longest = max(range(len(said.steps)), key=lambda at: said.steps[at].arrived_us)
+        rest = said.steps[:longest] + said.steps[longest + 1 :]
+        took_us = sum(step.arrived_us for step in rest)
+        paused = took_us - sum(step.sent_us for step in rest) <= Trend.FAST * took_us
+        return None if paused else came
+
+    def _stands(self, now_ms: int) -> bool:
+        """Whether a queue stands that does not grow, and does not empty either: what fits exactly keeps it."""
+        queue_ms = self._trend.queue_ms
+        if not self._trend.stands:
+            self._stood, self._drains = None, 0
+        elif self._stood is None or queue_ms < SHRINKS * self._stood[1]:
+            self._stood = now_ms, queue_ms
+        elif now_ms - self._stood[0] >= STANDING_MS:
+            self._stood = now_ms, queue_ms
+            self._drains += 1
+            if self._drains <= MOST_DRAINS:
+                return True
+            # It is as long whatever is sent: the way has become longer, or it is others who fill it.
+            self._trend.accept_queue()
+        return False
 
     def probed(self, bitrate: float) -> None:
         """So much got through when it was tried."""
@@ -241,6 +193,8 @@ class Estimator:
         """What receiver reports say of the sound beside numbered pictures: it comes first, so they give way."""
         usual = SOUND_LOSS + 1.5 * min(self.loss, SOUND_LOSS)
         if self.bitrate is None or expected < LOSS_PACKETS or lost < expected * usual:
+            return
+        if self._plunged_ms is not None and now_ms - self._plunged_ms < REPORT_MS:
             return
         came = self.arrived.bitrate
         if came is not None:
@@ -262,42 +216,44 @@ class Estimator:
     def reported(self, expected: int, lost: int, bitrate: float, now_ms: int) -> None:
         """Receiver reports, of who says nothing more; ``bitrate``: what is being sent to it."""
         fresh = self._fell_ms is not None and now_ms - self._fell_ms < OLD_NEWS_MS
-        if self._told_ms is not None or fresh:
+        if self._told_ms is not None or fresh or not self._reports.add(expected, lost, now_ms):
             return
-        # Who is silent is sent a few packets a second: they are added up.
-        self._told += expected
-        self._lost += lost
-        if self._told < LOSS_PACKETS:
+        self.loss, self._lost_since_ms = self._reports.loss, now_ms
+        if self.loss <= HIGH_LOSS and not (self.whole and self._reports.excessive):
             return
-        self.loss = max(0.0, min(1.0, self._lost / self._told))
-        self._told = self._lost = 0
-        self._lost_since_ms = now_ms
-        if self.loss <= HIGH_LOSS:
-            return
-        self.whole = True
-        self._fell_ms = self._troubled_ms = self._at_ms = now_ms
         came = BACKOFF * bitrate * (1 - self.loss)
-        before = came if self.bitrate is None else self.bitrate
-        self.bitrate = max(LEAST, min(MOST, before, max(came, before * (1 - 0.5 * self.loss))))
-        if self.loss > FLOOD_LOSS:
-            self.bitrate = max(LEAST, min(self.bitrate, came))
+        if not self.whole:
+            self.whole, self._at_ms = True, now_ms
+            self.bitrate = came if self.bitrate is None else self.bitrate
+        if self.bitrate is None or not self._reports.excessive:
+            return
+        self._fell_ms = self._troubled_ms = self._at_ms = now_ms
+        flooded = self.loss > FLOOD_LOSS
+        self._limit = None if flooded else self.bitrate
+        less = came if flooded else max(came, self.bitrate * (1 - self.loss))
+        self.bitrate = max(LEAST, min(MOST, self.bitrate, less))
 
     def recover(self, now_ms: int) -> None:
         """Of who has no transport-wide feedback: what is not heard of rises again, as nothing else would show that
         the line has."""
         if self._lost_since_ms is not None and now_ms - self._lost_since_ms >= FORGOTTEN_MS:
             self.loss, self._lost_since_ms = 0.0, now_ms
-        if not self.whole or self.bitrate is None or self._at_ms is None or self.loss > LOW_LOSS:
+        if not self.whole or self.bitrate is None or self._at_ms is None:
             return
         took_ms = min(1_000, max(0, now_ms - self._at_ms))
-        if self._told_ms is None or now_ms - self._told_ms > OLD_NEWS_MS:
-            self.bitrate = min(MOST, self.bitrate * GROWTH ** (took_ms / 1_000))
         self._at_ms = now_ms
+        if self.loss > LOW_LOSS and self._reports.excessive:
+            return
+        if self._told_ms is None or now_ms - self._told_ms > OLD_NEWS_MS:
+            most: float = MOST
+            if self._limit is not None and self._fell_ms is not None and now_ms - self._fell_ms < LIMIT_MS:
+                most = max(self.bitrate, NEAR_LIMIT * self._limit)
+            growth = GROWTH if self.loss <= LOW_LOSS else LOSSY_GROWTH
+            self.bitrate = min(most, self.bitrate * growth ** (took_ms / 1_000))
 
-    def _fall(self, now_ms: int) -> None:
+    def _fall(self, now_ms: int, came: float | None) -> None:
         assert self.bitrate is not None
         self._fell_ms = now_ms
-        came = self.arrived.bitrate
         if came is None:
             self.bitrate *= BACKOFF
             return
@@ -312,8 +268,10 @@ class Estimator:
         if self._limit is not None and came > 1.3 * self._limit:
             self._limit = None
         if self._limit is not None and self.bitrate > BACKOFF * self._limit:
-            # Near what the line carries: a packet in each round trip, and what it takes to notice.
-            more = self.bitrate + PACKET_BITS * took_ms / (rtt_ms + 100)
+            # Near what the line carries: a packet in each round trip, and what it takes to notice; of a narrow
+            # line that would be a fifth in a second.
+            share = self.bitrate * NEAR_GROWTH * took_ms / 1_000
+            more = self.bitrate + min(share, PACKET_BITS * took_ms / (rtt_ms + 100))
         else:
             more = self.bitrate * GROWTH ** (took_ms / 1000)
         self.bitrate = max(self.bitrate, min(more, AHEAD * came + 10_000))

@@ -243,10 +243,14 @@ class Ingress:
             if source is not None and source.layer.ssrc == info.ssrc:
                 source.layer.reception.sender_report(info.ntp, now_ms)
                 source.track.reported(source.layer, info, now_ms)
-                report_on(source.track, source.layer, info, now_ms)
 
     def report(self, now_ms: int) -> None:
-        """Once a second: receiver reports, and REMB for who has no transport-wide feedback, or is held back."""
+        """Once a second: receiver reports, and REMB for who has no transport-wide feedback, or is held back; to
+        subscribers, which moment is which timestamp."""
+        for track in self.tracks:
+            for layer in track.layers:
+                if layer.report is not None:
+                    report_on(track, layer, *layer.report, now_ms)
         blocks = [
             block for track in self.tracks for layer in track.layers
             if layer.ssrc is not None and (block := layer.reception.block(layer.ssrc, now_ms)) is not None
@@ -276,8 +280,14 @@ class Ingress:
         self._ask_again(now_ms)
 
 
-def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
-    """Pass a layer's sender report on, in the numbers of each of its slots, so that lips match sound."""
+def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, came_ms: int, now_ms: int) -> None:
+    """Tell each of a layer's slots, in its own numbers, what its sender report of ``came_ms`` says of now, so that
+    lips match sound.
+
+    Not when it comes: Chromium reports of sound every 2.5 to 7.5 s, and believes nothing before it has two of each
+    kind, so that whoever comes into a room would wait so long for lips that match.
+    """
+    info = rtp.sender_info_later(info, now_ms - came_ms, track.clock_rate)
     for slot in track.slots:
         if slot.live and slot.layer is layer and slot.wire is not None:
             slot.far_end.sent(info.ntp, now_ms)

@@ -46,6 +46,10 @@ class Prober:
         """Whether something is being added now."""
         return self._open and now_ms < self._until_ms
 
+    def careful(self) -> bool:
+        """Whether the last one failed: the next is to cost less."""
+        return self._wait_ms > RETRY_MS
+
     def waiting(self) -> bool:
         """Whether the latest has not been judged yet."""
         return self._open

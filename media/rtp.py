@@ -150,6 +150,12 @@ def sender_info(body: bytes) -> SenderInfo | None:
     )
 
 
+def sender_info_later(info: SenderInfo, after_ms: int, clock_rate: int) -> SenderInfo:
+    """What the same sender would report so much later: both of its clocks run on."""
+    ntp = info.ntp + (after_ms << 32) // 1000 & (1 << 64) - 1
+    return info._replace(ntp=ntp, timestamp=info.timestamp + after_ms * clock_rate // 1000 & 0xFFFFFFFF)
+
+
 def report_blocks(packet: Rtcp) -> list[ReportBlock]:
     """The reception report blocks of a sender or receiver report."""
     blocks = []

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from bench.impaired_link import Condition, Direction, rebind
-from bench.impaired_lips import in_words
+from bench.impaired_lips import Lips, in_words
 from bench.impaired_page import added, offsets
 
 SIZE = 1200
@@ -103,4 +103,13 @@ def test_what_lay_between_flash_and_beep_at_the_source_is_not_ours() -> None:
     assert added(source, came) == [25.0, 25.0]
     # and what nobody sent is no flash
     assert added(source, [(900.0, 0.0)]) == []
-    assert in_words([25.0, 25.0]) == "only 2 flashes were seen with their beeps"
+
+
+def test_what_the_first_seconds_were_like_is_not_what_it_settles_at() -> None:
+    settled = Lips(first=[150.0] * 9, then=[9.0, 10.0, 11.0], believed=[12.0], kept=(60.4, 80.0), known=2.04)
+    assert settled.median == 10.0
+    assert "sound after picture  +10 ms" in in_words(settled)
+    assert "at first +150 ms   known after 2.0 s   believed  +12 ms   kept   60 and   80 ms" in in_words(settled)
+    few = Lips(first=[150.0] * 9, then=[9.0, 10.0], believed=[], kept=(0.0, 0.0), known=None)
+    assert few.median is None
+    assert in_words(few) == "only 2 flashes were seen with their beeps"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from bottleneck import RATES, SOUND_EVERY_MS, SOUND_PACKET, Line, Street
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.bandwidth import Bandwidth
-from media.congestion import FORGOTTEN_MS, LEAST, MOST, SHORT_QUEUE_MS, START, Arrived, Estimator, Trend
+from media.congestion import FORGOTTEN_MS, LEAST, MOST, START, Estimator
 from media.layers import HIGH, LOW, MEDIUM, NONE
+from media.losses import Losses
 from media.send_history import LONGEST_US, Feedback, Step
+from media.trend import SHORT_QUEUE_MS, Arrived, Trend
 
 GOOD = 6_000_000
 NARROW = 300_000
@@ -186,9 +190,90 @@ def test_no_lie_leaves_the_bounds(said: list[tuple[Feedback, int, float]]) -> No
 
 def test_the_trend_knows_a_queue_that_grows_from_one_that_trembles() -> None:
     grows, trembles, empties = Trend(), Trend(), Trend()
-    assert 1 in [grows.step(20_000, 26_000) for _ in range(20)]
-    assert {trembles.step(20_000, 20_000 + by) for _ in range(20) for by in (4_000, -4_000)} == {0}
-    assert -1 in [empties.step(20_000, 14_000) for _ in range(20)]
+    step = Step(20_000, 26_000, 1_000)
+    assert 1 in [grows.follow([step] * 5) for _ in range(4)]
+    assert not grows.stands or grows.queue_ms > SHORT_QUEUE_MS
+    shakes = [Step(20_000, 20_000 + by, 1_000) for by in (40_000, -20_000, 10_000, -20_000, -10_000)]
+    assert 1 not in [trembles.follow(shakes) for _ in range(8)]
+    assert -1 in [empties.follow([Step(20_000, 14_000, 1_000)] * 5) for _ in range(4)]
+
+
+def test_a_queue_that_stays_whatever_is_sent_is_none() -> None:
+    trend = Trend()
+    trend.follow([Step(20_000, 20_000, 1_000)] * 10)
+    trend.follow([Step(20_000, 120_000, 1_000)] + [Step(20_000, 20_000, 1_000)] * 15)
+    assert trend.stands
+    trend.accept_queue()
+    trend.follow([Step(20_000, 20_000, 1_000)])
+    assert not trend.stands
+
+
+DICE = {
+    "jitter": {"jitter_ms": 50},
+    "shuffled": {"jitter_ms": 50, "shuffled": True},
+    "busy receiver": {"hiccup_ms": 150},
+    "both": {"jitter_ms": 30, "hiccup_ms": 100},
+    "pauses": {"stall_ms": 60, "queue_ms": 500},
+}
+"""Lines that delay, and have no queue."""
+
+
+@pytest.mark.parametrize("kind", DICE)
+@pytest.mark.parametrize("rate", [4_000_000, GOOD])
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 10_000), single=st.booleans())
+def test_a_line_whose_delay_dices_carries_what_it_carries(kind: str, rate: int, seed: int, single: bool) -> None:
+    options: dict[str, Any] = DICE[kind]
+    street = Street(Line(rate, seed=seed, **options), single=single)
+    for _ in range(15):
+        assert street.watch(1) == 1.0
+        assert street.estimate >= 0.8 * START
+        assert street.limits == [HIGH]
+        assert street.capped >= 0.8 * RATES[HIGH]
+
+
+@pytest.mark.parametrize("single", [False, True])
+@settings(max_examples=5, deadline=None)
+@given(
+    queue_ms=st.integers(150, 1_500), jitter_ms=st.sampled_from([0, 0, 20]), phase=st.integers(0, 40),
+    narrow=st.integers(250_000, 1_200_000),
+)  # fmt: skip
+def test_off_a_cliff_little_of_the_sound_is_lost(
+    single: bool, queue_ms: int, jitter_ms: int, phase: int, narrow: int
+) -> None:
+    street = Street(Line(GOOD, queue_ms=queue_ms, jitter_ms=jitter_ms), single=single)
+    street.run(3 + 0.005 * phase)
+    street.line.rate = narrow
+    # Two feedbacks' time, in which nobody could know, and what it takes to empty a queue that is full
+    assert street.watch(1) >= 0.65
+    assert street.watch(20) >= 0.97
+    # And what was lost meanwhile is not held against the line afterwards
+    assert street.estimate > 0.4 * narrow
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("rate", [250_000, 400_000, 1_000_000, 2_000_000])
+def test_a_narrow_line_is_used_without_a_queue_and_to_and_fro(rate: int, single: bool) -> None:
+    street = Street(Line(rate), single=single)
+    street.run(10)
+    changes, octets, waits = street.changes, street.picture_octets, []
+    for _ in range(400):
+        assert street.watch(0.1) >= 0.6
+        waits.append(street.line.waits_ms(street.now_ms))
+    assert street.changes - changes <= 1
+    assert sum(waits) / len(waits) < 60
+    fits = max(each for each in RATES if each * 1.1 < rate - 64_000) if not single else 0.65 * (rate - 64_000)
+    assert (street.picture_octets - octets) * 8 / 40 > 0.95 * fits
+
+
+@pytest.mark.parametrize("more_ms", [60, 100, 250])
+def test_a_way_that_has_become_longer_is_no_queue_for_long(more_ms: int) -> None:
+    street = Street(Line(GOOD))
+    street.run(5)
+    street.line.delay_ms += more_ms
+    street.run(15)
+    assert street.limits == [HIGH]
+    assert street.estimate > RATES[HIGH]
 
 
 def test_who_has_no_transport_wide_feedback_is_believed_its_own_estimate() -> None:
@@ -212,6 +297,40 @@ def test_who_says_nothing_but_losses_is_bound_by_them() -> None:
     for second in range(4, 14):
         estimator.recover(second * 1_000)
     assert 250_000 < (estimator.bitrate or 0) < 500_000
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("loss", [0.0, 0.02, 0.05, 0.08])
+def test_who_says_nothing_but_losses_of_which_some_are_usual_gets_more_again(loss: float, single: bool) -> None:
+    street = Street(Line(NARROW, loss=loss), single=single, plain=True)
+    street.run(20)
+    # Of a narrow line it is sent little more than that carries
+    assert street.watch(20) > 0.88 - loss
+    street.line.rate = GOOD
+    for _ in range(150):
+        street.run(1)
+        if street.limits == [HIGH] and street.capped == RATES[HIGH]:
+            break
+    assert street.limits == [HIGH]
+    assert street.capped == RATES[HIGH]
+
+
+def test_which_losses_are_usual() -> None:
+    losses = Losses()
+    # Few packets are no sum until some time has passed
+    assert not losses.add(19, 19, 0)
+    assert losses.add(19, 19, 1)
+    assert losses.excessive
+    for second in range(200):
+        assert losses.add(150, 9, 1_000 * second)
+    assert not losses.excessive
+    assert losses.usual == pytest.approx(0.06, abs=0.01)
+    assert losses.add(150, 30, 201_000)
+    assert losses.excessive
+    # Nobody's own line loses a fifth
+    for second in range(200):
+        losses.add(150, 30, 202_000 + 1_000 * second)
+    assert losses.excessive
 
 
 def test_who_says_nothing_but_losses_and_is_silent_is_tried_again() -> None:

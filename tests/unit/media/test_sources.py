@@ -252,6 +252,57 @@ def test_every_layer_is_reported_and_a_report_of_theirs_is_kept_for_its_own() ->
     assert track.report is not None, "the highest feeds what rooms see"
 
 
+def test_a_subscriber_hears_each_second_which_moment_is_which_timestamp_however_rarely_publishers_say() -> None:
+    # given: sound and picture of one person, of whom a viewer sees timestamps of its own, reported of once
+    sound = PublishedTrack(track_id="trk", user_id="usr", kind="audio", codec="opus", clock_rate=48_000)
+    picture = camera()
+    now_ms = [1_000]
+    wire, viewer = PlainWire(), PlainWire()
+    wire.open_rtcp = lambda data: data  # type: ignore[attr-defined]
+    found = Ingress(wire, lambda: now_ms[0])  # type: ignore[arg-type]
+    sources = {
+        ssrc: Source(track, track.layers[0], mid, retransmission=False)
+        for ssrc, mid, track in ((501, "a", sound), (502, "v", picture))
+    }
+    found.bind([sound, picture], Bindings(sources, {}, IDS))
+    slots = []
+    for ssrc, track in ((501, sound), (502, picture)):
+        slot = Slot(kind=track.kind, ssrc=ssrc + 100, seat=3)
+        track.add(slot, 0)
+        found.receive(packet(ssrc, 9, KEY, timestamp=ssrc * 1_000))
+        slot.layer, slot.live, slot.timestamp_offset = track.layers[0], True, 77_000 + ssrc
+        slot.wire = viewer  # type: ignore[assignment]
+        slots.append(slot)
+
+    def told() -> list[rtp.SenderInfo]:
+        viewer.said.clear()
+        found.report(now_ms[0])
+        each = [rtp.sender_info(packet.body) for said in viewer.said for packet in rtp.compound(said)]
+        return [info for info in each if info is not None]
+
+    assert told() == [], "nobody has said yet which moment they are"
+    moment = 0xEC000000_80000000
+    found.receive(rtp.sender_report(501, moment, 900_000, 1, 1))
+    now_ms[0] += 500
+    found.receive(rtp.sender_report(502, moment + (1 << 31), 0xFFFFFFFF, 1, 1))
+    # when: the publisher says no more
+    for seconds in (1, 2, 9):
+        now_ms[0] = 1_500 + seconds * 1_000
+        heard, seen = told()
+        # then: both clocks have run on, and the viewer may draw a line through what it was told
+        assert (heard.ssrc, seen.ssrc) == (601, 602)
+        assert heard.ntp == seen.ntp == moment + (1 << 31) + (seconds << 32)
+        assert heard.timestamp == 900_000 + 24_000 + seconds * 48_000 + slots[0].timestamp_offset
+        assert seen.timestamp == seconds * 90_000 - 1 + slots[1].timestamp_offset
+    # and: what the viewer answers to the last one tells how far away it is
+    middle = moment + (1 << 31) + (9 << 32) >> 16 & 0xFFFFFFFF
+    slots[0].far_end.reported(rtp.ReportBlock(601, 0, 0, 10, 0, middle, 0), now_ms[0] + 40)
+    assert slots[0].far_end.rtt_ms == 40
+    # and: nothing is said of what no longer flows
+    slots[1].live = False
+    assert [info.ssrc for info in told()] == [601]
+
+
 # --- what is sent again -------------------------------------------------------------------------------
 
 
