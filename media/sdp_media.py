@@ -24,8 +24,10 @@ _FIRST_TYPE = 110
 
 
 def masked(sdp: str) -> str:
-    """``sdp`` as aiortc understands it: codecs that it does not know go by the name of one that it does."""
-    return re.sub(r"^(a=rtpmap:\d+) (?:VP9|AV1)/90000", r"\1 VP8/90000", sdp, flags=re.M)
+    """``sdp`` as aiortc understands it: codecs and profiles that it does not know go by the name of one that it
+    does."""
+    text = re.sub(r"^(a=rtpmap:\d+) (?:VP9|AV1)/90000", r"\1 VP8/90000", sdp, flags=re.M)
+    return re.sub(r"(profile-level-id=)(?:4d|64)[0-9a-f]{4}", r"\g<1>42e01f", text, flags=re.I)
 
 
 def simulcast(sdp: str) -> dict[str, tuple[str, ...]]:

@@ -23,6 +23,7 @@ _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _START_BITRATE = "x-google-start-bitrate=1800"
 AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _DIGESTS = ("sha-256", "sha-384", "sha-512")
+_NAMES = {name.lower(): name for name in ("VP8", "H264", "VP9", "AV1", "opus", "rtx")}
 
 
 class BadSdp(Exception):
@@ -30,10 +31,11 @@ class BadSdp(Exception):
 
 
 def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
-    """``sdp`` without its candidates and groups, or BadSdp.
+    """``sdp`` without its candidates and groups, codecs by the names that we know them under, or BadSdp.
 
     Candidates go because nothing is ever sent to an address that a client merely named; groups because
-    there is one transport anyway, and a forged group would take it apart.
+    there is one transport anyway, and a forged group would take it apart. Upper and lower case are one in the
+    name of a codec (RFC 4855 section 3), and not everybody writes it as browsers do.
     """
     try:
         size = len(sdp.encode())
@@ -52,7 +54,12 @@ def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
     if len(media) > 1 and not any(line.startswith("a=group:BUNDLE ") for line in lines):
         raise BadSdp("all m-lines must be bundled")
     dropped = ("a=candidate:", "a=end-of-candidates", "a=group:")
-    return "\r\n".join(line for line in lines if not line.startswith(dropped)) + "\r\n"
+    kept = "\r\n".join(line for line in lines if not line.startswith(dropped)) + "\r\n"
+    return re.sub(r"(?<=^a=rtpmap:)(\d+ )(\w+)(?=/)", _known_name, kept, flags=re.M)
+
+
+def _known_name(found: re.Match[str]) -> str:
+    return found[1] + _NAMES.get(found[2].lower(), found[2])
 
 
 def kinds_to_play(sdp: str) -> tuple[Kind, ...]:

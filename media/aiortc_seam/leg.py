@@ -34,6 +34,10 @@ _CONSTRAINED_BASELINE = "42e01f"
 _PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))
 """The dynamic ones, and those that browsers use when they run out of them (RFC 5761 section 4)."""
 _BASELINE = (H264Profile.PROFILE_CONSTRAINED_BASELINE, H264Profile.PROFILE_BASELINE)
+_MORE_PROFILES = ("4d", "64")
+"""Main and High of eight bits: what encoders send by themselves, and every browser decodes, whatever it says."""
+_H264_TERMS = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
+"""What an answer has to say, too; what else stands in an offer is about the one who sends."""
 _FEEDBACK = (
     RTCRtcpFeedback(type="nack"), RTCRtcpFeedback(type="nack", parameter="pli"), RTCRtcpFeedback(type="goog-remb"),
 )  # fmt: skip
@@ -325,20 +329,30 @@ def _announced(media: MediaDescription) -> tuple[Encoding, ...]:
 
 
 def _one_codec(transceiver: RTCRtpTransceiver, media: MediaDescription, taken: Collection[str]) -> None:
-    """Keep the first codec of the client's order that we take, and its retransmission type."""
-    for offered in media.rtp.codecs:
-        if offered.name not in taken or not _is_forwarded(offered):
-            continue
-        again = [c for c in media.rtp.codecs if is_rtx(c) and c.parameters.get("apt") == offered.payloadType]
-        transceiver._codecs = [_answered(offered), *(_answered(repair) for repair in again[:1])]
-        return
+    """Keep the first codec of the client's order that we take, and its retransmission type. H.264 of a profile
+    that is not ours comes after everything else: our subscribers did not ask for it."""
+    known = [codec for codec in media.rtp.codecs if codec.name in taken]
+    for wanted in (_is_forwarded, _is_of_more_profiles):
+        for offered in filter(wanted, known):
+            again = [c for c in media.rtp.codecs if is_rtx(c) and c.parameters.get("apt") == offered.payloadType]
+            transceiver._codecs = [_answered(offered), *(_answered(repair) for repair in again[:1])]
+            return
     usable = ", ".join(words for name, words in codecs.FORWARDED.items() if name in taken)
     raise BadSdp(f"no codec that can be used here: {usable}")
 
 
+def _is_of_more_profiles(offered: RTCRtpCodecParameters) -> bool:
+    profile = str(offered.parameters.get("profile-level-id", "")).lower()
+    return offered.name == "H264" and _is_fragmented(offered) and profile.startswith(_MORE_PROFILES)
+
+
+def _is_fragmented(offered: RTCRtpCodecParameters) -> bool:
+    return str(offered.parameters.get("packetization-mode", "0")) == "1"
+
+
 def _is_forwarded(offered: RTCRtpCodecParameters) -> bool:
     if offered.name == "H264":
-        if str(offered.parameters.get("packetization-mode", "0")) != "1":
+        if not _is_fragmented(offered):
             return False
         level_id = str(offered.parameters.get("profile-level-id", _CONSTRAINED_BASELINE))
         with contextlib.suppress(ValueError):  # a profile that aiortc has never heard of
@@ -351,10 +365,13 @@ def _is_forwarded(offered: RTCRtpCodecParameters) -> bool:
 
 def _answered(offered: RTCRtpCodecParameters) -> RTCRtpCodecParameters:
     """An offered codec as our answer has it."""
+    parameters = dict(sdp_media.OPUS) if offered.name == "opus" else offered.parameters
+    if offered.name == "H264":
+        parameters = {name: parameters[name] for name in _H264_TERMS if name in parameters}
     return RTCRtpCodecParameters(
         mimeType=offered.mimeType, clockRate=offered.clockRate, channels=offered.channels,
         payloadType=offered.payloadType,
-        parameters=dict(sdp_media.OPUS) if offered.name == "opus" else offered.parameters,
+        parameters=parameters,
         rtcpFeedback=[known for known in _FEEDBACK if known in offered.rtcpFeedback],
     )  # fmt: skip
 

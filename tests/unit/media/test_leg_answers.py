@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from media import sdp_media
+from media import sdp_media, sdp_rules
 from media.aiortc_seam import TRANSPORT_CC_URI, Encoding, Leg, Received
+from media.depacketizing import READABLE
 from media.port import Port
 from media.sdp_rules import BadSdp
 
@@ -20,7 +22,9 @@ HEAD = (
     "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\n"
 )
 BASELINE = "packetization-mode=1;profile-level-id=42e01f"
+HIGH = "packetization-mode=1;profile-level-id=64001f"
 VP8 = (96, "VP8/90000", "")
+ENCODERS = sorted((Path(__file__).parents[2] / "data" / "encoders").glob("*.sdp"))
 
 
 def offer(*codecs: tuple[int, str, str], kind: str = "video", more: str = "") -> str:
@@ -67,6 +71,10 @@ def answered(sdp: str) -> tuple[str, Received]:
         (((98, "VP9/90000", "profile-id=2"), VP8), ("VP8", 96, None)),
         (((102, "H264/90000", "packetization-mode=0;profile-level-id=42e01f"), VP8), ("VP8", 96, None)),
         (((102, "H264/90000", "packetization-mode=1;profile-level-id=000000"), VP8), ("VP8", 96, None)),
+        (((102, "H264/90000", HIGH), VP8), ("VP8", 96, None)),
+        (((102, "H264/90000", HIGH), (98, "H264/90000", BASELINE)), ("H264", 98, None)),
+        (((102, "H264/90000", HIGH), (103, "rtx/90000", "apt=102")), ("H264", 102, 103)),
+        (((102, "H264/90000", HIGH.replace("64", "4D")),), ("H264", 102, None)),
     ],
 )  # fmt: skip
 def test_the_clients_first_codec_that_is_forwarded_is_taken_with_its_repairs(
@@ -79,9 +87,45 @@ def test_the_clients_first_codec_that_is_forwarded_is_taken_with_its_repairs(
     assert f"a=rtcp-fb:{chosen[1]} nack pli" in answer
 
 
-def test_what_cannot_be_forwarded_is_refused() -> None:
+@pytest.mark.parametrize(
+    "codec",
+    [
+        (98, "VP9/90000", "profile-id=2"),
+        (98, "H264/90000", "packetization-mode=1;profile-level-id=6e001f"),  # ten bits
+        (98, "H264/90000", "packetization-mode=0;profile-level-id=64001f"),
+    ],
+)
+def test_what_cannot_be_forwarded_is_refused(codec: tuple[int, str, str]) -> None:
     with pytest.raises(BadSdp):
-        answered(offer((98, "VP9/90000", "profile-id=2")))
+        answered(offer(codec))
+
+
+@pytest.mark.parametrize("recorded", ENCODERS, ids=lambda path: path.stem)
+def test_encoders_offers_are_answered(recorded: Path) -> None:
+    found: list[tuple[str, list[Received]]] = []
+    offered = recorded.read_text()
+
+    async def work(leg: Leg) -> None:
+        answer, lines, _ = await leg.answer(sdp_rules.check(offered), READABLE)
+        found.append((answer, lines))
+
+    with_leg(work)
+    ((answer, lines),) = found
+    assert {line.codec for line in lines} == {"H264", "opus"}
+    assert [line.mid for line in lines] == re.findall(r"^a=mid:(\S+)", offered, re.M)
+    announced = {encoding.ssrc for line in lines for encoding in line.layers}
+    assert announced == _first_ssrcs(offered)
+    # What the encoder says of its pictures, and no more of it than an answer needs
+    profile = re.findall(r"profile-level-id=\w+", offered)
+    assert re.findall(r"profile-level-id=\w+", answer) == profile
+    assert "sprop" not in answer
+    assert answer.count("a=recvonly") == 2
+    assert ("a=setup:active" in answer) == ("a=setup:passive" in offered)
+
+
+def _first_ssrcs(offered: str) -> set[int]:
+    """The SSRC of each m-line's media: its repairs' stand behind."""
+    return {int(re.findall(r"^a=ssrc:(\d+)", section, re.M)[0]) for section in offered.split("\nm=")[1:]}
 
 
 def test_sound_may_repair_itself_and_be_silent() -> None:

@@ -16,6 +16,16 @@ def test_candidates_and_groups_are_dropped() -> None:
     assert kept.count("m=video") == 2
 
 
+def test_codecs_go_by_one_name_however_it_is_written() -> None:
+    names = ("OPUS/48000/2", "h264/90000", "Vp8/90000", "RTX/90000", "av1/90000", "H263/90000")
+    lines = [f"a=rtpmap:{96 + number} {name}" for number, name in enumerate(names)]
+    kept = sdp_rules.check(HEAD + "\r\n".join(["m=audio 9 x 96", *lines, "a=msid:opus OPUS/1"]))
+    assert kept.splitlines()[-7:] == [
+        "a=rtpmap:96 opus/48000/2", "a=rtpmap:97 H264/90000", "a=rtpmap:98 VP8/90000", "a=rtpmap:99 rtx/90000",
+        "a=rtpmap:100 AV1/90000", "a=rtpmap:101 H263/90000", "a=msid:opus OPUS/1",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "sdp",
     [
