@@ -365,8 +365,10 @@ def _is_forwarded(offered: RTCRtpCodecParameters) -> bool:
 
 def _answered(offered: RTCRtpCodecParameters) -> RTCRtpCodecParameters:
     """An offered codec as our answer has it."""
-    parameters = dict(sdp_media.OPUS) if offered.name == "opus" else offered.parameters
-    if offered.name == "H264":
+    parameters = offered.parameters
+    if offered.name == "opus":
+        parameters = dict(sdp_media.OPUS)
+    elif offered.name == "H264":
         parameters = {name: parameters[name] for name in _H264_TERMS if name in parameters}
     return RTCRtpCodecParameters(
         mimeType=offered.mimeType, clockRate=offered.clockRate, channels=offered.channels,
