@@ -5,17 +5,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
+import threading
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import ffmpeg_encoder
 import msgspec
 import pytest
+from aiortc import RTCCertificate
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from flask import Flask
 from http_seats import HttpSeat, as_obs_sends_it
 from media_clients import until
 from seats import SECRET, Stage, running_stage
 from sqlalchemy import select
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from models import ids
@@ -32,6 +41,36 @@ WHIP, WHEP = "/api/rtc/whip", "/api/rtc/whep"
 SDP = "application/sdp"
 PATIENCE_SECONDS = 120
 FRAGMENT = "application/trickle-ice-sdpfrag"
+
+
+class Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Whoever asks is in the same test."""
+
+
+@contextmanager
+def listening(app: Flask) -> Iterator[str]:
+    """The web app behind a socket, for programs: its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def a_certificate() -> Iterator[tuple[str, str]]:
+    """Files with a certificate and its private key."""
+    made = RTCCertificate.generateCertificate()
+    with TemporaryDirectory() as directory:
+        certificate, key = Path(directory, "certificate"), Path(directory, "key")
+        certificate.write_bytes(made._cert.public_bytes(Encoding.PEM))
+        key.write_bytes(made._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        yield str(certificate), str(key)
 
 
 @pytest.fixture
@@ -281,6 +320,32 @@ async def test_the_cuts_of_a_room_cut_encoders_and_players(house: House) -> None
     assert (await house.call("DELETE", path, house.token)).status_code == 200
     await encoder.ended()
     assert refusal(await house.offer(f"{WHEP}/{stream.room_id}", house.fan_token, wish))[0] in (403, 404)
+
+
+@plays
+async def test_an_encoder_that_is_not_made_of_what_the_node_is_made_of(house: House) -> None:
+    house.stage.server._desk._connect_seconds = PATIENCE_SECONDS
+    with listening(house.app) as origin, a_certificate() as files:
+        # When FFmpeg goes on the air, as DTLS server, with H.264's Main profile and no ear for key-frame requests
+        command = (sys.executable, "-W", "ignore", ffmpeg_encoder.__file__, origin + WHIP, house.key.key, *files)
+        encoder = await asyncio.create_subprocess_exec(*command, stdin=PIPE)
+        assert encoder.stdin is not None
+        try:
+            await until(lambda: house.live() is not None, "the creator is live")
+            room_id = house.on_the_air().room_id
+            # Then a player decodes it, and one that comes later too
+            await house.watching(room_id)
+            await house.watching(room_id)
+            creator = house.stage.node.rooms[room_id].participants[house.creator.user_id]
+            assert {track.codec for track in creator.peer.published.values()} == {"H264", "opus"}
+            # And when it stops, it says so: the seat is free, and it may come back
+            encoder.stdin.close()
+            assert await encoder.wait() == 0
+            assert house.seated(room_id) == {house.fan.user_id}
+        finally:
+            if encoder.returncode is None:
+                encoder.kill()
+                await encoder.wait()
 
 
 @plays
