@@ -41,6 +41,8 @@ from models.messages.events import AnyEvent
 
 WATCH_SECONDS = 0.02
 START_SECONDS = 60
+ANSWER_SECONDS = 300.0
+"""A machine in other use may let a node stand still for a minute: no reason to lose an hour's measurement."""
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 _COUNTED = {
     pylibsrtp.Session: "srtp",
@@ -137,7 +139,7 @@ class NodeProcess:
 
     async def _ask(self, line: bytes) -> bytes:
         self._writer.write(line + b"\n")
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             return await self._reader.readline()
 
 
