@@ -35,6 +35,8 @@ REPEATS_FROM = 1_000_000
 """Probes of so many bits a second are made of repeats, which may be of use; smaller ones of smaller packets."""
 PADDING_OCTETS = 20 + 255 + OVERHEAD
 DEFAULT_RTT_MS = 100.0
+MUCH = 2.0
+"""What takes so many times what there is for it is left out at once, before the next smaller one is there."""
 CHOSEN = 10
 """Above all ranks of tracks."""
 
@@ -160,6 +162,9 @@ class Downlink:
         for slot, limit, room in zip(slots, division.limits, division.rooms, strict=True):
             slot.room = room
             if slot.limit_layer != limit:
+                if limit < slot.limit_layer and slot.layer and slot.layer.rate.bitrate > MUCH * room:
+                    # Until the smaller one's key frame comes it would fill the queue, and sound is lost with it.
+                    slot.leave(now_ms)
                 slot.limit_layer = limit
                 assert slot.track is not None
                 changed.append(slot.track)

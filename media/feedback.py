@@ -130,12 +130,12 @@ class Reception:
 class _Missing:
     """One number that did not come in its turn."""
 
-    __slots__ = ("asked_ms", "filled_ms", "since_ms", "tries")
+    __slots__ = ("asked_ms", "filled_ms", "first_ms", "since_ms", "tries")
 
     def __init__(self, now_ms: int) -> None:
         self.since_ms = now_ms
         self.tries = 0
-        self.asked_ms = 0
+        self.asked_ms = self.first_ms = 0
         self.filled_ms = 0
 
 
@@ -198,6 +198,8 @@ class Gaps:
         elif missing.tries == 1:
             missing.filled_ms = now_ms
             self._answered[sequence] = missing
+        else:
+            self._answered_late(now_ms - missing.first_ms)
 
     def repeated(self, sequence: int, now_ms: int) -> None:
         """A packet came that had come before. If it was asked for just now, then for nothing."""
@@ -223,6 +225,7 @@ class Gaps:
                 continue
             missing.tries += 1
             missing.asked_ms = now_ms
+            missing.first_ms = missing.first_ms or now_ms
             asked.append(sequence)
         return asked
 
@@ -230,6 +233,12 @@ class Gaps:
         """Whether something will not come any more, since this was asked last."""
         gave_up, self._gave_up = self._gave_up, False
         return gave_up
+
+    def _answered_late(self, took_ms: int) -> None:
+        """Perhaps the first request was answered, and the others were too soon: so long it may take. Who asks on
+        as if the line had no queue has everything sent several times, and the queue grows by it."""
+        if self._round_trip_ms is not None and took_ms > self._round_trip_ms:
+            self._round_trip_ms += (min(took_ms, LONGEST_RETRY_MS) - self._round_trip_ms) / 4
 
     def _was_overtaken(self, late_ms: int) -> None:
         """Up at once; what was really lost takes it down slowly."""

@@ -17,6 +17,7 @@ from media.feedback import Arrivals
 from media.layers import Layer, Told
 from media.repairs import Repairs
 from media.tracks import PublishedTrack, Slot
+from media.uplink import Uplink
 from media.wire import LARGEST_PACKET, Wire, fan_out, late
 
 SMALLEST_PACKET = 12 + 8
@@ -90,6 +91,7 @@ class Ingress:
         self._asked_ms = -ASK_EVERY_MS
         self._talkers: set[int] = set()
         self._ceiling = Ceiling()
+        self._uplink = Uplink()
 
     def bind(self, tracks: list[PublishedTrack], bindings: Bindings) -> None:
         """Take over what the latest offer said. SSRCs that packets told stay with tracks that stay: browsers say
@@ -264,7 +266,10 @@ class Ingress:
         """A REMB for all cameras together."""
         layers = [layer for track in self.tracks if track.kind == "video" for layer in track.layers]
         ssrcs = [layer.ssrc for layer in layers if layer.ssrc is not None]
-        return rtp.max_bitrate(OWN_SSRC, self._ceiling.tell(self.tracks), ssrcs) if ssrcs else b""
+        most = self._ceiling.tell(self.tracks)
+        if self._uplink.bitrate is not None:
+            most = min(most, round(self._uplink.bitrate))
+        return rtp.max_bitrate(OWN_SSRC, most, ssrcs) if ssrcs else b""
 
     def tick(self, now_ms: int) -> None:
         """Ten times a second: arrival times, NACKs that went unanswered, key-frame requests that waited."""
@@ -275,9 +280,17 @@ class Ingress:
                 self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + feedback)
         for track in self.tracks:
             track.tick(now_ms)
-        if self._ceiling.fell(self.tracks):
+        if self._flooded(now_ms) or self._ceiling.fell(self.tracks):
             self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + self._most())
         self._ask_again(now_ms)
+
+    def _flooded(self, now_ms: int) -> bool:
+        """Whether its line has just been found to carry far less than it sends."""
+        received = [
+            layer.reception for track in self.tracks if track.kind == "video" for layer in track.layers
+        ]  # fmt: skip
+        due, came = sum(each.expected for each in received), sum(each.received for each in received)
+        return self._uplink.look(due, came, self.bytes_in, now_ms)
 
 
 def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, came_ms: int, now_ms: int) -> None:

@@ -292,6 +292,27 @@ def test_of_several_sizes_the_one_that_fits() -> None:
     assert stage.slot.limit_layer == HIGH
 
 
+def test_what_is_far_too_much_does_not_go_on_until_a_smaller_one_comes() -> None:
+    for estimate, goes_on in ((1_500_000, True), (400_000, False)):
+        stage = Stage(layers=3)
+        for layer in stage.track.layers:
+            for number, payload in enumerate((KEY, DELTA)):
+                stage.track.accept(number, 3_000 * number, 0, payload, stage.clock.now_ms, layer)
+        stage.track.rates = (150_000.0, 500_000.0, 2e6)
+        stage.track.layers[2].rate.bitrate = 2e6
+        stage.told(3_000_000)
+        assert (stage.slot.live, stage.slot.layer) == (True, stage.track.layers[2])
+        # When its line carries less than half of it, or not much less
+        stage.told(estimate)
+        assert stage.slot.limit_layer < HIGH
+        assert stage.slot.live is goes_on
+        # Then it is sent the smaller one from that one's key frame on
+        smaller = stage.slot.target
+        assert smaller is not None
+        stage.track.accept(2, 6_000, 0, KEY, stage.clock.now_ms, smaller)
+        assert (stage.slot.live, stage.slot.layer) == (True, smaller)
+
+
 def test_after_the_end_nothing_is_sent() -> None:
     stage = Stage()
     stage.send()

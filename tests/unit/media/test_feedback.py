@@ -81,6 +81,27 @@ def test_answers_are_waited_for_as_long_as_they_take() -> None:
     assert near.retry_ms == SHORTEST_RETRY_MS
 
 
+def test_a_line_that_has_a_queue_now_is_not_asked_as_often_as_it_was() -> None:
+    # given: a publisher that answered within 20 ms
+    gaps = Gaps()
+    gaps.opened(0, 2, 0)
+    gaps.due(REORDER_MS)
+    gaps.filled(1, REORDER_MS + 20)
+    gaps.due(1_000)
+    assert gaps.retry_ms == 30
+    # when: answers come 300 ms after they were asked for
+    requests = []
+    for number in range(2, 42, 2):
+        at = 1_000 * number
+        gaps.opened(number, number + 2, at)
+        requests.append(sum(bool(gaps.due(at + after)) for after in range(REORDER_MS, REORDER_MS + 300, 5)))
+        gaps.filled(number + 1, at + REORDER_MS + 300)
+    # then: each is asked for once in the end, and not five times
+    assert requests[0] > 3
+    assert requests[-1] == 1
+    assert 1.5 * 250 < gaps.retry_ms <= 1.5 * 400
+
+
 def test_patience_grows_with_packets_that_come_late_by_themselves_and_falls_with_losses() -> None:
     # given: a line on which one came 40 ms late, before anybody had asked
     gaps = Gaps()

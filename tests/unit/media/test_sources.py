@@ -96,6 +96,31 @@ def test_layers_are_told_apart_by_rid_and_stay_known_without_it_and_over_an_offe
     assert (low.packets, high.packets) == (1, 3)
 
 
+def test_a_publisher_whose_line_has_become_narrow_is_told_so_at_once_and_later_that_it_is_free() -> None:
+    track = camera()
+    found, wire = ingress(v=track)
+    told: list[tuple[int, int]] = []
+    for tick in range(120):
+        if tick == 20:
+            assert all(bitrate > 2_500_000 for _, bitrate in told), "nobody is held back without need"
+            told.clear()
+        for each in range(20):
+            if not 20 <= tick < 26 or each < 4:
+                found.receive(packet(501, 20 * tick + each, DELTA + bytes(900)))
+        found.tick(100 * tick)
+        if tick % 10 == 9:
+            found.report(100 * tick)
+        for compound in wire.said:
+            for part in rtp.compound(compound):
+                if part.kind == rtp.PSFB and part.fmt == rtp.FMT_REMB:
+                    told.append((tick, rtp.told_bitrate(part.body) or 0))
+        wire.said.clear()
+    # A fifth of 1.5 Mbit/s came, for six tenths of a second
+    assert 20 < told[0][0] < 24
+    assert 200_000 < min(bitrate for _, bitrate in told[:3]) < 320_000
+    assert told[-1][1] > 2_500_000
+
+
 def test_a_repair_belongs_to_the_layer_that_its_repaired_rid_names() -> None:
     track = camera("l", "h")
     found, _ = ingress(v=track)
