@@ -438,6 +438,17 @@ class TestSFUClient:
         described = creator.evaluate("client.peerConnections[0].localDescription.sdp")
         assert f"a=rtcp-fb:{said} nack\r\n" in described
 
+    def test_both_channels_of_an_encoders_sound_are_to_be_heard(
+        self, open_page: Callable[[], Page], node: SmallNode
+    ) -> None:
+        creator, _ = call_of_two(open_page)
+        creator.wait_for_function(f"{DECODED} > 10")
+        answers = [each["sdp"] for each in node.seats["creator"].heard if each["type"] == "ANSWER"]
+        described = creator.evaluate("client.peerConnections[1].localDescription.sdp")
+        for sdp in (*answers, described):
+            (opus,) = re.findall(r"a=rtpmap:(\d+) opus/", sdp)
+            assert re.search(rf"a=fmtp:{opus} .*\bstereo=1\b", sdp), "Chromium took it as its own"
+
     def test_silence_is_noticed_where_packets_flowed_and_not_where_they_came_rarely(
         self, open_page: Callable[[], Page]
     ) -> None:

@@ -1,8 +1,9 @@
 /**
- * Sound that was lost is sent again: what browsers can, but do not say by themselves.
+ * Sound that was lost is sent again, and two channels stay two: what browsers can, but do not say by themselves.
  *
  * They ask for lost packets of Opus, and send them again, once both descriptions of a connection have
- * `a=rtcp-fb:… nack` for it (RFC 4585). Knows descriptions, not what they are for.
+ * `a=rtcp-fb:… nack` for it (RFC 4585). An encoder's two channels Chromium mixes into one, unless its own answer
+ * says `stereo=1` (RFC 7587 section 6.1). Knows descriptions, not what they are for.
  */
 
 /**
@@ -14,6 +15,17 @@ export function withSoundRepair(sdp) {
 }
 
 /**
+ * A description of one who wants to hear both channels of Opus.
+ * @param {string} sdp
+ */
+export function withStereo(sdp) {
+  const opus = new Set([...sdp.matchAll(/^a=rtpmap:(\d+) opus\//gim)].map(([, number]) => number));
+  return sdp.replace(/^a=fmtp:(\d+) (?!.*\bstereo=).*/gm, (line, number) =>
+    opus.has(number) ? `${line};stereo=1` : line,
+  );
+}
+
+/**
  * Sets a local description that says so; one as the browser made it, where it takes no other.
  * @param {RTCPeerConnection} pc
  * @param {"offer"|"answer"} type
@@ -21,15 +33,14 @@ export function withSoundRepair(sdp) {
 export async function describe(pc, type) {
   const made = type === "offer" ? await pc.createOffer() : await pc.createAnswer();
   const asks = type === "offer" || /^a=rtcp-fb:\d+ nack\r$/m.test(soundOf(pc.remoteDescription.sdp));
-  if (asks) {
-    try {
-      await pc.setLocalDescription({ type, sdp: withSoundRepair(made.sdp) });
-      return;
-    } catch (error) {
-      console.warn("sound_repair_refused", error.name);
-    }
+  const heard = type === "answer" ? withStereo(made.sdp) : made.sdp;
+  const sdp = asks ? withSoundRepair(heard) : heard;
+  try {
+    await pc.setLocalDescription({ type, sdp });
+  } catch (error) {
+    console.warn("sound_repair_refused", error.name);
+    await pc.setLocalDescription(made);
   }
-  await pc.setLocalDescription(made);
 }
 
 /** @param {string} sdp */
