@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-calls bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-lips bench-node-death bench-spectators docs clean install-run install-test
+.PHONY: help run test check unit demo prove simulate bugs chaos bench bench-calls bench-cut bench-first-frame bench-forwarding bench-impaired bench-joins bench-ledger bench-lips bench-node-death bench-spectators bench-whip docs clean install-run install-test
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-node-death: install-test ## From the kill of a call's media node until bot
 
 bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, ROOMS=, LOW_LATENCY=1)
 	@$(PYTHON) -m bench.spectators --seconds $(or $(SECONDS),60) --origin $(or $(ORIGIN),0) --rooms $(or $(ROOMS),0) $(if $(LOW_LATENCY),--low-latency)
+
+bench-whip: install-test ## OBS's WebRTC engine and GStreamer's as encoder and player; what to install: tests/integration/media/whip_stacks.py
+	@$(PYTHON) -m pytest -q -s tests/integration/media/whip_stacks.py
 
 docs: install-test ## Write the generated parts of docs/ again
 	@SECRET_KEY=nothing-is-signed-while-documents-are-written $(PYTHON) -m flask --app web docs
