@@ -20,7 +20,8 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 ENCODER = (
     "webrtcbin name=peer bundle-policy=max-bundle "
     "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=180,framerate=30/1 ! videoconvert ! "
-    "video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=veryfast key-int-max=60 bframes=0 ! video/x-h264,profile=main ! "
+    "video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=veryfast key-int-max=60 bframes=0 ! "
+    "video/x-h264,profile=main ! "
     "rtph264pay config-interval=-1 ! application/x-rtp,media=video,encoding-name=H264,payload=96 ! peer. "
     "audiotestsrc is-live=true ! audioconvert ! audioresample ! opusenc ! rtpopuspay ! "
     "application/x-rtp,media=audio,encoding-name=OPUS,payload=97 ! peer."
