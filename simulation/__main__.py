@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted up from --seed")
     parser.add_argument("--people", type=int, default=PEOPLE, help="how many creators; a quarter more fans")
     parser.add_argument("--crashes", type=float, default=CRASHES, help="how many acts of a process end in a crash")
+    parser.add_argument("--eventful", type=float, default=1.0, help="how much oftener people do what is rare")
     parser.add_argument("--database-url", help="an empty PostgreSQL database; without it SQLite in memory")
     parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug and see whether it is found")
     parser.add_argument(
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bugs", action="store_true", help="plant every bug, one after the other: a table")
     chosen = parser.parse_args(arguments)
     if chosen.bugs:
-        return _looked_for_all(chosen.processes or 1)
+        return _looked_for_all(chosen.seed, chosen.processes or 1)
     worlds = chosen.processes or (1 if chosen.database_url else os.cpu_count() or 1)
     if not 1 <= worlds <= chosen.sessions or (chosen.database_url and worlds > 1):
         parser.error("each world needs a session and a database of its own")
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             sessions=chosen.sessions,
             people=chosen.people,
             crash_rate=chosen.crashes,
+            eventful=chosen.eventful,
             bug=chosen.bug,
             url=chosen.database_url,
         )
@@ -49,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _looked_for_all(processes: int) -> int:
+def _looked_for_all(seed: int, processes: int) -> int:
     print(search.HEADER)
     findings = []
-    for finding in search.look_for_all(BUGS, processes):
+    for finding in search.look_for_all(BUGS, processes, seed):
         findings.append(finding)
         print(search.line(finding), flush=True)
     print(search.summary(findings))

@@ -73,13 +73,13 @@ class Afterwards:
 
     def ended(self, session: dict[str, Any]) -> None:
         """Somebody may not be content."""
-        dice = self.random.random()
+        dice, complaints_, refunds_ = self.random.random(), self.world.often(0.09), self.world.often(0.08)
         session_id: str = session["id"]
-        if dice < 0.09:
+        if dice < complaints_:
             by = session["fan_id"] if self.random.random() < 0.8 else session["creator_id"]
             delay = self.random.randrange(10_000, 3 * DAY_MS)
             self.timeline.after(delay, lambda: self._complain(session_id, by))
-        elif dice < 0.17:
+        elif dice < complaints_ + refunds_:
             soon, late = self.random.randrange(60_000, HOUR_MS), self.random.randrange(40 * DAY_MS)
             delay = self.random.choice((soon, late))
             by = session["creator_id"]
@@ -143,7 +143,7 @@ class Afterwards:
         charge = self.house.gateway.charges.get(purchase_id)
         # Cards to which nothing can be given back are rare, and a path of their own.
         chance = 0.5 if charge is not None and charge.card == "refund-fails" else 0.1
-        if self.random.random() < chance:
+        if self.world.rarely(chance):
             delay = self.random.choice((self.random.randrange(1_000, HOUR_MS), self.random.randrange(5 * DAY_MS)))
             self.timeline.after(delay, lambda: self._give_back(buyer, purchase_id))
 

@@ -45,7 +45,7 @@ class Arena:
         seconds = random.randrange(15, 110) if soon else random.randrange(3_600, 500_000)
         begins_at = self.timeline.utc() + timedelta(seconds=seconds)
         winner_percent = random.choice((None, 50, 60, 67, 100))
-        most_creators, limit_minutes = random.choice((2, 2, 3, 4)), random.choice((1, 1, 1, 2))
+        most_creators, limit_minutes = random.choice((2, 2, 3, 4)), random.choice((1, 1, 2, 2))
         key = f"battle-{random.randrange(10**9)}"
 
         def open_it(tx: Any, now: Any) -> Any:

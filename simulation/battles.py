@@ -72,8 +72,6 @@ class Battles:
         self.opened: Callable[[Row], None] = lambda battle: None
         self.begun: Callable[[Row, list[str]], None] = lambda battle, inside: None
         self.over: Callable[[Row, list[str]], None] = lambda battle, inside: None
-        self.clock_looked = -MINUTE_MS
-        """When the clock last looked at everything."""
         self._heard: set[str] = set()
 
     def look(self, touched: dict[str, set[str]], context: Context) -> None:
@@ -89,6 +87,14 @@ class Battles:
             owner = self._books.owner_of[lot_id]
             staked = [id_ for id_ in self.unfinished if self._books.held(f"{id_}:{owner}")]
             require(not staked, f"a payment of {owner} is bad, who has tokens at stake in {staked}")
+
+    def clock_went_round(self) -> None:
+        """It has looked at everything: whoever has been away for a minute is in no battle, and will not share."""
+        for known in self.unfinished.values():
+            for creator_id in _inside(known) if known.away else ():
+                since = known.away[creator_id]
+                away = since is not None and self._timeline.now_ms - since >= MINUTE_MS
+                require(not away, f"{creator_id} is in battle {known.row['id']}, and has been away for a minute")
 
     def soon(self, milliseconds: int) -> int:
         """How many run, or are to begin within that time."""
@@ -338,9 +344,6 @@ class Battles:
         }.get(row["end_reason"], False)
         require(may, f"battle {row['id']} was ended by {who} for {row['end_reason']}, with {stayed} in it")
         for creator_id in stayed:
-            since = new.away[creator_id]
-            late = since is not None and since <= self.clock_looked - MINUTE_MS
-            require(not late, f"battle {row['id']}: {creator_id} had been away for a minute, and has a share")
             require(new.sides[creator_id]["came_at"] is not None, f"{creator_id} never came, and has a share")
 
     def _called_off(self, new: Known, context: Context) -> None:

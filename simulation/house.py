@@ -167,7 +167,7 @@ class House:
         try:
             with self.acting(Context(who="clock")):
                 self.clock.step()
-            self.invariants.battles.clock_looked = self.timeline.now_ms
+            self.invariants.battles.clock_went_round()
         except (Crash, OperationalError):
             self.trace.append((self.timeline.now_ms, "clock", "died"))
 

@@ -137,9 +137,9 @@ class Fan(Human):
             self._tip()
         elif dice < 0.11:
             self._subscribe()
-        elif dice < 0.125:
+        elif dice < 0.11 + (passes := self.world.often(0.015)):
             self.world.shop.buy_pass(self)
-        elif poor or dice < 0.135:
+        elif poor or dice < 0.12 + passes:
             self.buy()
         elif not self.world.enough:
             self.ask()
@@ -297,7 +297,9 @@ class Creator(Human):
         )
         self.house.call(self.user_id, "options", lambda tx, now: offers.put_options(tx, self.user_id, options))
         offer = recordings.Offer(
-            offered=random.random() < 0.5, price=random.choice((0, 9, 35, 120)), shared=random.random() < 0.85
+            offered=self.world.rarely(0.5),
+            price=random.choice((0, 9, 9, 35, 35, 120)),
+            shared=random.random() < 0.85,
         )
         if offer.offered or self.records:
             self.house.call(self.user_id, "offer", lambda tx, now: recordings.put_offer(tx, self.user_id, offer))
@@ -328,13 +330,13 @@ class Creator(Human):
             self.settle_in()
         elif dice < 0.06 and not self.world.enough:
             self.world.afterwards.open_time(self)
-        elif dice < 0.08 and not self.world.enough:
+        elif dice < 0.06 + self.world.often(0.02) and not self.world.enough:
             self.world.arena.open(self)
 
     def asked(self, request_id: str) -> None:
         """Somebody asks: answer after a while, or not at all."""
         delay = self.random.randrange(600, 20_000)
-        late = self.random.random() < 0.15
+        late = self.world.rarely(0.15)
         if late:
             # In the very last moment: mostly too late, and before the clock has seen that it is.
             delay = self.random.randrange(119_900, 121_200)

@@ -169,6 +169,8 @@ class Sales:
         if new["status"] == "kept" and before != "kept":
             kept = self._eye.moment(self._timeline.utc() + timedelta(days=new["keep_days"]))
             require(new["expires_at"] == kept, f"{name} is kept until {new['expires_at']}, not {kept}")
+        if new["refund_due_at"] is not None:
+            require(_comes_back(new), f"{name}: a refund is owed; neither was it lost nor did its creator delete it")
         if new["gone_reason"] == "expired" and before != "gone":
             require(new["expires_at"] <= self._now(), f"{name} expired too early")
         (self.unfinished.add if new["status"] in _WORK else self.unfinished.discard)(id_)
@@ -208,8 +210,7 @@ class Sales:
             self._settled(row, row["refund_tokens"] or 0)
         for row in self.recordings.values():
             if row["paid_at"] is not None:
-                lost = row["gone_reason"] == "lost" or row["gone_by"] == row["creator_id"]
-                self._settled(row, row["price_tokens"] if lost else 0)
+                self._settled(row, row["price_tokens"] if _comes_back(row) else 0)
 
     def _settled(self, row: Row, owed: int) -> None:
         """Of what is owed all came back that was not a bank's; a bad payment takes the rights with it."""
@@ -235,3 +236,8 @@ class Sales:
     @staticmethod
     def _time(value: Any) -> datetime:
         return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _comes_back(row: Row) -> bool:
+    """Whoever paid for this recording is given back what it cost: its creator deleted it, or we lost it."""
+    return bool(row["gone_reason"] == "lost" or row["gone_by"] == row["creator_id"])

@@ -10,14 +10,22 @@ import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import msgspec
 
 from simulation.worlds import Found, Plan, play_one
 
-SMALL = ((1, 40, 16),)
-WORLDS = (*SMALL, (2, 100, 30), (3, 100, 40), (4, 60, 24), (5, 60, 100))
-"""Seed, sessions, creators. The last is broad: what happens only when much is asked for at once."""
+SMALL = (Plan(seed=1, sessions=40, people=16),)
+WORLDS = (
+    *SMALL,
+    Plan(seed=2, sessions=60, people=24, eventful=3.0),
+    Plan(seed=3, sessions=100, people=40, eventful=3.0),
+    Plan(seed=4, sessions=100, people=30),
+    Plan(seed=5, sessions=60, people=100),
+)
+"""An ordinary one, two in which the rare is frequent, and a broad one: what happens only when much is asked for at
+once."""
 MOST_SAID = 160
 
 
@@ -34,11 +42,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """The world that was played last."""
 
 
-def look_for(bug: str, worlds: Iterable[tuple[int, int, int]] = WORLDS) -> Finding:
-    """Plant one bug and play until it is found. Raises RuntimeError where the plant itself fails."""
+def look_for(bug: str, worlds: Iterable[Plan] = WORLDS, seed: int = 1) -> Finding:
+    """Plant one bug and play until it is found; ``seed`` is the first world's, and the others count up from it.
+
+    Raises RuntimeError where the plant itself fails.
+    """
     began, commits = time.process_time(), 0
-    for seed, sessions, people in worlds:
-        plan = Plan(seed=seed, sessions=sessions, people=people, bug=bug)
+    for world in worlds:
+        plan = msgspec.structs.replace(world, seed=world.seed + seed - 1, bug=bug)
         outcome = play_one(plan)
         found = outcome.found
         commits += found.step if found else outcome.result.steps if outcome.result else 0
@@ -49,13 +60,13 @@ def look_for(bug: str, worlds: Iterable[tuple[int, int, int]] = WORLDS) -> Findi
     return Finding(bug=bug, cpu_seconds=time.process_time() - began, commits=commits, found=found, plan=plan)
 
 
-def look_for_all(bugs: Iterable[str], processes: int) -> Iterator[Finding]:
+def look_for_all(bugs: Iterable[str], processes: int, seed: int = 1) -> Iterator[Finding]:
     """One after the other, or as many at once as there are ``processes``; told in their order."""
     if processes == 1:
-        yield from map(look_for, bugs)
+        yield from map(partial(look_for, seed=seed), bugs)
         return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(look_for, bugs)
+        yield from pool.map(partial(look_for, seed=seed), bugs)
 
 
 HEADER = f"{'bug':36} {'found':5} {'CPU s':>6} {'commits':>8}  who saw it: what it said"

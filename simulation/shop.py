@@ -89,7 +89,7 @@ class Shop:
     def opened(self, session: dict[str, Any]) -> None:
         """A call begins; in some both want to have it recorded."""
         creator = self.world.creator_of[session["creator_id"]]
-        if not creator.records or self.random.random() > 0.45:
+        if not creator.records or not self.world.rarely(0.45):
             return
         for person_id in (session["fan_id"], session["creator_id"]):
             delay = self.random.randrange(9_000, 25_000)
@@ -152,7 +152,11 @@ class Shop:
 
         with self.house.once("recording"):
             for _ in range(self.random.choice((1, 1, 2))):
-                self.house.call(fan.user_id, "buy_recording", buy)
+                answer = self.house.call(fan.user_id, "buy_recording", buy)
+        if answer.ok and self.world.rarely(0.35):
+            # Seen, and never to be seen by anybody again.
+            delay = self.random.randrange(60_000, 2 * DAY_MS)
+            self.timeline.after(delay, lambda: self._delete(row, fan.user_id))
 
     def _delete(self, row: dict[str, Any], by: str) -> None:
         for _ in range(self.random.choice((1, 2))):

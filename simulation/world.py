@@ -28,8 +28,10 @@ from simulation.visits import Visit
 
 DAY_MS = 86_400_000
 DAY_SESSIONS = 1_000
-BOOKED_MS = 900_000
 """Sessions between two nights."""
+BOOKED_MS = 900_000
+MOST = 0.7
+"""Not even in an eventful world does anybody do nothing but what is rare."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,15 @@ class World:
     """Everything, wired together."""
 
     def __init__(
-        self, timeline: Timeline, url: str, *, sessions: int, people: int, crash_rate: float, troubles: bool
+        self,
+        timeline: Timeline,
+        url: str,
+        *,
+        sessions: int,
+        people: int,
+        crash_rate: float,
+        eventful: float,
+        troubles: bool,
     ) -> None:
         self.timeline = timeline
         self.house = House(timeline, url, crash_rate=0.0)
@@ -74,6 +84,7 @@ class World:
         self.night = False
         self.enough = False
         self.rows: Counter[str] = Counter()
+        self._eventful = eventful
         self._troubles = troubles
         self.visits: dict[str, Visit] = {}
         self.creators: list[Creator] = []
@@ -131,6 +142,14 @@ class World:
     def somebody(self) -> Creator:
         """Any creator."""
         return self.timeline.random.choice(self.creators)
+
+    def rarely(self, chance: float) -> bool:
+        """True that often in an ordinary world; oftener in an eventful one."""
+        return self.timeline.random.random() < self.often(chance)
+
+    def often(self, chance: float) -> float:
+        """How often people here do what they do with this ``chance`` in an ordinary world."""
+        return min(max(chance, MOST), chance * self._eventful)
 
     # --- what the rows tell -------------------------------------------------------------------------
 
@@ -356,7 +375,14 @@ class World:
 
 
 def play(
-    seed: int, *, url: str, sessions: int, people: int = 200, crash_rate: float = 0.01, troubles: bool = True
+    seed: int,
+    *,
+    url: str,
+    sessions: int,
+    people: int = 200,
+    crash_rate: float = 0.01,
+    eventful: float = 1.0,
+    troubles: bool = True,
 ) -> Result:
     """One run. Raises Violation, whose ``__notes__`` have the end of the trace."""
     timeline = Timeline(seed)
@@ -368,7 +394,13 @@ def play(
     with virtual(timeline, seed):
         try:
             world = World(
-                timeline, url, sessions=sessions, people=people, crash_rate=crash_rate, troubles=troubles
+                timeline,
+                url,
+                sessions=sessions,
+                people=people,
+                crash_rate=crash_rate,
+                eventful=eventful,
+                troubles=troubles,
             )
             house = world.house
             with told(house):

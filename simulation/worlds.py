@@ -33,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
     people: int = PEOPLE
     crash_rate: float = CRASHES
+    eventful: float = 1.0
     bug: str | None = None
     url: str | None = None
     """An empty database; without it a SQLite file in memory."""
@@ -45,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             words += f" --people {self.people}"
         if self.crash_rate != CRASHES:
             words += f" --crashes {self.crash_rate}"
+        if self.eventful != 1.0:
+            words += f" --eventful {self.eventful}"
         if self.bug is not None:
             words += f" --bug {self.bug}"
         return words
@@ -98,6 +101,7 @@ def play_one(plan: Plan) -> Outcome:
                     sessions=plan.sessions,
                     people=plan.people,
                     crash_rate=plan.crash_rate,
+                    eventful=plan.eventful,
                 )
         except Violation as violation:
             return Outcome(plan=plan, found=_found(violation, plan))
