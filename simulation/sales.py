@@ -170,7 +170,7 @@ class Sales:
             kept = self._eye.moment(self._timeline.utc() + timedelta(days=new["keep_days"]))
             require(new["expires_at"] == kept, f"{name} is kept until {new['expires_at']}, not {kept}")
         if new["refund_due_at"] is not None:
-            require(_comes_back(new), f"{name}: a refund is owed; neither was it lost nor did its creator delete it")
+            require(_comes_back(new), f"{name}: owes a refund, and neither its creator deleted it nor we lost it")
         if new["gone_reason"] == "expired" and before != "gone":
             require(new["expires_at"] <= self._now(), f"{name} expired too early")
         (self.unfinished.add if new["status"] in _WORK else self.unfinished.discard)(id_)
