@@ -16,7 +16,7 @@ import msgspec
 
 from simulation.worlds import Found, Plan, play_one
 
-SMALL = (Plan(seed=1, sessions=40, people=16),)
+SMALL = (Plan(seed=1, sessions=40, people=16, eventful=3.0),)
 WORLDS = (
     *SMALL,
     Plan(seed=2, sessions=60, people=24, eventful=3.0),
@@ -24,7 +24,7 @@ WORLDS = (
     Plan(seed=4, sessions=100, people=30),
     Plan(seed=5, sessions=60, people=100),
 )
-"""An ordinary one, two in which the rare is frequent, and a broad one: what happens only when much is asked for at
+"""Three in which the rare is frequent, an ordinary one, and a broad one: what happens only when much is asked for at
 once."""
 MOST_SAID = 160
 

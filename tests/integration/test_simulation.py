@@ -88,7 +88,7 @@ def test_what_is_found_is_found_again_exactly_by_the_command_that_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # given
-    plan = Plan(seed=3, sessions=20, people=6, crash_rate=0.03, bug="forgotten_release")
+    plan = Plan(seed=3, sessions=20, people=6, crash_rate=0.03, eventful=2.0, bug="forgotten_release")
     found = play_one(plan).found
     assert found is not None
     command = found.story.splitlines()[-1]
