@@ -24,8 +24,7 @@ WORLDS = (
     Plan(seed=4, sessions=100, people=30),
     Plan(seed=5, sessions=60, people=100),
 )
-"""Three in which the rare is frequent, an ordinary one, and a broad one: what happens only when much is asked for at
-once."""
+"""Three in which the rare is frequent, an ordinary one, and a broad one, for what needs many requests at once."""
 MOST_SAID = 160
 
 
