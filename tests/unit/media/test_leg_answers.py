@@ -123,6 +123,24 @@ def test_encoders_offers_are_answered(recorded: Path) -> None:
     assert ("a=setup:active" in answer) == ("a=setup:passive" in offered)
 
 
+def test_an_encoder_with_more_sizes_than_are_carried_hears_how_many_are() -> None:
+    """OBS counts the layers in the answer: with fewer than it offered it says how many, and does not begin."""
+    single = next(path for path in ENCODERS if path.stem.startswith("libdatachannel")).read_text()
+    rids = "".join(f"a=rid:{number} send\n" for number in range(4))
+    extensions = f"a=extmap:1 {sdp_media.MID_URI}\na=extmap:2 {sdp_media.RID_URI}\n"
+    offered = sdp_rules.check(single + extensions + rids + "a=simulcast:send 0;1;2;3\n")
+    found: list[tuple[str, list[Received]]] = []
+
+    async def work(leg: Leg) -> None:
+        answer, lines, _ = await leg.answer(offered, READABLE)
+        found.append((answer, lines))
+
+    with_leg(work)
+    ((answer, lines),) = found
+    assert "a=simulcast:recv 0;1;2" in answer.splitlines()
+    assert [encoding.rid for encoding in lines[1].layers] == ["0", "1", "2"]
+
+
 def _first_ssrcs(offered: str) -> set[int]:
     """The SSRC of each m-line's media: its repairs' stand behind."""
     return {int(re.findall(r"^a=ssrc:(\d+)", section, re.M)[0]) for section in offered.split("\nm=")[1:]}
