@@ -32,6 +32,8 @@ ASK_EVERY_MS = 5
 0.3 ms. A number waits longer for its first request and for each next one."""
 OWN_SSRC = 1
 """We send no media of our own, so any SSRC does for our feedback (RFC 8108 section 6)."""
+_NTP_BEGAN_MS = (time.time_ns() - time.monotonic_ns()) // 1_000_000 + 2_208_988_800_000
+"""What NTP's clock said when the monotonic one began. Ours runs on evenly, whatever is done to the wall's."""
 
 
 class Source:
@@ -90,6 +92,8 @@ class Ingress:
         """Layers of which something is missing that may be sent again, or will not come any more."""
         self._asked_ms = -ASK_EVERY_MS
         self._talkers: set[int] = set()
+        self._clock: int | None = None
+        """What to add to this publisher's NTP times to get ours; one for all its tracks, and for good."""
         self._ceiling = Ceiling()
         self._uplink = Uplink()
 
@@ -245,14 +249,16 @@ class Ingress:
             if source is not None and source.layer.ssrc == info.ssrc:
                 source.layer.reception.sender_report(info.ntp, now_ms)
                 source.track.reported(source.layer, info, now_ms)
+                if self._clock is None:
+                    self._clock = (now_ms + _NTP_BEGAN_MS << 32) // 1000 - info.ntp
 
     def report(self, now_ms: int) -> None:
         """Once a second: receiver reports, and REMB for who has no transport-wide feedback, or is held back; to
         subscribers, which moment is which timestamp."""
         for track in self.tracks:
             for layer in track.layers:
-                if layer.report is not None:
-                    report_on(track, layer, *layer.report, now_ms)
+                if layer.report is not None and self._clock is not None:
+                    report_on(track, layer, *layer.report, now_ms, self._clock)
         blocks = [
             block for track in self.tracks for layer in track.layers
             if layer.ssrc is not None and (block := layer.reception.block(layer.ssrc, now_ms)) is not None
@@ -293,14 +299,18 @@ class Ingress:
         return self._uplink.look(due, came, self.bytes_in, now_ms)
 
 
-def report_on(track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, came_ms: int, now_ms: int) -> None:
+def report_on(
+    track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, came_ms: int, now_ms: int, clock: int
+) -> None:
     """Tell each of a layer's slots, in its own numbers, what its sender report of ``came_ms`` says of now, so that
-    lips match sound.
+    lips match sound. ``clock``: what lies between the publisher's NTP time and ours.
 
     Not when it comes: Chromium reports of sound every 2.5 to 7.5 s, and believes nothing before it has two of each
-    kind, so that whoever comes into a room would wait so long for lips that match.
+    kind, so that whoever comes into a room would wait so long for lips that match. By our clock: Chromium draws a
+    line through twenty reports, and when somebody else comes into a slot, theirs have to lie on it.
     """
     info = rtp.sender_info_later(info, now_ms - came_ms, track.clock_rate)
+    info = info._replace(ntp=info.ntp + clock & rtp.NTP_MASK)
     for slot in track.slots:
         if slot.live and slot.layer is layer and slot.wire is not None:
             slot.far_end.sent(info.ntp, now_ms)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 SR, RR, SDES, BYE, RTPFB, PSFB = 200, 201, 202, 203, 205, 206
 FMT_NACK, FMT_TRANSPORT_CC = 1, 15
 FMT_PLI, FMT_FIR, FMT_REMB = 1, 4, 15
+NTP_MASK = (1 << 64) - 1
 RTP_HEADER = Struct("!BBHII")
 _RTCP_HEADER = Struct("!BBH")
 _BLOCK = Struct("!IIIIII")
@@ -152,7 +153,7 @@ def sender_info(body: bytes) -> SenderInfo | None:
 
 def sender_info_later(info: SenderInfo, after_ms: int, clock_rate: int) -> SenderInfo:
     """What the same sender would report so much later: both of its clocks run on."""
-    ntp = info.ntp + (after_ms << 32) // 1000 & (1 << 64) - 1
+    ntp = info.ntp + (after_ms << 32) // 1000 & NTP_MASK
     return info._replace(ntp=ntp, timestamp=info.timestamp + after_ms * clock_rate // 1000 & 0xFFFFFFFF)
 
 

@@ -310,22 +310,52 @@ def test_a_subscriber_hears_each_second_which_moment_is_which_timestamp_however_
     found.receive(rtp.sender_report(501, moment, 900_000, 1, 1))
     now_ms[0] += 500
     found.receive(rtp.sender_report(502, moment + (1 << 31), 0xFFFFFFFF, 1, 1))
+    first = told()[0].ntp
     # when: the publisher says no more
     for seconds in (1, 2, 9):
         now_ms[0] = 1_500 + seconds * 1_000
         heard, seen = told()
         # then: both clocks have run on, and the viewer may draw a line through what it was told
         assert (heard.ssrc, seen.ssrc) == (601, 602)
-        assert heard.ntp == seen.ntp == moment + (1 << 31) + (seconds << 32)
+        assert heard.ntp == seen.ntp == first + (seconds << 32)
         assert heard.timestamp == 900_000 + 24_000 + seconds * 48_000 + slots[0].timestamp_offset
         assert seen.timestamp == seconds * 90_000 - 1 + slots[1].timestamp_offset
     # and: what the viewer answers to the last one tells how far away it is
-    middle = moment + (1 << 31) + (9 << 32) >> 16 & 0xFFFFFFFF
+    middle = first + (9 << 32) >> 16 & 0xFFFFFFFF
     slots[0].far_end.reported(rtp.ReportBlock(601, 0, 0, 10, 0, middle, 0), now_ms[0] + 40)
     assert slots[0].far_end.rtt_ms == 40
     # and: nothing is said of what no longer flows
     slots[1].live = False
     assert [info.ssrc for info in told()] == [601]
+
+
+def test_whoever_publishes_is_reported_by_one_clock() -> None:
+    # given: two people whose clocks are years apart, and whom one viewer sees
+    moments = []
+    for ntp in (5 << 32, 0xEC000000 << 32):
+        now_ms = [1_000]
+        track, wire, viewer = camera(), PlainWire(), PlainWire()
+        wire.open_rtcp = lambda data: data  # type: ignore[attr-defined]
+        found = Ingress(wire, lambda now_ms=now_ms: now_ms[0])  # type: ignore[arg-type, misc]
+        found.bind([track], Bindings({501: Source(track, track.layers[0], "v", retransmission=False)}, {}, IDS))
+        slot = Slot(kind="video", ssrc=601, seat=0)
+        track.add(slot, 0)
+        found.receive(packet(501, 9, KEY))
+        slot.layer, slot.live, slot.wire = track.layers[0], True, viewer  # type: ignore[assignment]
+        # when: each reports, and once more a second later, on a line that has become slower
+        found.receive(rtp.sender_report(501, ntp, 0, 1, 1))
+        found.report(now_ms[0])
+        now_ms[0] += 1_250
+        found.receive(rtp.sender_report(501, ntp + (1 << 32), 90_000, 1, 1))
+        found.report(now_ms[0])
+        infos = [rtp.sender_info(each.body) for said in viewer.said for each in rtp.compound(said)]
+        before, after = (info for info in infos if info is not None)
+        # then: their clock is read once, however late the next report comes
+        assert after.timestamp - before.timestamp == 90_000
+        assert after.ntp - before.ntp == 1 << 32
+        moments.append(before.ntp)
+    # and: who comes after the other goes on with the same moments
+    assert moments[0] == moments[1]
 
 
 # --- what is sent again -------------------------------------------------------------------------------
