@@ -115,12 +115,12 @@ async def finish(
     """Wait for the end on both sides, print and check the receipt, go back to public."""
     ended = await asyncio.wait_for(call.fan_seat.ended, 30)
     await asyncio.wait_for(call.creator_seat.ended, 30)
-    receipt = await call.fan.receipt(call.session_id, seconds=30)
+    receipt = await call.fan.receipt(call.session_id, seconds=30, signed=True)
     _print_timeline(call, ended)
     _print_receipt(receipt)
     check_media(stage, call, ended)
     check_receipt(stage, call, receipt, reason, billed(receipt), paid)
-    stage.check(receipt == await stage.creator.receipt(call.session_id), "the two receipts differ")
+    stage.check(receipt == await stage.creator.receipt(call.session_id, signed=True), "the two receipts differ")
     if paid:
         wallet = await call.fan.call("GET", "/api/wallet")
         expected = call.balance_before - receipt["earnings"] - receipt["commission"]

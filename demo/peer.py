@@ -150,13 +150,17 @@ class Peer:
         await seat.close()
         self._seats.remove(seat)
 
-    async def receipt(self, session_id: str, *, seconds: float = PATIENCE_SECONDS) -> JSON:
-        """The session's receipt, once it has ended; TimeoutError."""
+    async def receipt(
+        self, session_id: str, *, seconds: float = PATIENCE_SECONDS, signed: bool = False
+    ) -> JSON:
+        """The session's receipt, once it has ended, or once the clock has ``signed`` it; TimeoutError."""
         path = f"/api/streaming/private-sessions/{session_id}"
         async with asyncio.timeout(seconds):
-            while (view := await self.call("GET", path))["status"] != "ended":  # noqa: ASYNC110
+            while True:
+                view = await self.call("GET", path)
+                if view["status"] == "ended" and (not signed or "signature" in view):
+                    return view
                 await asyncio.sleep(0.05)
-        return view
 
     def _call(self, method: str, path: str, body: JSON | None, key: str | None) -> JSON:
         headers = {"Accept": "application/json"}
