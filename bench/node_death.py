@@ -24,7 +24,7 @@ import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 from sqlalchemy import select
 
-from bench import chromium_flags
+from bench.chromium_flags import with_camera
 from demo import PASSWORD
 from demo.peer import Peer
 from demo.run import environment
@@ -43,9 +43,7 @@ CALM_SECONDS = 3.0
 """Pictures flow for so long before each kill."""
 MINUTES = 60
 CHILD_OF = {"media-1": "media", "media-2": "media-2"}
-FLAGS = [
-    f"{flag}=fps=20" if flag == "--use-fake-device-for-media-stream" else flag for flag in chromium_flags.FLAGS
-]
+FLAGS = with_camera("fps=20")
 _WATCH = """() => {
   const video = document.getElementById("remote-video");
   window.shownAt = [];

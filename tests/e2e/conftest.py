@@ -7,20 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from bench.chromium_flags import with_camera
 from ops.house import House
 from ops.supervise import DEMO_PASSWORD
 
-FLAGS = [
-    "--no-sandbox",
-    # Ten pictures a second: two videos and their codecs leave a small machine room for the house.
-    "--use-fake-device-for-media-stream=fps=10",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+# Ten pictures a second: two videos and their codecs leave a small machine room for the house.
+FLAGS = with_camera("fps=10")
 # A bound for what never comes, not a measure of how fast it should: machines are slow and shared.
 PATIENCE_MS = 120_000
 expect.set_options(timeout=PATIENCE_MS)

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
+from bench.chromium_flags import with_camera
 from models import settlement
 from models.timing import timers_for
-from tests.e2e.conftest import FLAGS as ONE_CAMERA
 from tests.e2e.conftest import PATIENCE_MS
 from tests.e2e.small_node import SmallNode
 
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = [flag for flag in ONE_CAMERA if "fake-device" not in flag]
-FLAGS.append("--use-fake-device-for-media-stream=device-count=3,fps=10")
+FLAGS = with_camera("device-count=3,fps=10")
 # What a browser does at the end of a call, in the order in which it does it.
 WATCH_THE_END = """
 window.seen = [];

@@ -12,9 +12,10 @@ import pytest
 from media_clients import Picture, Tone, open_port, until
 from playwright.async_api import async_playwright
 from seats import CREATOR, FAN, Stage, plays, private_spec
-from test_chromium import FLAGS, PUBLISH
+from test_chromium import PUBLISH
 from test_chromium import blank as empty_page
 
+from bench.chromium_flags import FLAGS
 from media import blank
 from media.plane import Peer, PublishedTrack
 from media.port import Port

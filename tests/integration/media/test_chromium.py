@@ -9,16 +9,11 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, async_playwright
 
+from bench.chromium_flags import FLAGS
 from media.plane import Peer
 from media.port import Port
 from tests.integration.media.media_clients import open_port
 
-FLAGS = [
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
 PUBLISH = """async (codec) => {
   const stream = await navigator.mediaDevices.getUserMedia({
     audio: true, video: {width: 1280, height: 720, frameRate: 30}});

@@ -11,7 +11,8 @@ from media_clients import until
 from playwright.async_api import async_playwright
 from seats import CREATOR, Seat, live_spec, running_stage
 
-from tests.integration.media.test_chromium import FLAGS, blank
+from bench.chromium_flags import FLAGS
+from tests.integration.media.test_chromium import blank
 
 PUBLISH = """async (codec) => {
   const context = new AudioContext({sampleRate: 48000});

@@ -11,12 +11,13 @@ from unittest import mock
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from bench.chromium_flags import FLAGS
 from media import forwarding
 from media.layers import Kept, Layer
 from media.plane import Peer, Slot
 from media.port import Port
 from tests.integration.media.media_clients import open_port
-from tests.integration.media.test_chromium import FLAGS, SUBSCRIBE, blank, reaches, value
+from tests.integration.media.test_chromium import SUBSCRIBE, blank, reaches, value
 
 PUBLISH = """async ([codec, width, height, encodings]) => {
   const stream = await navigator.mediaDevices.getUserMedia({video: {width, height, frameRate: 10}});
