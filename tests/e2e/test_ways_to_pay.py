@@ -65,7 +65,7 @@ def in_the_call(*sides: Page) -> None:
     for side in sides:
         expect(side).to_have_url(re.compile("/call/"))
         side.wait_for_function(
-            "() => document.querySelector('.call').dataset.state === 'running'"
+            "() => document.querySelector('.call')?.dataset.state === 'running'"
         )
 
 
