@@ -143,13 +143,17 @@ class House:
         if self.broker is not None:
             self._say("starting RabbitMQ")
             self.broker.start()
-        self.command("-m", "migrations")
-        if self.environment.get("DEMO") == "1":
-            self.command("-m", "demo.people")
+        self.prepare_database()
         for child in self.children.values():
             child.start()
         if "web" in self.children:
             self._await_ready()
+
+    def prepare_database(self) -> None:
+        """The newest schema, and the demo's people if this is one; done again, it changes nothing."""
+        self.command("-m", "migrations")
+        if self.environment.get("DEMO") == "1":
+            self.command("-m", "demo.people")
 
     def command(self, *arguments: str) -> str:
         """Run Python with the house's environment; its output, or HouseError."""

@@ -34,11 +34,16 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_context(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """A fresh person's browser: own cookies, camera allowed. Closed at the end of the test."""
+    """A fresh person's browser: own cookies, camera allowed. Closed at the end of the test.
+
+    Somebody who wants no motion: a mark that breathes has the whole page drawn sixty times a second, which costs
+    more than the pictures of a call.
+    """
     contexts: list[BrowserContext] = []
 
     def make(**options: object) -> BrowserContext:
-        context = chromium.new_context(permissions=["camera", "microphone"], **options)  # type: ignore[arg-type]
+        wishes: dict[str, object] = {"permissions": ["camera", "microphone"], "reduced_motion": "reduce"}
+        context = chromium.new_context(**wishes | options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         return context
