@@ -32,7 +32,7 @@ def test_the_mock_fan_asks_comes_and_pays(make_house: Callable[..., House], post
             # and stays, for a stream without its creator would end before a slow machine's mock fan is up
             await creator.join(stream["roomId"], publish=clip)
             # then a request comes by itself, marked
-            asked = await creator.told("PRIVATE_REQUESTED", seconds=120)
+            asked = await creator.told("PRIVATE_REQUESTED", seconds=300)
             listed = await creator.call("GET", "/api/streaming/private-requests")
             [request] = listed["requests"]
             assert request["requestId"] == asked.message["requestId"]

@@ -536,7 +536,7 @@ def at_once(*wishes: Any) -> list[str]:
     ready = threading.Barrier(len(wishes))
 
     def press(wish: Any) -> None:
-        ready.wait(10)
+        ready.wait(60)
         try:
             answers.append(wish().status)
         except DomainError as error:

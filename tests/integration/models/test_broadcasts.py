@@ -112,7 +112,7 @@ def test_acceptance_while_a_worker_says_that_it_is_ready(
             if not stage.database.is_sqlite:
                 until_it_waits_or_is_done(watching, accepted)
         # then
-        assert accepted.result(30).session_id
+        assert accepted.result(120).session_id
     [row] = rows(stage)
     assert (row.status, row.end_reason) == ("ended", "STREAM_PRIVATE")
 

@@ -227,7 +227,7 @@ def test_of_many_extensions_at_once_each_is_held_for(stage: Stage) -> None:
     for thread in presses:
         thread.start()
     for thread in presses:
-        thread.join(30)
+        thread.join(120)
     assert len(outcomes) == 6
     assert sum(isinstance(outcome, PaymentRequired) for outcome in outcomes) == 2
     row = stage.session(call.session_id)

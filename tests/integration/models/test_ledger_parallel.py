@@ -130,7 +130,7 @@ def test_a_tip_of_a_slot_that_is_new_while_others_are_folded(
             mine.commit()
             until_it_waits_or_is_done(watching, clearing)
             other.commit()
-            assert clearing.result(30) == 1
+            assert clearing.result(120) == 1
     # then
     assert book.balances(creator) == {"earnings": 8, "earnings_pending": 24}
     book.check()

@@ -89,7 +89,7 @@ def test_several_processes_may_upgrade_at_once(tmp_path: Path, postgres: Postgre
         command = [sys.executable, "-m", "migrations"]
         environ = {**os.environ, "DATABASE_URL": url, "SECRET_KEY": "x" * 32, "VAR_DIR": str(tmp_path)}
         upgrades = [subprocess.Popen(command, env=environ, stderr=subprocess.PIPE) for _ in range(3)]
-        endings = [(upgrade.communicate(timeout=60)[1], upgrade.returncode) for upgrade in upgrades]
+        endings = [(upgrade.communicate(timeout=120)[1], upgrade.returncode) for upgrade in upgrades]
         # then
         assert [code for _, code in endings] == [0, 0, 0], endings
         database = Database(url)

@@ -106,7 +106,7 @@ def test_two_admins_who_take_the_role_from_each_other_leave_one(stage: Stage) ->
     ready = threading.Barrier(2)
 
     def take(from_: str, by_: str) -> None:
-        ready.wait(10)
+        ready.wait(60)
         try:
             stage.run(lambda tx: moderation.set_roles(tx, from_, ["fan"], by(stage, by_)))
             outcomes.append("taken")
@@ -120,7 +120,7 @@ def test_two_admins_who_take_the_role_from_each_other_leave_one(stage: Stage) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sorted(outcomes) == ["LAST_ADMIN", "taken"]
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from ops.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60.0
+START_SECONDS = 120.0
 SECRET = "a-key-for-tests-only-that-is-long-enough"
 # Nothing listens there: REST needs no broker.
 NO_BROKER = "amqp://guest:guest@127.0.0.1:9/"
@@ -66,13 +68,16 @@ class LiveWeb:
         self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stderr=log)
 
     def __enter__(self) -> LiveWeb:
-        for _ in range(200):
+        given_up_at = time.monotonic() + START_SECONDS
+        while time.monotonic() < given_up_at:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5):
                     return self
             except OSError:
                 assert self._process.poll() is None, "the web app did not start"
                 threading.Event().wait(0.05)
+        # Nobody else ends what was never entered, and what is left would fail some later test.
+        self._end()
         raise AssertionError("the web app does not answer")
 
     def move(self) -> None:
@@ -82,6 +87,9 @@ class LiveWeb:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(10)

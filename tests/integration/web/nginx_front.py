@@ -6,6 +6,7 @@ import http.client
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from ops.ports import free_port
 from web import nginx
 from web.nginx import Door
 
+START_SECONDS = 120.0
 MODULE = "/usr/lib/nginx/modules/ngx_http_js_module.so"
 MAIN = """load_module {module};
 user root;
@@ -79,18 +81,23 @@ class Nginx:
 
     def __enter__(self) -> Nginx:
         self._process = subprocess.Popen(["/usr/sbin/nginx", "-c", str(self._main)])
-        for _ in range(200):
+        given_up_at = time.monotonic() + START_SECONDS
+        while time.monotonic() < given_up_at:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
                 return self
             except OSError:
                 assert self._process.poll() is None, "nginx did not start"
                 threading.Event().wait(0.05)
+        self._end()
         raise AssertionError("nginx takes no connections")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(10)

@@ -54,7 +54,7 @@ class Node:
 
     def close(self) -> None:
         self._connection.add_callback_threadsafe(self._channel.stop_consuming)
-        self._thread.join(5)
+        self._thread.join(60)
         self._connection.close()
 
 

@@ -196,7 +196,7 @@ def test_ping_is_answered_before_a_join_and_nothing_else_is_done(live: LiveWeb) 
 
 def test_a_socket_that_never_joins_is_closed(live: LiveWeb) -> None:
     with live.socket(PATH) as client:
-        message = json.loads(client.recv(timeout=20))
+        message = json.loads(client.recv(timeout=PATIENCE))
         assert message["code"] == "BAD_MESSAGE"
         assert close_code(client) == 1008
 

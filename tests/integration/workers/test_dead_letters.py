@@ -414,7 +414,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
         eventually(lambda: runs.exists() and runs.read_text() == "once\n")
         # when it is killed while it works
         os.killpg(first.pid, signal.SIGKILL)
-        first.wait(10)
+        first.wait(60)
         (tmp_path / "second").touch()
         second = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
         try:
@@ -423,11 +423,11 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(
             eventually(lambda: count(channel, "rules") == 0)
         finally:
             os.killpg(second.pid, signal.SIGKILL)
-            second.wait(10)
+            second.wait(60)
     finally:
         if first.poll() is None:
             os.killpg(first.pid, signal.SIGKILL)
-            first.wait(10)
+            first.wait(60)
 
 
 def test_a_broker_that_is_down_at_the_retry_loses_nothing(

@@ -38,11 +38,11 @@ class Node:
         self._stop = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        assert self.ready.wait(10)
+        assert self.ready.wait(60)
 
     def stop(self) -> None:
         self._stop.set()
-        self.thread.join(10)
+        self.thread.join(60)
 
     def _run(self) -> None:
         connection = pika.BlockingConnection(pika.URLParameters(self._url))
@@ -118,7 +118,7 @@ def test_many_threads_each_get_their_own_answer(node: Node, rpc: NodeRpc) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     # then
     assert {user_id: reply.ok for user_id, reply in answers.items()} == {
         user_id: user_id.startswith("usr") for user_id in users

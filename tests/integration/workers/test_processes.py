@@ -50,7 +50,7 @@ def start(settings: Settings) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
 
 def count(db: Database, query: Any) -> int:

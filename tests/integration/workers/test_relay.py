@@ -121,7 +121,7 @@ def test_a_deleted_queue_comes_back_with_its_message(
     thread.start()
     eventually(lambda: waiting(db) == 0)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     relay.close()
     # then
     assert len(drain(channel, "rules")) == 1
@@ -146,7 +146,7 @@ def test_the_outbox_survives_the_death_of_the_broker(
         rabbit.start()
     eventually(lambda: waiting(db) == 0)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     relay.close()
     # then nothing is missing, in order, and what was confirmed before the kill is still there
     import pika
