@@ -36,8 +36,8 @@ def chromium() -> Iterator[Browser]:
 def new_context(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
     """A fresh person's browser: own cookies, camera allowed. Closed at the end of the test.
 
-    Somebody who wants no motion: a mark that breathes has the whole page drawn sixty times a second, which costs
-    more than the pictures of a call.
+    Somebody who wants no motion: a mark that breathes has the page drawn again and again, a fifth of what a call
+    costs.
     """
     contexts: list[BrowserContext] = []
 
