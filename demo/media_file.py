@@ -19,7 +19,8 @@ FRAMES_PER_SECOND = 30
 KEY_FRAME_EVERY = 15
 # Changes with what is written below, so that an older file is not taken for this one.
 NAME = f"clock-720p{FRAMES_PER_SECOND}-{SECONDS}s-v1.webm"
-ENCODE_SECONDS = 120
+ENCODE_SECONDS = 300
+"""A few seconds of an idle processor; on a very busy machine two minutes were not enough."""
 
 
 def media_file(var_dir: Path) -> Path:
