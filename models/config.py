@@ -147,8 +147,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_udp_port: int
     """The one port that all media of a node passes through; 0: any free one."""
     media_announced_addresses: tuple[str, ...]
-    media_engine: str
     """What clients are told in place of ``media_addresses``, by family: a node behind NAT."""
+    media_engine: str
+    """Who forwards: ``native``, if it was built, or ``python``."""
     turn_urls: tuple[str, ...]
     turn_secret: str
     """Shared with the TURN servers; clients are given credentials made with it, each for a while."""

@@ -1,9 +1,8 @@
 """Every timer of a request and a session, derived from the length of its minute.
 
 A minute is 60,000 ms. Demo mode and tests may shorten it (``MINUTE_SECONDS``); then every timer here
-shrinks in proportion, but for those that wait until somebody has read, pressed or connected, or one machine has
-answered another, which stop at SHORTEST_WAIT_MS. The receipt states the minute's length. docs/money.md is the
-source of the values.
+shrinks in proportion, but for those that wait until somebody has read, pressed or connected, which stop at
+SHORTEST_WAIT_MS. The receipt states the minute's length. docs/money.md is the source of the values.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ MINUTE_MS = 60_000
 # Frames further apart than this are a gap. Below this floor a shortened minute would call ordinary
 # camera jitter a gap, so the threshold stops shrinking here.
 SMALLEST_GAP_MS = 500
-# People, browsers and machines are as slow as ever, however short the minute is.
+# People and browsers are as slow as ever, however short the minute is.
 SHORTEST_WAIT_MS = 10_000
 
 
@@ -62,7 +61,7 @@ def timers_for(minute_ms: int) -> Timers:
         minute_ms=minute_ms,
         answer_ms=patient(120_000),
         connecting_ms=patient(30_000),
-        open_ms=patient(30_000),
+        open_ms=scaled(30_000),
         pause_ms=scaled(120_000),
         pause_leave_ms=scaled(10_000),
         fan_absent_ms=scaled(60_000),

@@ -11,7 +11,6 @@ from models.timing import MINUTE_MS, SHORTEST_WAIT_MS, SMALLEST_GAP_MS, timers_f
 MONEY = {
     "answer_ms": 120_000,
     "connecting_ms": 30_000,
-    "open_ms": 30_000,
     "pause_ms": 120_000,
     "pause_leave_ms": 10_000,
     "fan_absent_ms": 60_000,
@@ -27,7 +26,7 @@ MONEY = {
     "next_minute_ms": 20_000,
 }
 FLOORS = {"gap_ms": SMALLEST_GAP_MS} | dict.fromkeys(
-    ("answer_ms", "connecting_ms", "open_ms", "feed_gone_ms", "creator_absent_ms"), SHORTEST_WAIT_MS
+    ("answer_ms", "connecting_ms", "feed_gone_ms", "creator_absent_ms"), SHORTEST_WAIT_MS
 )
 
 

@@ -63,7 +63,7 @@ def main() -> None:
     while not over.is_set():
         try:
             publish(*sys.argv[1:5], over)
-        except OSError as error:
+        except (OSError, av.error.FFmpegError) as error:
             # A room that is not open yet is said to come soon: encoders try again by themselves.
             print(f"{type(error).__name__}: {str(error)[:300]}", file=sys.stderr, flush=True)
             over.wait(1)
