@@ -164,7 +164,7 @@ class Downlink:
             if slot.limit_layer != limit:
                 if limit < slot.limit_layer and slot.layer and slot.layer.rate.bitrate > MUCH * room:
                     # Until the smaller one's key frame comes it would fill the queue, and sound is lost with it.
-                    slot.leave(now_ms)
+                    slot.stop(now_ms)
                 slot.limit_layer = limit
                 assert slot.track is not None
                 changed.append(slot.track)

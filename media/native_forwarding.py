@@ -27,6 +27,9 @@ from models import log
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
 
+_NOTHING = (0, 0, 0, 0, 0, 0)
+"""What ``carry`` takes of a slot that is to carry nothing."""
+
 
 class EngineHistory:
     """``media.send_history.History`` of a connection that the engine numbers itself."""
@@ -137,7 +140,13 @@ class NativeWire(Wire):
     def aim(self, slot: Slot) -> None:
         """Tell the engine what the slot is to carry. On return nothing else is sent in it but what it carries now,
         until that begins; nothing at all, if it is to carry nothing."""
-        wish = _wish(slot)
+        self._tell(slot, _wish(slot))
+
+    def halt(self, slot: Slot) -> None:
+        """On return nothing is sent in the slot until it is aimed anew, and that begins."""
+        self._tell(slot, _NOTHING)
+
+    def _tell(self, slot: Slot, wish: tuple[int, ...]) -> None:
         if wish == slot.aimed:
             return
         slot.aimed = wish
@@ -320,7 +329,7 @@ def _wish(slot: Slot) -> tuple[int, ...]:
     """What ``carry`` takes."""
     track, target, payload_type = slot.track, slot.target, slot.payload_type()
     if track is None or target is None or payload_type is None or not target.source_id:
-        return (0, 0, 0, 0, 0, 0)
+        return _NOTHING
     before, apart = slot.layer, None
     if before is not None and before is not target and before in track.layers:
         apart = ticks_apart(before, target, track.clock_rate)

@@ -179,6 +179,12 @@ class Slot:
         self.layer = layer
         self.live = True
 
+    def stop(self, now_ms: int) -> None:
+        """Leave at once, whoever forwards; what comes next begins with a key frame."""
+        self.leave(now_ms)
+        if self.lane_id and self.wire is not None:
+            self.wire.halt(self)
+
     def leave(self, now_ms: int) -> None:
         """Stop; remember where the outgoing numbers ended."""
         if not self.live or self.layer is None:

@@ -136,6 +136,9 @@ class Wire:
     def aim(self, slot: Slot) -> None:
         """What it is to carry may have changed; packets ask the slot."""
 
+    def halt(self, slot: Slot) -> None:
+        """It is to carry nothing until it is aimed anew; packets ask the slot."""
+
     def moved(self, path: Path) -> Wire:
         """The same association at another address; this wire is still to be closed, unless it goes on."""
         return Wire(path)

@@ -239,11 +239,10 @@ class QuickHouse(House):
     database begins with is made by the product once, and copied from then on."""
 
     def prepare_database(self) -> None:
-        if "DATABASE_URL" in self.environment:
-            super().prepare_database()
-            return
         begun, first = self.var / "greenroom.db", self.var.parent / f"house-demo{self.environment['DEMO']}.db"
-        if first.exists():
+        if "DATABASE_URL" in self.environment or begun.exists():
+            super().prepare_database()
+        elif first.exists():
             shutil.copy(first, begun)
         else:
             super().prepare_database()

@@ -214,6 +214,16 @@ def test_layers_are_placed_by_their_names_and_move_with_their_publisher() -> Non
             assert the_port().drain(10_000)
             sent = native.engine.lane_counters(slot.lane_id)
             assert (sent["packets"], sent["source"]) == (slot.sent()[0], low.source_id)
+            # What is too much for its line stops at once, and comes back with a key frame when there is room again
+            slot.stop(0)
+            sent = native.engine.lane_counters(slot.lane_id)
+            for _ in range(6):
+                camera.send()
+            assert the_port().drain(10_000)
+            assert (slot.live, sent["source"]) == (False, 0)
+            assert native.engine.lane_counters(slot.lane_id)["packets"] == sent["packets"]
+            track.choose(0)
+            await camera.send_until(lambda: slot.live and slot.layer is low, "it is shown again")
             # What is told long after it came is said to be late, to whoever keeps a clock by it
             late: list[int] = []
             track.on_late = lambda now_ms, late_ms: late.append(late_ms)

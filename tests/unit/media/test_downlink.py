@@ -50,7 +50,11 @@ class Out:
         self.address, self.destination = ("192.0.2.1", 9), 0
         self.history = history
         self.sent: list[tuple[int, str, int]] = []
+        self.halted: list[Slot] = []
         self._clock = clock
+
+    def halt(self, slot: Slot) -> None:
+        self.halted.append(slot)
 
     def _note(self, kind: str, size: int) -> None:
         self.history.stamp_at(self._clock.now_ms * 1_000, size + OVERHEAD)
@@ -301,11 +305,13 @@ def test_what_is_far_too_much_does_not_go_on_until_a_smaller_one_comes() -> None
         stage.track.rates = (150_000.0, 500_000.0, 2e6)
         stage.track.layers[2].rate.bitrate = 2e6
         stage.told(3_000_000)
+        stage.slot.lane_id = 1  # as where an engine forwards, which then is told
         assert (stage.slot.live, stage.slot.layer) == (True, stage.track.layers[2])
         # When its line carries less than half of it, or not much less
         stage.told(estimate)
         assert stage.slot.limit_layer < HIGH
         assert stage.slot.live is goes_on
+        assert stage.out.halted == ([] if goes_on else [stage.slot])
         # Then it is sent the smaller one from that one's key frame on
         smaller = stage.slot.target
         assert smaller is not None
