@@ -80,6 +80,10 @@ class Call:
 
     def attach(self, track: PublishedTrack, watch: Watch) -> None:
         """Put gate and meter on a track that was just published, before its first packet."""
+        self._attach(track, watch)
+        track.sync_gate()
+
+    def _attach(self, track: PublishedTrack, watch: Watch) -> None:
         self._gated = [known for known in self._gated if not known.closed] + [track]
         if track.user_id != self._creator_id:
             track.gate, track.on_frame = self.meter.may_return, watch.frame
@@ -202,9 +206,11 @@ class Call:
 
     def look(self) -> None:
         """Bring the meter up to now and act on what it says; harmless to repeat."""
-        if not self._over:
-            self._look()
-        self._sync_gates()
+        try:
+            if not self._over:
+                self._look()
+        finally:
+            self._sync_gates()
 
     def _look(self) -> None:
         now_ms = monotonic_ms()

@@ -160,8 +160,8 @@ class Ingress:
             start += 2
             if start == end:
                 return
-        else:
-            layer.ssrc = ssrc
+        elif layer.ssrc != ssrc:
+            layer.ssrc, layer.report = ssrc, None  # another clock
         kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms, layer, told)
         if kept is None:
             return

@@ -48,7 +48,8 @@ class Native:
         self._families = families
         self._on_datagram = on_datagram
         self._loop = asyncio.get_running_loop()
-        self._busy = self._closed = self._scheduled = self._full = False
+        self._busy = self._closed = self._scheduled = False
+        self._full: set[str] = set()
         self._dropped = 0
         """Records, when it was last logged."""
         engine.keeps.append(self)
@@ -94,11 +95,11 @@ class Native:
         self._scheduled = False
         self._go_on()
 
-    def placed(self, *, fine: bool) -> None:
-        """Whether the engine had a place for an address: that it had none is said once."""
-        if not fine and not self._full and not self._closed:
-            self._full = True
-            log.event("engine_full", level=logging.WARNING, of="addresses")
+    def placed(self, of: str, *, fine: bool) -> None:
+        """Whether the engine had a place; ``of``: for what. That it had none is said once for each kind."""
+        if not fine and of not in self._full and not self._closed:
+            self._full.add(of)
+            log.event("engine_full", level=logging.WARNING, of=of)
 
     def _handle(self) -> int:
         self._busy = True
@@ -183,7 +184,7 @@ class Routes(dict[Address, Any]):
         connection = self._connection_of.get(client)
         if connection:
             fine = self._native.engine.bind(connection, self._native.address(self._number, address))
-            self._native.placed(fine=fine)
+            self._native.placed("addresses", fine=fine)
 
     def _unbind(self, client: Any, address: Address) -> None:
         connection = self._connection_of.get(client)

@@ -9,7 +9,6 @@ subscriber's slot carries (``aim``). A gate is closed as long as nobody has said
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from media import rtp
@@ -23,7 +22,6 @@ from media.native import Native
 from media.send_history import Feedback, SendHistory
 from media.tracks import PublishedTrack, Slot
 from media.wire import Wire
-from models import log
 
 _CODECS = {"VP8": Codec.VP8, "H264": Codec.H264, "VP9": Codec.VP9, "AV1": Codec.AV1, "opus": Codec.OPUS}
 
@@ -131,8 +129,9 @@ class NativeWire(Wire):
         if not slot.lane_id:
             try:
                 slot.lane_id = self.native.engine.lane(self.connection, slot.ssrc, slot.repair_ssrc)
-            except EngineError:  # so many rooms, on one node: this slot shows nothing
-                log.event("engine_full", level=logging.WARNING, of="lanes")
+            except EngineError:  # so many rooms, on one node: this slot shows nothing, and waits for nothing
+                slot.payload_types = {}
+                self.native.placed("lanes", fine=False)
                 return
             self._slots.append(slot)
             self.native.lanes[slot.lane_id] = lambda record: _entered(slot, record)
@@ -181,7 +180,7 @@ class NativeWire(Wire):
     def _nominate(self, path: Path) -> None:
         assert path.gate is not None
         where = self.native.address(path.gate.number, path.address)
-        self.native.placed(fine=self.native.engine.nominate(self.connection, where))
+        self.native.placed("addresses", fine=self.native.engine.nominate(self.connection, where))
 
 
 class NativeIngress(Ingress):
@@ -214,7 +213,13 @@ class NativeIngress(Ingress):
                 track.refresh()
 
     def _begin(self, track: PublishedTrack, layer: Layer) -> None:
-        layer.source_id = self._native.engine.source(self._connection, _CODECS[track.codec], track.clock_rate, 0)
+        try:
+            layer.source_id = self._native.engine.source(
+                self._connection, _CODECS[track.codec], track.clock_rate, 0
+            )
+        except EngineError:  # the layer brings nothing; nothing else of the connection is touched
+            self._native.placed("sources", fine=False)
+            return
         plain = Source(track, layer, "", retransmission=False)
         repair = Source(track, layer, "", retransmission=True)
         self._native.sources[layer.source_id] = lambda record: self._packet(
@@ -223,7 +228,8 @@ class NativeIngress(Ingress):
 
     def _name(self, ssrc: int, source: Source) -> None:
         if source.layer.source_id:
-            self._native.engine.name(source.layer.source_id, ssrc, repairs=source.retransmission)
+            named = self._native.engine.name(source.layer.source_id, ssrc, repairs=source.retransmission)
+            self._native.placed("names", fine=named)
 
     # --- what tracks tell the engine (tracks.Gatekeeper)
 

@@ -10,13 +10,15 @@ we offer m-lines ("slots") that carry other people's tracks: see ``media.publica
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine
 from typing import Literal
 
 from media import sdp_rules
-from media.aiortc_seam import Leg, Line, State
+from media.aiortc_seam import Leg, Line, Path, State
 from media.codecs import FORWARDED
 from media.downlink import Downlink
+from media.fastpath.engine import EngineError
 from media.forwarding import Egress, Ingress
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.native_forwarding import egress_for, ingress_for, wire_for
@@ -29,6 +31,7 @@ from media.tracks import Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot
 from media.wire import Wire
+from models import log
 from models.clock import monotonic_ms
 
 Pc = Literal["publish", "subscribe"]
@@ -146,7 +149,11 @@ class Peer:
             old, self._ingress.wire = self._ingress.wire, self._ingress.wire.moved(path)
             self._close_former(old, self._ingress.wire)
             return
-        self._ingress = ingress_for(wire_for(path), self._now_heard)
+        wire = self._wire(path, numbered=False)
+        if wire is None:
+            self._on_lost("publish")
+            return
+        self._ingress = ingress_for(wire, self._now_heard)
         self._publication.bind(self._ingress)
         leg.on_media(self._ingress.receive)
         self._tick()
@@ -272,8 +279,10 @@ class Peer:
             self._rewire()
             self._close_former(old, self._egress.wire)
             return
-        wire, slots = wire_for(path, numbered=True), self._seats.by_ssrc
-        assert wire.history is not None
+        wire, slots = self._wire(path, numbered=True), self._seats.by_ssrc
+        if wire is None or wire.history is None:
+            self._on_lost("subscribe")
+            return
         downlink = Downlink(slots, wire.history, self._loop.call_later, monotonic_ms)
         self._egress = egress_for(wire, slots, self._now_heard, downlink)
         self._rewire()
@@ -375,6 +384,14 @@ class Peer:
         return sample(
             self._ingress, self._egress, self.published.values(), self._seats.slots, self._wires_refused()
         )
+
+    def _wire(self, path: Path, *, numbered: bool) -> Wire | None:
+        """None: the engine has no place for one more connection, and the client will try again."""
+        try:
+            return wire_for(path, numbered=numbered)
+        except EngineError:
+            log.event("engine_full", level=logging.WARNING, of="connections")
+            return None
 
     def _close_wire(self, wire: Wire) -> None:
         wire.close()

@@ -215,7 +215,7 @@ class PublishedTrack:
     def close(self, now_ms: int) -> None:
         """The track is no more; frees its slots."""
         self.closed = True
-        self.on_frame = self.on_packet = self.on_late = self.gate = None
+        self.on_frame = self.on_packet = self.on_late = self.gate = self.gate_until = None
         self.tap = None
         for slot in tuple(self.slots):
             self.remove(slot, now_ms)

@@ -4,7 +4,9 @@ without it, and what the engine did is in the books."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import logging
 import os
 import socket
 import subprocess
@@ -24,7 +26,7 @@ from media.aiortc_seam import Path, context_in_memory, lengths, path_of, srtp, w
 from media.aiortc_seam.ice import Agent
 from media.exposition import NodeFigures
 from media.fastpath import engine
-from media.fastpath.engine import PASSED, Kind
+from media.fastpath.engine import PASSED, Codec, Engine, EngineError, Kind
 from media.native import Routes
 from media.native_forwarding import NativeIngress, NativeWire
 from media.port import Port
@@ -349,6 +351,37 @@ def test_that_there_are_too_many_addresses_is_said_once(caplog: pytest.LogCaptur
             assert len(said) == 1
 
     run(scenario())
+
+
+def test_a_full_engine_is_said_once_and_costs_nothing_but_what_found_no_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise EngineError("a table is full")
+
+    async def scenario() -> None:
+        async with room(3) as (creator, fan, late):
+            # When there is no place for what a camera brings, then nothing else suffers
+            source = Engine.source
+            monkeypatch.setattr(
+                Engine, "source", lambda self, *rest: full() if Codec.VP8 in rest else source(self, *rest)
+            )
+            await creator.publish()
+            await fan.subscribe(creator)
+            await fan.decodes("audio")
+            assert fan.frames["video"] == 0
+            # When there is none for a connection, then it is lost, as its client is told
+            monkeypatch.setattr(Engine, "open", full)
+            publishing = asyncio.create_task(late.publish())
+            await until(lambda: late.lost == ["publish"], "it is lost")
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing
+
+    with caplog.at_level(logging.WARNING, "greenroom"):
+        run(scenario())
+    said = [record.getMessage() for record in caplog.records if "engine_full" in record.getMessage()]
+    assert [of for line in said for of in ("sources", "connections") if of in line] == ["sources", "connections"]
 
 
 def test_a_node_that_cannot_start_leaves_no_engine_behind() -> None:
