@@ -41,8 +41,8 @@ chaos: install-test ## Real processes under load, kill -9 of each and of both se
 simulate: install-test ## The whole money path on one virtual clock, with crashes (SEED=, SESSIONS=, BUG=)
 	@$(PYTHON) -m simulation --seed $${SEED:-1} --sessions $${SESSIONS:-1000} $${BUG:+--bug $$BUG}
 
-bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom
-	@$(PYTHON) -m simulation --bugs
+bugs: install-test ## Plant each of the money bugs, one after the other: found or not, in how long, by whom (SEED=)
+	@$(PYTHON) -m simulation --bugs --seed $${SEED:-1}
 
 bench: bench-forwarding bench-calls bench-cut bench-first-frame bench-joins bench-ledger bench-node-death bench-spectators ## Every benchmark
 

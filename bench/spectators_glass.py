@@ -13,17 +13,10 @@ from collections.abc import Callable
 import msgspec
 from playwright.async_api import Page, async_playwright
 
+from bench.chromium_flags import FLAGS
 from bench.spectators_clip import BITS, CELL, LEFT, TOP, age, frame_number
 from models.ladder import WIDTH
 
-FLAGS = [
-    "--no-sandbox",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PATIENCE_SECONDS = 60.0
 SETTLING_SECONDS = 4.0
 """hls.js begins where it may and moves to where it wants to be."""

@@ -1,8 +1,8 @@
 """When the collector of cycles looks through the node's memory: seldom, and through little.
 
-A full collection looks at every object that could be part of a cycle, while every packet waits. What is there when
-the node starts is left out for good; the rest is looked through in full once in a while, as connections that have
-ended leave cycles behind.
+A full collection looks at every object that could be part of a cycle, and no other line of Python runs meanwhile:
+with the native engine the books wait, without it every packet. What is there when the node starts is left out for
+good; the rest is looked through in full once in a while, as connections that have ended leave cycles behind.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Layer:
     """One encoding: what arrives under one SSRC."""
 
     __slots__ = (
-        "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "native", "octets", "packets",
+        "flowing", "gaps", "highest", "index", "keyframes", "lanes", "last_ms", "octets", "packets",
         "paused", "rank", "rate", "reception", "repaired", "repeated", "replayed", "report", "rid", "ring", "size",
         "source_id", "ssrc", "throttle", "timestamp", "unwrap", "waiting",
     )  # fmt: skip

@@ -18,6 +18,7 @@ MAX_BYTES = 64 * 1024
 MAX_MEDIA = 64
 # Chromium's longest m-line has some 130. Reading thousands holds up everybody's packets.
 MAX_LINES_PER_MEDIA = 250
+_LINE = re.compile(r"[a-z]=")
 _FRAGMENT = re.compile(r"[A-Za-z0-9+/]{4,256}")
 _PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _START_BITRATE = "x-google-start-bitrate=1800"
@@ -43,7 +44,11 @@ def check(sdp: str, *, most_media: int = MAX_MEDIA) -> str:
         raise BadSdp("not text") from error
     if size > MAX_BYTES:
         raise BadSdp("longer than 64 KiB")
-    lines = sdp.splitlines()
+    lines = [line for line in sdp.splitlines() if line]
+    if not all(_LINE.match(line) for line in lines):
+        raise BadSdp("a line that is none of a description")
+    if sum(line.startswith("v=") for line in lines) > 1:
+        raise BadSdp("more than one description")
     media = [line for line in lines if line.startswith("m=")]
     if not 1 <= len(media) <= most_media:
         raise BadSdp(f"{len(media)} m-lines; 1 to {most_media} are allowed")

@@ -12,6 +12,8 @@ from simulation.bugs import BUGS
 from simulation.world import Result
 from simulation.worlds import CRASHES, PEOPLE, Outcome, Plan, combined, play_all, split
 
+_NOT_WITH_BUGS = ("sessions", "seeds", "people", "crashes", "eventful", "database_url", "bug")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """1 when something was found."""
@@ -32,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bugs", action="store_true", help="plant every bug, one after the other: a table")
     chosen = parser.parse_args(arguments)
     if chosen.bugs:
+        given = [name for name in _NOT_WITH_BUGS if getattr(chosen, name) != parser.get_default(name)]
+        if given:
+            parser.error(f"--bugs looks in worlds of its own: not with --{given[0].replace('_', '-')}")
         return _looked_for_all(chosen.seed, chosen.processes or 1)
     worlds = chosen.processes or (1 if chosen.database_url else os.cpu_count() or 1)
     if not 1 <= worlds <= chosen.sessions or (chosen.database_url and worlds > 1):

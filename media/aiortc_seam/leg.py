@@ -35,7 +35,8 @@ _PAYLOAD_TYPES = (*range(35, 64), *range(96, 128))
 """The dynamic ones, and those that browsers use when they run out of them (RFC 5761 section 4)."""
 _BASELINE = (H264Profile.PROFILE_CONSTRAINED_BASELINE, H264Profile.PROFILE_BASELINE)
 _MORE_PROFILES = ("4d", "64")
-"""Main and High of eight bits: what encoders send by themselves, and every browser decodes, whatever it says."""
+"""Main and High of eight bits: what encoders send by themselves. Chromium decodes both, whatever it negotiated
+(tried); Firefox was not tried."""
 _H264_TERMS = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
 """What an answer has to say, too; what else stands in an offer is about the one who sends."""
 _FEEDBACK = (

@@ -70,7 +70,6 @@ class Path:
         self.socket = handle
         self._owned = handle if owned else None
         self.sendto: Callable[[memoryview, Address], int] = handle.sendto
-        self.receive_into: Callable[[memoryview], int] = handle.recv_into
 
     def close(self) -> None:
         """Let the contexts go, and the socket if it is nobody else's."""

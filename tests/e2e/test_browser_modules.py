@@ -448,6 +448,33 @@ class TestSFUClient:
             (opus,) = re.findall(r"a=rtpmap:(\d+) opus/", sdp)
             assert re.search(rf"a=fmtp:{opus} .*\bstereo=1\b", sdp), "Chromium took it as its own"
 
+    def test_what_another_parameter_is_called_is_not_what_it_hears(self, open_page: Callable[[], Page]) -> None:
+        add = """async (parameters) => {
+          const { withStereo } = await import("/js/sound_repair.js");
+          const sdp = (each) => `a=rtpmap:111 opus/48000/2\\r\\na=fmtp:111 ${each}\\r\\n`;
+          return parameters.map((each) => withStereo(sdp(each)).includes(`${each};stereo=1\\r`));
+        }"""
+        said = ["minptime=10", "sprop-stereo=1", "stereo=0", "minptime=10;stereo=1", "sprop-stereo=1; stereo=1"]
+        assert open_page().evaluate(add, said) == [True, True, False, False, False]
+
+    def test_a_description_that_nobody_changed_is_not_tried_twice(self, open_page: Callable[[], Page]) -> None:
+        describe = """async (made) => {
+          const { describe } = await import("/js/sound_repair.js");
+          const tried = [];
+          const refuse = async ({ sdp }) => {
+            tried.push(sdp);
+            if (tried.length === 1) throw new DOMException("closed", "InvalidStateError");
+          };
+          const pc = { createOffer: async () => ({ type: "offer", sdp: made }), setLocalDescription: refuse };
+          const told = await describe(pc, "offer").then(() => "set", (error) => error.name);
+          return [told, tried.length, tried.at(-1) === made];
+        }"""
+        page = open_page()
+        # given no sound, there is nothing to say: what the browser refuses then is for the caller
+        assert page.evaluate(describe, "v=0\r\n") == ["InvalidStateError", 1, True]
+        # given sound, then the browser's own words are tried after ours
+        assert page.evaluate(describe, "a=rtpmap:111 opus/48000/2\r\n") == ["set", 2, True]
+
     def test_silence_is_noticed_where_packets_flowed_and_not_where_they_came_rarely(
         self, open_page: Callable[[], Page]
     ) -> None:

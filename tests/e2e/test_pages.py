@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,12 @@ from tests.e2e.program import Program
 
 PHONE = {"width": 390, "height": 844}
 NARROW = {"width": 320, "height": 640}
+
+
+@pytest.fixture
+def new_context(new_context: Callable[..., BrowserContext]) -> Callable[..., BrowserContext]:
+    """As most people see the pages: what moves, moves."""
+    return partial(new_context, reduced_motion="no-preference")
 
 
 @pytest.fixture

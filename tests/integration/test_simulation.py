@@ -147,6 +147,14 @@ def test_worlds_at_once_are_the_same_twice_and_world_zero_is_the_seed_alone() ->
     assert combined([alone]) == combined(first[:1])
 
 
+def test_the_search_for_bugs_takes_no_world_of_yours(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ("--eventful", "--people", "--sessions", "--crashes", "--seeds", "--database-url"):
+        with pytest.raises(SystemExit) as refused:
+            main(["--bugs", "--seed", "11", given, "7"])
+        assert refused.value.code == 2
+        assert f"not with {given}" in capsys.readouterr().err
+
+
 def test_what_a_world_finds_is_told_with_the_command_that_plays_it_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

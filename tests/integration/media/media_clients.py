@@ -79,8 +79,10 @@ def wanted_engine() -> bool:
 
 
 def open_port() -> Port:
-    """A node's port on loopback."""
-    return Port(LOOPBACK, native=wanted_engine())
+    """A node's port on loopback, whose packets are forwarded by who is to forward them."""
+    port = Port(LOOPBACK, native=wanted_engine())
+    assert (port.native is not None) == wanted_engine()
+    return port
 
 
 def the_port() -> Port:

@@ -103,8 +103,10 @@ def losing(every: int, port: Port) -> Iterator[Callable[[], int]]:
     if port.native is not None:
         engine = port.native.engine
         engine.lose(every)
-        yield lambda: engine.lost
-        engine.lose(0)
+        try:
+            yield lambda: engine.lost
+        finally:
+            engine.lose(0)
         return
     count, lost = 0, [0]
     send = forwarding.fan_out

@@ -41,24 +41,29 @@ CHILD = """
 import os, select, signal, socket, sys, time
 from pylibsrtp import Policy, Session
 signal.alarm(240)  # whoever waits for us cannot end us
-node, publisher, subscriber, report, until_us, more, least = (int(word) for word in sys.argv[1:])
+node, publisher, subscriber, report, more, least = (int(word) for word in sys.argv[1:])
 def session(key, kind):
     policy = Policy(key=bytes([key]) * 28, ssrc_type=kind, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM)
     return Session(policy=policy)
 seal = session(2, Policy.SSRC_ANY_OUTBOUND)
 ours, theirs = socket.socket(fileno=publisher), socket.socket(fileno=subscriber)
 head = bytes.fromhex("%s")
-came = sequence = 0
+def send(sequence):
+    packet = head[:2] + sequence.to_bytes(2, "big") + head[4:]
+    ours.sendto(seal.protect(packet), ("127.0.0.1", node))
+def comes(seconds):
+    return bool(select.select([theirs], [], [], seconds)[0] and theirs.recv(2048))
+sequence = 1
+send(sequence)
+came = comes(120)
+os.write(report, came.to_bytes(4, "big"))
+until_us = int(input())
 while more:
     sequence += 1
     more -= time.monotonic_ns() // 1000 > until_us
-    packet = head[:2] + sequence.to_bytes(2, "big") + head[4:]
-    ours.sendto(seal.protect(packet), ("127.0.0.1", node))
-    if select.select([theirs], [], [], 0.01)[0]:
-        theirs.recv(2048)
-        came += 1
-while came < least and select.select([theirs], [], [], 120)[0]:
-    theirs.recv(2048)
+    send(sequence)
+    came += comes(0.01)
+while came < least and comes(120):
     came += 1
 os.write(report, came.to_bytes(4, "big"))
 """
@@ -70,20 +75,25 @@ def _native(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def held_by_python(
-    node: Node, publisher: int, subscriber: int, until_us: int, more: int, least: int = 0
+    node: Node, publisher: int, subscriber: int, more: int, least: int = 0, until: Callable[[], int] = lambda: 0
 ) -> int:
-    """Another process sends packets until then, and so many more, and counts those that come, waiting for the
-    ``least``, while no line of Python runs here."""
+    """Another process has one packet pass, then sends others until the microsecond that ``until`` says after that
+    first one, and so many more, and counts those that come, waiting for the ``least``: meanwhile no line of Python
+    runs here."""
     head = bytes([0x80, VIDEO_TYPE]) + bytes(6) + VIDEO.to_bytes(4, "big") + KEY
     ours, theirs = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD % head.hex()), str(node.socket.getsockname()[1]),
-         str(publisher), str(subscriber), str(theirs), str(until_us), str(more), str(least)],
-        pass_fds=[publisher, subscriber, theirs],
+         str(publisher), str(subscriber), str(theirs), str(more), str(least)],
+        stdin=subprocess.PIPE, pass_fds=[publisher, subscriber, theirs],
     )  # fmt: skip
     os.close(theirs)
     answer = ctypes.create_string_buffer(4)
+    assert child.stdin is not None
     try:
+        assert int.from_bytes(os.read(ours, 4), "big") == 1
+        child.stdin.write(b"%d\n" % until())
+        child.stdin.close()
         # Of a PyDLL's calls none lets the interpreter's lock go: not even the collector could run meanwhile.
         assert ctypes.PyDLL(None).read(ours, answer, 4) == 4
     finally:
@@ -100,24 +110,30 @@ def node() -> Iterator[Node]:
 
 def test_packets_pass_while_python_holds_everything_up(node: Node) -> None:
     publisher, source, subscriber, _ = node.pair()
-    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 0, 50, least=50)
-    assert came == 50
-    assert node.counters(source) == (50, 0, 0)
+    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 50, least=51)
+    assert came == 51
+    assert node.counters(source) == (51, 0, 0)
 
 
 def test_a_budget_ends_while_python_holds_everything_up(node: Node) -> None:
     publisher, source, subscriber, lane = node.pair()
+    end_us = 0
+
+    def end_soon() -> int:
+        nonlocal end_us
+        end_us = time.monotonic_ns() // 1000 + 1_500_000
+        node.engine.gate(source, end_us)
+        return end_us
+
     # Given a budget that ends in the middle of what is to come
-    end_us = time.monotonic_ns() // 1000 + 1_500_000
-    node.engine.gate(source, end_us)
-    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), end_us, 20)
+    came = held_by_python(node, publisher.socket.fileno(), subscriber.socket.fileno(), 20, until=end_soon)
     # Then what came before its end was sent, and nothing after it
     packets, _, gated = node.counters(source)
     told = node.records(Kind.PACKET)
     assert packets == len(told)
     assert gated >= 20
     assert {(each.at_us < end_us) == bool(each.flags & PASSED) for each in told} == {True}
-    assert came <= node.engine.lane_counters(lane)["packets"] == packets - gated
+    assert 1 <= came <= node.engine.lane_counters(lane)["packets"] == packets - gated
 
 
 def test_a_call_is_forwarded_by_the_engine_and_booked_here() -> None:

@@ -1,11 +1,11 @@
 """``make bench-whip``: WHIP and WHEP with stacks that are too heavy to install for every run of the suite.
 
 libdatachannel is OBS's engine, webrtcbin GStreamer's. Each goes on the air with its own ICE, DTLS and packets, is
-decoded by aiortc, loses its key; each plays what the other one sends, and is cut. Installed by hand:
+decoded by aiortc, loses its key; each plays what the other one sends, and is cut. Installed by hand, on Debian 12:
 
-    npm install --prefix var/stacks node-datachannel@0.33.4
-    apt-get install --no-install-recommends python3-gi gstreamer1.0-nice gstreamer1.0-libav \
+    apt-get install --no-install-recommends nodejs npm python3-gi gstreamer1.0-nice gstreamer1.0-libav \
         gstreamer1.0-plugins-{base,good,bad,ugly} gir1.2-gst-plugins-bad-1.0
+    npm install --prefix var/stacks node-datachannel@0.33.4
 
 No ``test_`` before its name, so that nobody else runs it.
 """
@@ -16,7 +16,9 @@ import asyncio
 import fractions
 import json
 import os
+import shutil
 import struct
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import suppress
@@ -108,8 +110,17 @@ def write_clip(path: Path) -> None:
 
 
 def missing(stack: str) -> str:
-    wanted = MODULES / "node_modules" / "node-datachannel" if stack == "libdatachannel" else None
-    return "" if wanted is None or wanted.exists() else f"{wanted} is not there: {__doc__}"
+    """What is not there, and how to install it; nothing if all is."""
+    if stack == "libdatachannel":
+        module = MODULES / "node_modules" / "node-datachannel"
+        wanted = {"node": shutil.which("node") is not None, str(module): module.exists()}
+    else:
+        python, *_ = COMMANDS[stack]
+        asked = (python, "-c", "import gi; gi.require_version('GstWebRTC', '1.0')")
+        found = shutil.which(python) is not None and subprocess.run(asked, capture_output=True).returncode == 0
+        wanted = {"GStreamer's webrtcbin for Python": found}
+    lacks = ", ".join(what for what, there in wanted.items() if not there)
+    return lacks and f"{lacks}: not there. {__doc__}"
 
 
 @pytest.mark.parametrize(

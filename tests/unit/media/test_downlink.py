@@ -47,7 +47,7 @@ class Out:
 
     def __init__(self, clock: Clock, history: SendHistory) -> None:
         self.protect_context = self.sendto = None
-        self.address, self.destination = ("192.0.2.1", 9), 0
+        self.address = ("192.0.2.1", 9)
         self.history = history
         self.sent: list[tuple[int, str, int]] = []
         self.halted: list[Slot] = []

@@ -26,6 +26,11 @@ def test_codecs_go_by_one_name_however_it_is_written() -> None:
     ]  # fmt: skip
 
 
+def test_a_line_that_is_empty_is_none() -> None:
+    said = HEAD + VIDEO.format(mid=0)
+    assert sdp_rules.check(said + "\r\n\r\n") == sdp_rules.check(said)
+
+
 @pytest.mark.parametrize(
     "sdp",
     [
@@ -37,6 +42,9 @@ def test_codecs_go_by_one_name_however_it_is_written() -> None:
         HEAD + "m=audio 9 x 0\r\n" + "a=" + "x" * 65536,
         HEAD + "m=audio 9 x 0\r\na=\ud800\r\n",
         HEAD + "m=audio 9 x 0\r\n" + "a=ssrc:1 cname:x\r\n" * 600,
+        HEAD + "m=audio 9 x 0\r\n=== what is none\r\n",
+        HEAD + "m=audio 9 x 0\r\na=mid:0\u2028 of another line\r\n",
+        HEAD + "m=audio 9 x 0\r\n" + HEAD,
     ],
 )
 def test_what_is_not_usable_is_refused(sdp: str) -> None:

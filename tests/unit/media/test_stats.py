@@ -87,10 +87,7 @@ def test_a_track_and_its_slot_are_read_as_they_count() -> None:
     track = PublishedTrack(track_id="trk", user_id="usr", kind="video", codec="VP8", clock_rate=90_000)
     track.on_frame = lambda *_: None
     wire = cast(
-        Any,
-        SimpleNamespace(
-            protect_context=None, sendto=None, address=("192.0.2.1", 9), destination=0, history=None
-        ),
+        Any, SimpleNamespace(protect_context=None, sendto=None, address=("192.0.2.1", 9), history=None)
     )
     slot = Slot(kind="video", ssrc=7, seat=0, wire=wire, payload_types={"VP8": 97})
     track.add(slot, 0)

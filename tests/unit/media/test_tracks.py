@@ -20,7 +20,6 @@ class WireStub:
     protect_context: Any = None
     sendto: Any = None
     address = ("192.0.2.1", 9)
-    destination = 0
     history = None
 
 

@@ -20,7 +20,7 @@ export function withSoundRepair(sdp) {
  */
 export function withStereo(sdp) {
   const opus = new Set([...sdp.matchAll(/^a=rtpmap:(\d+) opus\//gim)].map(([, number]) => number));
-  return sdp.replace(/^a=fmtp:(\d+) (?!.*\bstereo=).*/gm, (line, number) =>
+  return sdp.replace(/^a=fmtp:(\d+) (?!(?:.*[; ])?stereo=).*/gm, (line, number) =>
     opus.has(number) ? `${line};stereo=1` : line,
   );
 }
@@ -38,6 +38,7 @@ export async function describe(pc, type) {
   try {
     await pc.setLocalDescription({ type, sdp });
   } catch (error) {
+    if (sdp === made.sdp) throw error;
     console.warn("sound_repair_refused", error.name);
     await pc.setLocalDescription(made);
   }
