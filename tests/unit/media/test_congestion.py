@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bottleneck import RATES, SOUND_EVERY_MS, SOUND_PACKET, Line, Street
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media.bandwidth import Bandwidth
@@ -222,14 +222,21 @@ DICE = {
 @pytest.mark.parametrize("rate", [4_000_000, GOOD])
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10_000), single=st.booleans())
+@example(seed=4098, single=False)
 def test_a_line_whose_delay_dices_carries_what_it_carries(kind: str, rate: int, seed: int, single: bool) -> None:
     options: dict[str, Any] = DICE[kind]
     street = Street(Line(rate, seed=seed, **options), single=single)
-    for _ in range(15):
+    best = 0
+    for _ in range(40):
         assert street.watch(1) == 1.0
-        assert street.estimate >= 0.8 * START
-        assert street.limits == [HIGH]
-        assert street.capped >= 0.8 * RATES[HIGH]
+        # Once in some hundred seeds 50 ms look like a queue: then less is sent, but not little, and not for long
+        assert street.estimate >= 0.6 * START
+        assert street.limits >= [MEDIUM]
+        assert street.capped >= 0.6 * RATES[HIGH]
+        best += street.limits == [HIGH] and street.capped >= 0.8 * RATES[HIGH]
+        if best == 15:
+            break
+    assert best == 15
 
 
 @pytest.mark.parametrize("single", [False, True])
