@@ -20,6 +20,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+NOT_BUILT = """
+The native media engine was NOT built; the compiler's words are above. Greenroom runs without it, but a media node
+then carries about a quarter of what it could, and says engine_not_built or engine_unloadable when it starts.
+Once the compiler works:  .venv/bin/python -m media.fastpath.build
+"""
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -65,8 +70,11 @@ def main() -> int:
     if missing and not _install_packages(missing):
         return 1
     failed = _install_environment("requirements-dev.txt" if purpose == "test" else "requirements.txt")
+    if failed or _built():
+        return failed
+    print(NOT_BUILT, file=sys.stderr)
     # Who runs can do without what is built, slower; who tests cannot.
-    return failed or (0 if _built() or purpose == "run" else 1)
+    return 0 if purpose == "run" else 1
 
 
 def _present(need: Need) -> bool:

@@ -30,18 +30,40 @@ void engine_unlock(fp_engine *engine) { pthread_mutex_unlock(&engine->mutex); }
 
 /* --- records for Python: one producer (whoever holds the mutex), one consumer ----------------------------- */
 
+/* Whose share of the queue a record takes, and how much that may be. Python hears in turn: what one client sends must
+ * not keep it from hearing of all others. */
+typedef struct {
+    atomic_uint_fast64_t *bytes;
+    uint64_t most;
+} account;
+
+static int accounts_of(fp_engine *engine, const fp_record *record, account *of) {
+    switch (record->kind) {
+    case FP_DATAGRAM: of[0] = (account){&engine->strangers, QUEUE_STRANGERS}; return 1;
+    case FP_PACKET: of[0] = (account){&engine->media_of[record->account], QUEUE_MEDIA_EACH}; return 1;
+    case FP_ENTERED: return 0;
+    default:
+        of[0] = (account){&engine->talk_of[record->account], QUEUE_TALK_EACH};
+        of[1] = (account){&engine->talk, QUEUE_TALK};
+        return 2;
+    }
+}
+
 void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data) {
     fp_record head = *record;
     if (data == NULL) head.size = 0;
-    bool spare = head.kind != FP_ENTERED, anybodys = head.kind == FP_DATAGRAM;
-    uint64_t need = sizeof head + ((head.size + 7u) & ~7u), room = spare ? QUEUE_BYTES - QUEUE_RESERVE : QUEUE_BYTES;
+    account shares[2];
+    int count = accounts_of(engine, &head, shares);
+    uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
+    uint64_t room = head.kind == FP_ENTERED ? QUEUE_BYTES : QUEUE_BYTES - QUEUE_RESERVE;
     uint64_t at = atomic_load_explicit(&engine->queue_head, memory_order_relaxed);
-    if (at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) > room ||
-        (anybodys && atomic_load(&engine->strangers) + need > QUEUE_STRANGERS)) {
+    bool fits = at + need - atomic_load_explicit(&engine->queue_tail, memory_order_acquire) <= room;
+    for (int each = 0; each < count; each++) fits &= atomic_load(shares[each].bytes) + need <= shares[each].most;
+    if (!fits) {
         atomic_fetch_add(&engine->dropped, 1);
         return;
     }
-    if (anybodys) atomic_fetch_add(&engine->strangers, need);
+    for (int each = 0; each < count; each++) atomic_fetch_add(shares[each].bytes, need);
     const uint8_t *parts[] = {(const uint8_t *)&head, data};
     uint64_t sizes[] = {sizeof head, head.size}, place = at;
     for (int part = 0; part < 2; part++) {
@@ -79,7 +101,8 @@ int fp_take(fp_engine *engine, uint8_t *into, int room) {
         uint64_t need = sizeof head + ((head.size + 7u) & ~7u);
         if (taken + need > (uint64_t)room) break;
         copy_out(engine, at + taken, into + taken, need);
-        if (head.kind == FP_DATAGRAM) atomic_fetch_sub(&engine->strangers, need);
+        account shares[2];
+        for (int each = accounts_of(engine, &head, shares) - 1; each >= 0; each--) atomic_fetch_sub(shares[each].bytes, need);
         taken += need;
     }
     atomic_store_explicit(&engine->queue_tail, at + taken, memory_order_release);
@@ -105,6 +128,8 @@ static void from_sockaddr(const struct sockaddr_storage *from, int socket, fp_ad
     }
 }
 
+static uint32_t index_of(const fp_engine *engine, const connection *who) { return (uint32_t)(who - engine->connections); }
+
 static uint32_t word(const uint8_t *at) { return (uint32_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]; }
 
 static void receive_rtcp(fp_engine *engine, connection *who, uint8_t *data, int size) {
@@ -113,47 +138,62 @@ static void receive_rtcp(fp_engine *engine, connection *who, uint8_t *data, int 
     while (at < who->talker_count && who->talkers[at] != ssrc) at++;
     if (at == TALKERS_EACH || engine->srtp.unprotect_rtcp(who->unprotect, data, &size)) return;
     if (at == who->talker_count) who->talkers[who->talker_count++] = ssrc;
-    fp_record record = {.kind = FP_RTCP, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size};
+    fp_record record = {
+        .kind = FP_RTCP, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size, .account = index_of(engine, who),
+    };
     engine_tell(engine, &record, data);
 }
 
-/* Each SSRC that is opened costs an SRTP stream, known or not, and for good. NULL: it is not to be opened. */
-static stream *may_open(connection *who, uint32_t ssrc) {
-    for (int at = 0; at < who->stream_count; at++) {
-        stream *known = &who->streams[at];
-        if (known->ssrc == ssrc) return known->source != 0 || known->told < STRANGER_PACKETS ? known : NULL;
-    }
-    if (who->stream_count >= UNNAMED_EACH) return NULL;
-    stream *fresh = &who->streams[who->stream_count]; /* counts once it has authenticated */
-    *fresh = (stream){.ssrc = ssrc};
-    return fresh;
+static bool has_room_for_one(const connection *who) {
+    int live = 0;
+    for (int at = 0; at < who->stream_count; at++)
+        live += who->streams[at].opened && (who->streams[at].source != 0 || who->streams[at].stranger);
+    return live < LIVE_EACH;
 }
 
-void receive_opened(fp_engine *engine, connection *who, const uint8_t *data, int size, uint32_t flags) {
+/* Each SSRC that is opened costs an SRTP stream, known or not, and for good: as `Ingress._may_open` has it in Python.
+ * NULL: it is not to be opened. */
+static stream *may_open(connection *who, uint32_t ssrc) {
+    stream *from = stream_of(who, ssrc);
+    if (from == NULL || (!from->opened && who->opened_count >= OPENED_EACH)) return NULL;
+    if (from->source != 0) return from;
+    return (from->stranger ? from->told < STRANGER_PACKETS : has_room_for_one(who)) ? from : NULL;
+}
+
+/* One of its packets has authenticated, whatever it holds. */
+static void opened(connection *who, stream *from) {
+    who->opened_count += !from->opened;
+    from->opened = true;
+    from->stranger = from->source == 0;
+}
+
+static void receive_opened(fp_engine *engine, connection *who, stream *from, const uint8_t *data, int size, uint32_t flags) {
     packet fresh;
-    if (size < HEADER || !rtp_parse(data, size, &fresh)) {
+    if (!rtp_parse(data, size, &fresh)) {
         who->unopened++;
         return;
     }
-    stream *from = may_open(who, fresh.ssrc);
-    if (from == NULL) return;
-    if (from == &who->streams[who->stream_count]) who->stream_count++;
     if (from->source != 0) {
         forward_packet(engine, &engine->sources[from->source], data, size, &fresh, flags | (from->repairs ? FP_REPAIR : 0));
         return;
     }
     from->told++;
-    fp_record record = {.kind = FP_STRANGER, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size};
+    fp_record record = {
+        .kind = FP_STRANGER, .id = who->id, .at_us = engine->now_us, .size = (uint32_t)size, .account = index_of(engine, who),
+    };
     engine_tell(engine, &record, data);
 }
 
 static void receive_rtp(fp_engine *engine, connection *who, uint8_t *data, int size) {
-    if (may_open(who, word(data + 8)) == NULL)
+    stream *from = may_open(who, word(data + 8));
+    if (from == NULL) {
         who->unknown++;
-    else if (engine->srtp.unprotect(who->unprotect, data, &size))
+    } else if (engine->srtp.unprotect(who->unprotect, data, &size)) {
         who->unopened++;
-    else
-        receive_opened(engine, who, data, size, 0);
+    } else {
+        opened(who, from);
+        receive_opened(engine, who, from, data, size, 0);
+    }
 }
 
 static void receive(fp_engine *engine, uint8_t *data, int size, const fp_address *from) {
@@ -202,7 +242,11 @@ int fp_inject(fp_engine *engine, uint32_t id, const uint8_t *packet, int size) {
     engine_lock(engine);
     engine->now_us = engine_clock();
     connection *who = connection_of(engine, id);
-    if (who && size <= LARGEST_PACKET) receive_opened(engine, who, packet, size, FP_INJECTED);
+    stream *from = who && size >= HEADER && size <= LARGEST_PACKET ? may_open(who, word(packet + 8)) : NULL;
+    if (from != NULL) {
+        opened(who, from); /* it was, when it came up */
+        receive_opened(engine, who, from, packet, size, FP_INJECTED);
+    }
     forward_flush(engine);
     engine_wake(engine);
     engine_unlock(engine);
@@ -274,19 +318,24 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int fp_drain(fp_engine *engine, int most) {
-    int empty = 1;
+/* A batch at a time: nothing of a batch is left undone when the mutex is free, so who finds a socket empty under it
+ * knows that what came before has been handled, by whomever. */
+static int drain_batch(fp_engine *engine, int socket, int most) {
     engine_lock(engine);
-    send_compounds(engine);
-    for (int socket = 0; socket < engine->socket_count; socket++) {
-        int count;
-        while (most > 0 && (count = read_batch(engine, socket, most)) > 0) most -= count;
-        if (most <= 0) empty = 0;
-    }
+    int count = read_batch(engine, socket, most);
     engine->urgent = true;
     engine_wake(engine);
     engine_unlock(engine);
-    return empty;
+    return count;
+}
+
+int fp_drain(fp_engine *engine, int most) {
+    engine_lock(engine);
+    send_compounds(engine);
+    engine_unlock(engine);
+    for (int socket = 0; most > 0 && socket < engine->socket_count; socket++)
+        for (int count = 1; most > 0 && count > 0; most -= count) count = drain_batch(engine, socket, most);
+    return most > 0;
 }
 
 /* --- life --------------------------------------------------------------------------------------------------- */
@@ -357,7 +406,10 @@ void fp_free(fp_engine *engine) {
     free(engine);
 }
 
-int fp_abi(void) { return 5; }
+#ifndef FP_SOURCES
+#define FP_SOURCES 0 /* not compiled by media/fastpath/build.py, which knows them */
+#endif
+uint64_t fp_abi(void) { return FP_SOURCES; }
 
 int fp_send_rtcp(fp_engine *engine, uint32_t id, const uint8_t *data, int size) {
     if (size < 8 || size > LARGEST_PACKET - 100) return FP_REFUSED;

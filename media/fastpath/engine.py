@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 from cffi import FFI
 
 from media.aiortc_seam import address_in_memory
+from media.fastpath.sources import checksum
 from media.send_history import Feedback, Step
 from models import log
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "libfastpath.so"
 """What :mod:`media.fastpath.build` makes."""
-ABI = 5
-"""What ``fp_abi`` says of a library that was built from the ``fastpath.h`` beside this."""
 TAKE_BYTES = 1 << 16
 """Some forty packets: a millisecond or two of Python."""
 FOREVER = (1 << 63) - 1
@@ -248,7 +247,7 @@ class Engine:
         return self._made(self._library.fp_source(self._engine, connection, codec, clock_rate, until_us))
 
     def name(self, source: int, ssrc: int, *, repairs: bool = False) -> bool:
-        """That SSRC brings it, or repairs it (RFC 4588)."""
+        """That SSRC brings it, or repairs it (RFC 4588); False: the source is gone, or too many are known."""
         return _fine(self._library.fp_name(self._engine, source, ssrc, repairs))
 
     def gate(self, source: int, until_us: int, replay_from: int = -1) -> int:
@@ -357,15 +356,25 @@ def _library() -> tuple[Any, Any]:
         abi = library.fp_abi()
     except AttributeError:
         abi = 0
-    if abi != ABI:
-        raise EngineError(f"built from other sources: ABI {abi}, not {ABI}")
+    if abi != (wanted := checksum(HERE)):
+        raise EngineError(f"built from other sources ({abi:x}, not {wanted:x}): python -m media.fastpath.build")
     return ffi, library
 
 
+@functools.cache
+def _say_not_built() -> None:
+    """Once a process."""
+    log.event("engine_not_built", level=logging.WARNING, build="python -m media.fastpath.build")
+
+
 def load(sockets: Sequence[socket.socket]) -> Engine | None:
-    """An engine on these sockets, if it was built here and can be used; what is wrong with it is logged."""
+    """An engine on these sockets, if it was built here and can be used. That there is none, or what is wrong with
+    it, is logged: without it a node carries a quarter as much."""
+    if not LIBRARY.exists():
+        _say_not_built()
+        return None
     try:
-        return Engine(sockets) if LIBRARY.exists() else None
+        return Engine(sockets)
     except (EngineError, OSError) as error:
         log.event("engine_unloadable", level=logging.WARNING, error=str(error))
         return None

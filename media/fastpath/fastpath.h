@@ -4,11 +4,14 @@
  * may be forwarded. What is decided is written into tables here; from then on a packet needs nobody's word.
  * Python is told of each packet afterwards and keeps the books. No JSON, no SDP, no rooms and no minutes here.
  *
- * Threads. The engine's thread works in batches, under one mutex. Every function below takes that mutex, so
- * what it changed holds from its return on: after fp_close no packet of that connection is forwarded and
- * its SRTP contexts are not touched again. Nobody waits longer than a batch, some two milliseconds.
+ * Threads. The engine's thread works in batches, under one mutex. Every function that changes or reads a connection,
+ * a source or a lane takes that mutex, so what it changed holds from its return on: after fp_close no packet of that
+ * connection is forwarded and its SRTP contexts are not touched again. Nobody waits for it longer than a batch, some
+ * two milliseconds; fp_drain lets go of it after each. fp_take, fp_dropped and fp_send_rtcp do not take it: fp_take is
+ * for one caller at a time, and what fp_send_rtcp posts is sent, or not any more, under it.
  *
- * Ids carry a generation: one that was closed is refused (FP_GONE), never mistaken for its successor.
+ * Ids carry a generation of 16 bits, counted over everything that is made: one that was closed is refused (FP_GONE), unless
+ * its successor in the same place was made just 65,536 makings later, or a multiple of that. Nobody may keep one so long.
  * Times are microseconds of CLOCK_MONOTONIC. Sequence numbers of sources are extended (RFC 3550, A.1).
  *
  * This file is read by the compiler and by cffi, behind twcc.h: declarations only, in the order in which they are used.
@@ -52,7 +55,7 @@ typedef struct {
     uint32_t kind, size, id, flags;
     int64_t at_us, sequence;
     fp_address address;
-    uint32_t reserved;
+    uint32_t account; /* the engine's own: whose share of the queue it takes */
 } fp_record;
 
 /* How a lane knows what it carries: what is added to the source's numbers. */
@@ -80,7 +83,7 @@ typedef struct fp_engine fp_engine;
 
 /* --- life ------------------------------------------------------------------------------------------- */
 
-int fp_abi(void); /* of these declarations; whoever loads the library compares it */
+uint64_t fp_abi(void); /* the checksum of the files that it was built from; whoever loads the library compares it */
 /* `sockets`: bound, non-blocking UDP sockets, at most 64; they stay the caller's. `wake`: an eventfd that is
  * written to when records wait. NULL: no memory or no thread. */
 fp_engine *fp_new(const fp_srtp *srtp, const int *sockets, int count, int wake);
@@ -115,7 +118,8 @@ void fp_close(fp_engine *engine, uint32_t connection); /* with its sources and l
 
 /* `until_us` as in fp_gate. 0: full, or the connection is gone. */
 uint32_t fp_source(fp_engine *engine, uint32_t connection, int codec, int clock_rate, int64_t until_us);
-/* That SSRC brings it, or (`repairs`) brings it again (RFC 4588). */
+/* That SSRC brings it, or (`repairs`) brings it again (RFC 4588). FP_FULL: 192 are known on that connection. Of those
+ * that are named 96 may come in its life, whoever had them. */
 int fp_name(fp_engine *engine, uint32_t source, uint32_t ssrc, int repairs);
 /* Forward until then, whatever anybody is doing: INT64_MAX, a budget's end, 0 (nothing passes). `from`: begin
  * with this sequence, which is still in the ring (a key frame that was judged first); -1: with what comes.

@@ -231,6 +231,7 @@ static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
 static void tell(fp_engine *engine, source *from, int64_t sequence, uint32_t flags, const uint8_t *data, int size) {
     fp_record record = {
         .kind = FP_PACKET, .id = from->id, .at_us = engine->now_us, .sequence = sequence, .flags = flags, .size = (uint32_t)size,
+        .account = from->connection,
     };
     engine_tell(engine, &record, data);
 }

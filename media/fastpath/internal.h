@@ -32,14 +32,18 @@ enum {
     MOST_LANES = 1 << 16,
     MOST_ADDRESSES = 1 << 16, /* slots of the hash table, a power of two; half of them are used at most */
     ADDRESSES_EACH = 40,      /* that one connection may be bound to: more than ICE remembers */
-    STREAMS_EACH = 96,        /* SSRCs that one connection may bring in its life: each costs an SRTP stream */
-    UNNAMED_EACH = 32,        /* a new one that nobody named is opened only if there are fewer in all */
+    OPENED_EACH = 96,         /* SSRCs that one connection may bring in its life: each costs an SRTP stream, for good */
+    LIVE_EACH = 32,           /* a new one that nobody named is opened only if there are fewer that somebody has, or nobody */
+    STREAMS_EACH = 2 * OPENED_EACH, /* SSRCs that are known: also those that were announced and have not come */
     TALKERS_EACH = 32,        /* SSRCs that may send RTCP */
     STRANGER_PACKETS = 100,   /* of an unknown SSRC that are told */
     RING = 1 << 9,            /* packets kept: two to three seconds of 720p; below SRTP's replay window */
     QUEUE_BYTES = 1 << 24,    /* of records for Python: some three seconds of a full room */
     QUEUE_RESERVE = 1 << 20,  /* of which everything else leaves so much to what lanes do */
-    QUEUE_STRANGERS = QUEUE_BYTES / 8, /* and of which what anybody may send takes no more */
+    QUEUE_STRANGERS = QUEUE_BYTES / 8, /* and of which what anybody may send takes no more, */
+    QUEUE_TALK = QUEUE_BYTES / 4,      /* nor RTCP and packets of unknown SSRCs, of all connections */
+    QUEUE_TALK_EACH = QUEUE_BYTES / 32, /* and of one: a tenth of a second of Python */
+    QUEUE_MEDIA_EACH = QUEUE_BYTES / 8, /* nor the media of one connection: three seconds of 5 Mbit/s */
     MOST_PENDING = 4096,      /* sealed packets that wait for the end of the batch */
     ARENA_BYTES = MOST_PENDING * (LARGEST_PACKET + TRAILER) / 2,
     MOST_SEGMENTS = 48,       /* of one train; the kernel takes 64 and 65,507 bytes */
@@ -88,6 +92,8 @@ typedef struct {
     uint32_t ssrc, source; /* source: index, 0: nobody named it */
     uint16_t told;
     bool repairs;
+    bool opened;   /* one of its packets authenticated: it has an SRTP stream. Unless named or opened, the place is free */
+    bool stranger; /* nobody named it when it was opened, nor since */
 } stream;
 
 typedef struct {
@@ -99,7 +105,7 @@ typedef struct {
     fp_address bound[ADDRESSES_EACH];
     int bound_count;
     stream streams[STREAMS_EACH];
-    int stream_count;
+    int stream_count, opened_count;
     uint32_t talkers[TALKERS_EACH]; /* SSRCs that sent SRTCP */
     int talker_count;
     uint32_t lanes, sources;         /* the first of its lanes and sources, 0: none; each kind is linked by `sibling` */
@@ -178,7 +184,8 @@ struct fp_engine {
 
     uint8_t *queue;
     atomic_uint_fast64_t queue_head, queue_tail; /* head: written to; tail: read to */
-    atomic_uint_fast64_t strangers;              /* bytes between them of what anybody may send */
+    /* Bytes between them: of what anybody may send; of RTCP and unknown SSRCs, in all and by connection; of media. */
+    atomic_uint_fast64_t strangers, talk, talk_of[MOST_CONNECTIONS], media_of[MOST_CONNECTIONS];
     atomic_uint_fast64_t dropped;
     bool told, urgent; /* since the last wake: something, and something that should not wait */
     int64_t woken_us;
@@ -206,6 +213,8 @@ bool tables_make(fp_engine *engine);
 void tables_free(fp_engine *engine);
 uint32_t tables_find(fp_engine *engine, const fp_address *address); /* index, 0: nobody */
 connection *connection_of(fp_engine *engine, uint32_t id);
+/* What is known of an SSRC; or a place for it, which stays free until it is named or opened. NULL: there is none. */
+stream *stream_of(connection *who, uint32_t ssrc);
 source *source_of(fp_engine *engine, uint32_t id);
 lane *lane_of(fp_engine *engine, uint32_t id);
 void lane_unlist(source *from, uint32_t index);
@@ -218,6 +227,5 @@ void forward_flush(fp_engine *engine);
 bool forward_padding(fp_engine *engine, lane *which);
 bool forward_again(fp_engine *engine, lane *which, uint16_t number);
 bool send_to(fp_engine *engine, const fp_address *to, const uint8_t *data, int size);
-void receive_opened(fp_engine *engine, connection *who, const uint8_t *data, int size, uint32_t flags);
 
 #endif

@@ -4,12 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An id is an index in its low 20 bits and a generation above: 0 is nobody's. */
-enum { INDEX_BITS = 20, INDEX_MASK = (1 << INDEX_BITS) - 1 };
+/* An id is an index in its low 16 bits, which is what MOST_LANES takes, and a generation above: 0 is nobody's. */
+enum { INDEX_BITS = 16, INDEX_MASK = (1 << INDEX_BITS) - 1 };
 
 static uint32_t id_for(fp_engine *engine, uint32_t index) {
-    engine->generation = (engine->generation + 1) & 0xFFF;
-    return (engine->generation << INDEX_BITS) | index;
+    return ++engine->generation << INDEX_BITS | index; /* its upper half is nobody's */
 }
 
 static uint32_t *free_list(uint32_t most, uint32_t *count) {
@@ -219,13 +218,17 @@ int fp_connection_counters(fp_engine *engine, uint32_t id, fp_counters *out) {
 
 /* --- sources ------------------------------------------------------------------------------------------- */
 
-static stream *stream_of(connection *who, uint32_t ssrc, bool make) {
-    for (int at = 0; at < who->stream_count; at++)
-        if (who->streams[at].ssrc == ssrc) return &who->streams[at];
-    if (!make || who->stream_count >= STREAMS_EACH) return NULL;
-    stream *fresh = &who->streams[who->stream_count++];
-    *fresh = (stream){.ssrc = ssrc};
-    return fresh;
+stream *stream_of(connection *who, uint32_t ssrc) {
+    stream *vacant = NULL;
+    for (int at = 0; at < who->stream_count; at++) {
+        stream *each = &who->streams[at];
+        bool taken = each->source != 0 || each->opened;
+        if (taken && each->ssrc == ssrc) return each;
+        if (!taken && vacant == NULL) vacant = each;
+    }
+    if (vacant == NULL && who->stream_count < STREAMS_EACH) vacant = &who->streams[who->stream_count++];
+    if (vacant != NULL) *vacant = (stream){.ssrc = ssrc};
+    return vacant;
 }
 
 static void source_free(fp_engine *engine, source *which) {
@@ -271,8 +274,8 @@ uint32_t fp_source(fp_engine *engine, uint32_t id, int codec, int clock_rate, in
 int fp_name(fp_engine *engine, uint32_t id, uint32_t ssrc, int repairs) {
     engine_lock(engine);
     source *which = source_of(engine, id);
-    stream *named = which ? stream_of(&engine->connections[which->connection], ssrc, true) : NULL;
-    if (named != NULL) named->source = (uint32_t)(which - engine->sources), named->repairs = repairs != 0;
+    stream *named = which ? stream_of(&engine->connections[which->connection], ssrc) : NULL;
+    if (named != NULL) named->source = (uint32_t)(which - engine->sources), named->repairs = repairs != 0, named->stranger = false;
     engine_unlock(engine);
     return which == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
 }

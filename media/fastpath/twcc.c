@@ -4,7 +4,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #pragma GCC visibility push(default)
 #include "twcc.h"
@@ -54,12 +53,6 @@ twcc *twcc_new(void) {
 }
 
 void twcc_free(twcc *of) { free(of); }
-
-int64_t twcc_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 uint16_t twcc_stamp(twcc *of, int64_t now_us, int size) {
     of->ring[of->next % RING] = (record){.sent_us = now_us, .size = (uint16_t)size, .state = UNDER_WAY, .probe = of->probing};

@@ -28,7 +28,6 @@ typedef struct {
 
 twcc *twcc_new(void); /* NULL: no memory */
 void twcc_free(twcc *of);
-int64_t twcc_now(void);
 /* The number of a packet that is sent now. `size`: as it leaves. */
 uint16_t twcc_stamp(twcc *of, int64_t now_us, int size);
 /* What is sent from now on belongs to a probe of this number, 1 to 255; 0: to none. */
