@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import errno
 import gc
-import logging
+import itertools
 import re
 import select
+import shutil
 import signal
 import socket
 import time
@@ -25,7 +26,7 @@ from pylibsrtp import Policy, Session
 from pylibsrtp._binding import ffi as srtp_ffi
 
 from media import codecs, rtp, wire
-from media.fastpath import build, engine
+from media.fastpath import build, engine, sources
 from media.fastpath.engine import (
     FOREVER,
     INJECTED,
@@ -53,7 +54,7 @@ VIDEO, SOUND, VIDEO_TYPE, SOUND_TYPE = 1001, 1002, 96, 111
 
 def session(key: int, policy_type: int) -> Session:
     policy = Policy(
-        key=bytes([key]) * 28, ssrc_type=policy_type, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM
+        key=key.to_bytes(2, "big") * 14, ssrc_type=policy_type, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM
     )
     policy.window_size, policy.allow_repeat_tx = 1024, True
     return Session(policy=policy)
@@ -548,7 +549,7 @@ descriptors = st.sampled_from(
 """Of VP8, whole: what is cut off in its descriptor is nobody's picture, whatever becomes of it."""
 arrivals = st.tuples(
     st.just("packet"), st.sampled_from([0, 1]), st.integers(1, 3), st.booleans(), descriptors,
-    st.binary(max_size=60),
+    st.binary(max_size=60), st.booleans(),
 )  # fmt: skip
 carries = st.tuples(st.just("carry"), st.sampled_from([0, 1]))
 
@@ -556,9 +557,11 @@ carries = st.tuples(st.just("carry"), st.sampled_from([0, 1]))
 @settings(max_examples=100, deadline=None)
 @given(
     extension=st.sampled_from([0, 1, 14]),
+    began=st.sampled_from([0, 2**32 - 196_600_000, 2**31 - 196_600_000]),
     story=st.lists(st.one_of(arrivals, arrivals, carries), max_size=40),
 )
-def test_the_python_path_sends_the_same(extension: int, story: list[tuple[Any, ...]]) -> None:
+def test_the_python_path_sends_the_same(extension: int, began: int, story: list[tuple[Any, ...]]) -> None:
+    """Under the numbers that the engine gave; ``began``: of timestamps, which wrap after a few packets."""
     with contextlib.closing(Node()) as node:
         publisher, first, subscriber, lane = node.pair()
         sources = [first, node.source(publisher, 1003)]
@@ -567,16 +570,17 @@ def test_the_python_path_sends_the_same(extension: int, story: list[tuple[Any, .
         history, twin = SendHistory(), session(5, Policy.SSRC_ANY_OUTBOUND)
         sent: list[bytes] = []
         entry: Entry | None = None
-        newest, heard = [1000, 40_000], 0
+        newest, heard = [65_530, 40_000], 0
         for act, which, *rest in story:
             if act == "carry":
                 node.engine.carry(lane, sources[which], 100, 101, extension=extension)
                 continue
-            step, key, descriptor, content = rest
+            step, key, descriptor, content, marker = rest
             newest[which] += step
+            timestamp = began + 3_000 * newest[which] & 0xFFFFFFFF
             # A key frame's first byte behind the descriptor has an even lowest bit (RFC 7741 section 4.3)
             payload = descriptor + bytes([not key]) + content
-            publisher.send(newest[which], 3_000 * newest[which], payload, (VIDEO, 1003)[which], marker=key)
+            publisher.send(newest[which], timestamp, payload, (VIDEO, 1003)[which], marker=marker)
             node.settle()
             for record in node.said[heard:]:
                 if record.kind == Kind.ENTERED:
@@ -588,9 +592,8 @@ def test_the_python_path_sends_the_same(extension: int, story: list[tuple[Any, .
                         lambda data, _: sent.append(bytes(data)), subscriber.address[:2], shift, extension,
                         history,
                     )  # fmt: skip
-                    kept = Kept(
-                        record.sequence, 3_000 * newest[which], key << 7, bytes(12) + codecs.vp8_widened(payload)
-                    )
+                    widened = bytes(12) + codecs.vp8_widened(payload)
+                    kept = Kept(record.sequence, timestamp, marker << 7, widened)
                     wire.fan_out(SimpleNamespace(lanes=[to]), kept)  # type: ignore[arg-type]
             heard = len(node.said)
         assert subscriber.sealed() == sent
@@ -621,8 +624,8 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("narrow")
     source = place / "narrow.c"
     source.write_text(A_KERNEL_THAT_REFUSES)
-    flags = ("-O1", "-fPIC", "-shared", "-Dsendmsg=narrow_sendmsg")
-    build.compile_c(place / "libnarrow.so", *flags, sources=(*build.SOURCES, str(source)))
+    flags = ("-O2", "-Werror", "-fPIC", "-shared", "-Dsendmsg=narrow_sendmsg")
+    build.compile_c(place / "libnarrow.so", *flags, sources=(*sources.SOURCES, str(source)))
     return place / "libnarrow.so"
 
 
@@ -670,9 +673,28 @@ def test_a_path_that_takes_no_trains_costs_nobody_else_theirs(narrow: Path, erro
         counters = [node.engine.connection_counters(each.connection)["refused"] for each in (far, near)]
         assert counters == [0, 0]
         assert trains == ([1, 1, 1] if for_all else [2, 3, 4])
+        # Whoever takes its place begins anew
+        node.engine.shut(far.connection)
+        fresh = node.client()
+        assert fresh.connection & 0xFFFF == far.connection & 0xFFFF
+        to_fresh = node.engine.lane(fresh.connection, 5001, 6001)
+        node.engine.carry(to_fresh, source, 100, 101)
+        for sequence in range(3, 6):
+            publisher.send(sequence, 0, KEY)
+        assert len(fresh.sealed()) == 3
+        number("narrow_trains").value = 0
+        assert node.engine.resend(to_fresh, [1, 2, 3]) == 3
+        assert number("narrow_trains").value == (0 if for_all else 1)
+        assert len(fresh.sealed()) == 3
 
 
-@pytest.mark.parametrize("source", ["int fp_abi(void) { return 1; }", "int unused;", None])
+def loaded(path: Path, times: int = 1) -> list[Engine | None]:
+    """What that library makes of it to be loaded so often."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused, library(path):
+        return [engine.load([unused]) for _ in range(times)]
+
+
+@pytest.mark.parametrize("source", ["unsigned long long fp_abi(void) { return 1; }", "int unused;", None])
 def test_a_library_that_does_not_fit_is_said_and_not_used(
     source: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -682,15 +704,37 @@ def test_a_library_that_does_not_fit_is_said_and_not_used(
     else:
         (tmp_path / "stale.c").write_text(source)
         build.compile_c(stale, "-fPIC", "-shared", sources=(str(tmp_path / "stale.c"),))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
-        with library(stale), caplog.at_level(logging.WARNING, "greenroom"):
-            assert engine.load([unused]) is None
-        assert "engine_unloadable" in caplog.text
-        # And without one nothing is wrong
-        caplog.clear()
-        with library(tmp_path / "none.so"):
-            assert engine.load([unused]) is None
-    assert not caplog.records
+    assert loaded(stale) == [None]
+    assert "engine_unloadable" in caplog.text
+    assert not build.is_fresh(stale)
+
+
+def test_that_there_is_no_library_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine._say_not_built.cache_clear()
+    assert not build.is_fresh(tmp_path / "none.so")
+    assert loaded(tmp_path / "none.so", times=2) == [None, None]
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["engine_not_built"]
+
+
+@pytest.mark.parametrize("name", [*sources.SOURCES, *sources.HEADERS])
+def test_a_library_of_other_sources_is_said_and_not_used(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert build.is_fresh(engine.LIBRARY)
+    for each in (*sources.SOURCES, *sources.HEADERS):
+        shutil.copy(engine.HERE / each, tmp_path)
+    with (tmp_path / name).open("a") as source:
+        source.write("/* No declaration, and not what it was built from. */\n")
+    monkeypatch.setattr(engine, "HERE", tmp_path)
+    assert loaded(engine.LIBRARY) == [None]
+    assert "engine_unloadable error='built from other sources" in caplog.text
+
+
+@pytest.mark.parametrize("flags", ["FLAGS", "SHARED"])
+def test_a_library_with_other_flags_is_built_anew(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build.is_fresh(engine.LIBRARY)
+    monkeypatch.setattr(sources, flags, ("-O3",))
+    assert not build.is_fresh(engine.LIBRARY)
 
 
 # --- who is nobody -----------------------------------------------------------------------------------------
@@ -728,6 +772,56 @@ def test_strangers_leave_most_of_the_queue_to_media(node: Node) -> None:
         assert len(node.records(Kind.DATAGRAM)) == heard + 1
         assert node.engine.dropped == dropped
     assert subscriber.datagram()
+
+
+def flood(node: Node, who: Client, compounds: int = 0, packets: int = 0, since: int = 0) -> None:
+    """That much of 1,100 bytes each, and Python does not look."""
+    for number in range(max(compounds, packets)):
+        if number < compounds:
+            who.send_rtcp(rtp.receiver_report(1) + bytes(1_100))
+        if number < packets:
+            who.send(since + number, 0, DELTA + bytes(1_100))
+        if number % 20 == 19:
+            assert node.engine.drain(1_000)
+    assert node.engine.drain(1_000)
+
+
+def test_one_client_leaves_the_queue_to_all_others(node: Node) -> None:
+    publisher, _, subscriber, _ = node.pair()
+    sender, talker = node.client(), node.client()
+    sent = node.source(sender, VIDEO)
+    flood(node, talker, compounds=600)
+    by_talk = node.engine.dropped
+    flood(node, sender, packets=2_000)
+    assert 0 < by_talk < node.engine.dropped
+    # Media is forwarded all the same
+    assert node.engine.source_counters(sent)["packets"] == 2_000
+    publisher.send(1, 3_000, KEY)
+    subscriber.send_rtcp(rtp.receiver_report(1))
+    dropped, others = node.engine.dropped, (publisher.connection, subscriber.connection)
+    told = [(each.kind, each.id) for each in node.records(Kind.RTCP) if each.id in others]
+    assert told == [(Kind.RTCP, subscriber.connection)]
+    assert len([each for each in node.records(Kind.PACKET) if each.id != sent]) == 1
+    # Once they have been heard there is room again
+    flood(node, talker, compounds=20)
+    flood(node, sender, packets=20, since=2_000)
+    node.settle()
+    assert node.engine.dropped == dropped
+
+
+def test_all_who_talk_leave_the_queue_to_media(node: Node) -> None:
+    publisher, *_ = node.pair()
+    for _ in range(9):
+        flood(node, node.client(), compounds=460)
+    flood(node, stranger := node.client(), packets=1)
+    publisher.send(1, 3_000, KEY)
+    assert len(node.records(Kind.PACKET)) == 1
+    octets = sum(len(each.data) for each in node.said)
+    assert (1 << 22) * 9 // 10 < octets < 1 << 22
+    assert stranger.connection not in {each.id for each in node.said}
+    assert node.engine.retry(stranger.connection)
+    stranger.send(2, 0)
+    assert [each.id for each in node.records(Kind.STRANGER)] == [stranger.connection]
 
 
 def test_an_address_belongs_to_who_checked_in_last(node: Node) -> None:
@@ -780,10 +874,67 @@ def test_a_thousand_ssrcs_cost_no_thousand_streams(node: Node) -> None:
         if ssrc % 50 == 0:
             node.settle()  # before the kernel's buffer is full
     node.settle()
-    assert len({each.data[8:12] for each in node.records(Kind.STRANGER)}) < 32
+    assert len({each.data[8:12] for each in node.records(Kind.STRANGER)}) == 32
     publisher.send(1, 0, KEY)
     assert len(subscriber.waiting()) == 1
     assert node.engine.source_counters(source)["packets"] == 1
+
+
+def test_layers_may_be_made_anew_as_often_as_their_ssrcs_may_come(node: Node) -> None:
+    publisher = node.client()
+    for number in range(16):
+        ssrcs = range(7_000 + 6 * number, 7_006 + 6 * number)
+        heard = len(node.records(Kind.STRANGER))
+        for ssrc in ssrcs:
+            publisher.send(1, 0, KEY, ssrc)
+        told = node.records(Kind.STRANGER)[heard:]
+        assert [int.from_bytes(each.data[8:12], "big") for each in told] == list(ssrcs)
+        made = [node.source(publisher, ssrc) for ssrc in ssrcs]
+        for each in told:
+            node.engine.inject(publisher.connection, each.data)
+        assert [node.counters(each) for each in made] == [(1, 0, 0)] * 6
+        for source in made:
+            node.engine.drop(source)
+    # 96 have come: each cost an SRTP stream, and there is no other
+    publisher.send(1, 0, KEY, 9_000)
+    assert node.source(publisher, 9_001)
+    publisher.send(1, 0, KEY, 9_001)
+    node.settle()
+    assert node.engine.connection_counters(publisher.connection)["unknown"] == 2
+    # One of them may come again, as anybody's
+    publisher.send(2, 0, KEY, 7_000)
+    assert len(node.records(Kind.STRANGER)) == 97
+
+
+def test_ssrcs_that_never_come_are_no_streams(node: Node) -> None:
+    publisher = node.client()
+    source = node.source(publisher, 1_999)
+    announced = list(itertools.takewhile(lambda ssrc: node.engine.name(source, ssrc), range(2_000, 3_000)))
+    assert len(announced) == 191
+    # A stranger finds no place there, until somebody's track has gone
+    publisher.send(1, 0, KEY, 4_444)
+    assert node.records(Kind.STRANGER) == []
+    node.engine.drop(source)
+    source = node.source(publisher, 1_999)
+    assert all(node.engine.name(source, ssrc) for ssrc in announced[:150])
+    publisher.send(1, 0, KEY, 4_444)
+    assert len(node.records(Kind.STRANGER)) == 1
+    # Of what was announced so many come as may, with the stranger
+    for ssrc in announced[:97]:
+        publisher.send(ssrc, 0, KEY, ssrc)
+    assert node.counters(source)[0] == 95
+    assert node.engine.connection_counters(publisher.connection)["unknown"] == 3
+
+
+def test_what_does_not_parse_costs_a_stream_as_well(node: Node) -> None:
+    publisher = node.client()
+    for ssrc in range(7_000, 7_100):
+        # Padding of no length is none
+        header = rtp.RTP_HEADER.pack(0xA0, VIDEO_TYPE, 9, 0, ssrc)
+        publisher.send_raw(publisher._protect.protect(header + KEY + bytes(1)))
+    node.settle()
+    counters = node.engine.connection_counters(publisher.connection)
+    assert (counters["unopened"], counters["unknown"]) == (32, 68)
 
 
 def test_forgeries_and_repeats_are_counted_and_dropped(node: Node) -> None:
@@ -823,6 +974,33 @@ def test_what_is_shut_stays_shut(node: Node) -> None:
     assert node.engine.lane(fresh.connection, 1) != lane
     node.engine.shut(publisher.connection)
     assert node.engine.source_counters(source) == {}
+
+
+def test_what_waits_when_a_connection_ends_is_nobodys(node: Node) -> None:
+    report, loss = rtp.receiver_report(1), rtp.picture_loss(1, VIDEO)
+    for _ in range(200):
+        gone = node.client()
+        assert node.engine.send_rtcp(gone.connection, report)
+        node.engine.shut(gone.connection)
+        # From here on nothing of it may be touched: its contexts go
+        gone.contexts = (None, None)  # type: ignore[assignment]
+        fresh = node.client()
+        assert fresh.connection & 0xFFFF == gone.connection & 0xFFFF
+        assert node.engine.send_rtcp(fresh.connection, loss)
+        # It went before the end, or does not go at all
+        assert [bytes(gone._unprotect.unprotect_rtcp(each)) for each in gone.sealed()] in ([], [report])
+        assert [bytes(fresh._unprotect.unprotect_rtcp(each)) for each in fresh.sealed()] == [loss]
+        node.engine.shut(fresh.connection)
+        for each in (gone, fresh):
+            each.socket.close()
+
+
+def test_an_id_is_not_given_again_soon(node: Node) -> None:
+    made = set()
+    for _ in range(20_000):
+        made.add(connection := node.engine.open())
+        node.engine.shut(connection)
+    assert len(made) == 20_000
 
 
 def test_a_source_that_is_dropped_leaves_its_lanes_free(node: Node) -> None:
