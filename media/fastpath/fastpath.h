@@ -7,7 +7,8 @@
  * Threads. The engine's thread works in batches, under one mutex. Every function that changes or reads a connection,
  * a source or a lane takes that mutex, so what it changed holds from its return on: after fp_close no packet of that
  * connection is forwarded and its SRTP contexts are not touched again. Nobody waits for it longer than a batch, some
- * two milliseconds; fp_drain lets go of it after each. fp_take, fp_dropped and fp_send_rtcp do not take it: fp_take is
+ * two milliseconds, but for a replay (fp_gate), a long fp_resend, or a thousand compounds that were posted; fp_drain lets
+ * go of it after each batch. fp_take, fp_dropped and fp_send_rtcp do not take it: fp_take is
  * for one caller at a time, and what fp_send_rtcp posts is sent, or not any more, under it.
  *
  * Ids carry a generation of 16 bits, counted over everything that is made: one that was closed is refused (FP_GONE), unless

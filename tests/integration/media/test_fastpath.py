@@ -54,7 +54,7 @@ VIDEO, SOUND, VIDEO_TYPE, SOUND_TYPE = 1001, 1002, 96, 111
 
 def session(key: int, policy_type: int) -> Session:
     policy = Policy(
-        key=key.to_bytes(2, "big") * 14, ssrc_type=policy_type, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM
+        key=bytes([key % 256]) * 28, ssrc_type=policy_type, srtp_profile=Policy.SRTP_PROFILE_AEAD_AES_128_GCM
     )
     policy.window_size, policy.allow_repeat_tx = 1024, True
     return Session(policy=policy)
