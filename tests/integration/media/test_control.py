@@ -279,6 +279,7 @@ def test_the_next_boot_goes_on_where_the_last_report_stood(
         spec = private_spec("again", 60_000, delivered_ms=last.delivered_ms, resumed=True)
         assert control.call(SyncRooms(boot_id=ready.boot_id, open=(spec,), close=(), **fields())).ok
         back = [await media.join(spec.room_id, user) for user in (CREATOR, FAN)]
+        await back[1].hears("SESSION_CLOCK")
         clock = back[1].of("SESSION_CLOCK")[0]
         assert (clock["state"], clock["cause"], clock["deliveredMs"]) == ("paused", "node", last.delivered_ms)
         await back[0].publish()

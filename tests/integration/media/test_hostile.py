@@ -376,6 +376,9 @@ def test_a_hundred_joins_and_leaves_leave_nothing_behind() -> None:
                 await visitor.subscribe(creator)
                 await visitor.close()
 
+            # The client's side of it stands only when both kinds flow
+            published = creator.peer.published.values()
+            await until(lambda: all(track.packets for track in published), "everything of the creator flows")
             without = held()
             await visit()
             await given_back(without)
