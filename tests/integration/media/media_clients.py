@@ -159,7 +159,11 @@ class Client:
         await pc.setLocalDescription(await pc.createOffer())
         answer = await self.peer.accept_publish(pc.localDescription.sdp)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-        await until(lambda: "publish" in self.connected, "the publish connection stands")
+        # For both sides: a stock connection that is closed before that may leave what it was about to start.
+        await until(
+            lambda: "publish" in self.connected and pc.connectionState == "connected",
+            "the publish connection stands",
+        )
 
     async def subscribe(self, *others: Client, connect: bool = True) -> None:
         """Take every track of ``others``."""
@@ -178,7 +182,10 @@ class Client:
         await pc.setLocalDescription(await pc.createAnswer())
         await self.peer.accept_subscribe_answer(pc.localDescription.sdp)
         if connect:
-            await until(lambda: "subscribe" in self.connected, "the subscribe connection stands")
+            await until(
+                lambda: "subscribe" in self.connected and pc.connectionState == "connected",
+                "the subscribe connection stands",
+            )
 
     def _read(self, track: MediaStreamTrack) -> None:
         async def read() -> None:
