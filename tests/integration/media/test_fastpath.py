@@ -41,6 +41,7 @@ from media.fastpath.engine import (
     Kind,
     Record,
 )
+from media.forwarding import Bindings, Extensions, Ingress, Source
 from media.layers import Kept
 from media.send_history import SendHistory
 from tests.integration.media.media_clients import FAMILIES
@@ -924,6 +925,47 @@ def test_ssrcs_that_never_come_are_no_streams(node: Node) -> None:
         publisher.send(ssrc, 0, KEY, ssrc)
     assert node.counters(source)[0] == 95
     assert node.engine.connection_counters(publisher.connection)["unknown"] == 3
+
+
+heard = st.tuples(st.just("heard"), st.integers(0, 250), st.integers(1, 40))
+offers = st.tuples(st.just("offer"), st.sets(st.integers(0, 4)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.one_of(heard, heard, offers), max_size=12))
+def test_both_paths_open_the_same_ssrcs(story: list[tuple[Any, ...]]) -> None:
+    """Of each offer's tracks: number ``n`` announces thirty SSRCs from ``50 * n`` on."""
+    with contextlib.closing(Node()) as node:
+        publisher, ingress = node.client(), Ingress(SimpleNamespace(), lambda: 0)  # type: ignore[arg-type]
+        tracks: dict[int, tuple[object, int]] = {}
+        unknown = told = sequence = 0
+        for act, *rest in story:
+            if act == "offer":
+                for number in tracks.keys() - rest[0]:
+                    node.engine.drop(tracks.pop(number)[1])
+                for number in rest[0] - tracks.keys():
+                    made = node.engine.source(publisher.connection, Codec.OPUS, 48_000, FOREVER)
+                    tracks[number] = (object(), made)
+                announced: dict[int, Any] = {
+                    50 * number + ssrc: Source(track, made, "", retransmission=False)  # type: ignore[arg-type]
+                    for number, (track, made) in tracks.items() for ssrc in range(30)
+                }  # fmt: skip
+                ingress.bind([track for track, _ in tracks.values()], Bindings(announced, {}, Extensions()))  # type: ignore[misc]
+                assert all(node.engine.name(source.layer, ssrc) for ssrc, source in announced.items())
+                node.engine.retry(publisher.connection)
+                continue
+            first, count = rest
+            for ssrc in range(first, first + count):
+                sequence += 1
+                publisher.send(sequence, 0, b"sound", ssrc)
+                known = ssrc in ingress._sources
+                if not known and not ingress._may_open(ssrc):
+                    unknown += 1
+                elif not known and ingress._learn(ssrc, bytes(12)) is None:
+                    told += 1
+            node.settle()
+            assert node.engine.connection_counters(publisher.connection)["unknown"] == unknown
+            assert len(node.records(Kind.STRANGER)) == told
 
 
 def test_what_does_not_parse_costs_a_stream_as_well(node: Node) -> None:
