@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import lots
@@ -140,8 +140,13 @@ def _return_to_creator(
         account_id(kind, creator_id) for kind in ("debt", "chargeback_loss", "earnings_pending", "earnings")
     )
     promo = account_id("promo")
-    rest = sum(tokens for _, tokens in holds)
     tx.flush()
+    owed, lost = -lock_balance(tx, debt), -lock_balance(tx, loss)
+    rest = sum(tokens for _, tokens in holds)
+    # Of a session that several lots paid, each may return a token more or less of the fee than it took: what
+    # those that are still bad will not return is paid now, or it would be nobody's but ours.
+    due = min(rest, max(0, owed + lost - _still_taken(tx, creator_id))) if owed + lost else 0
+    rest -= due
     entries: Counter[str] = Counter()
     for row, _ in holds:
         # Promo may have more than the net is: then others' earnings gave for it, and nothing of it was pending.
@@ -156,22 +161,45 @@ def _return_to_creator(
         row.promo += gifts
         entries[promo] += gifts
         rest -= gifts
-    entries[debt] = min(rest, -lock_balance(tx, debt))
-    rest -= entries[debt]
-    entries[loss] = min(rest, max(0, taken[debt] - entries[debt]), -lock_balance(tx, loss))
+    rest += due
+    entries[debt] = min(rest, owed)
+    rest, due = rest - entries[debt], due - entries[debt]
+    entries[loss] = min(rest, lost, max(0, due, taken[debt] - entries[debt]))
     entries[earnings] = rest - entries[loss]
     return entries
 
 
 def _taken_from(tx: Session, lot: LotRow) -> Counter[str]:
-    """Account → tokens that were taken from it because of this lot and have not been returned."""
+    """Account → tokens that were taken from it because of this lot since it was last good.
+
+    What earlier wins returned, and to whom, is over: it may have paid a debt that another lot had made.
+    """
     query = (
-        select(EntryRow.account_id, -func.sum(EntryRow.amount))
-        .join(TransferRow, TransferRow.id == EntryRow.transfer_id)
+        select(TransferRow.kind, TransferRow.idempotency_key, EntryRow.account_id, EntryRow.amount)
+        .join(EntryRow, EntryRow.transfer_id == TransferRow.id)
         .where(TransferRow.reference == lot.id, TransferRow.kind.in_(("payment_reversal", "payment_good")))
-        .group_by(EntryRow.account_id)
     )
-    return Counter({account: max(0, int(tokens)) for account, tokens in tx.execute(query)})
+    found = [
+        (kind, _number(lot, kind, key), account, amount) for kind, key, account, amount in tx.execute(query)
+    ]
+    won = max((number for kind, number, _, _ in found if kind == "payment_good"), default=-1)
+    taken: Counter[str] = Counter()
+    for _, number, account, amount in found:
+        if number > won and amount < 0:
+            taken[account] -= amount
+    return taken
+
+
+def _still_taken(tx: Session, creator_id: str) -> int:
+    """How much the creator would get back, were all payments good that made them owe something."""
+    owing = (
+        select(TransferRow.reference)
+        .join(EntryRow, EntryRow.transfer_id == TransferRow.id)
+        .where(EntryRow.account_id == account_id("debt", creator_id), TransferRow.kind == "payment_reversal")
+    )
+    behind = select(LotUseRow.reference).where(LotUseRow.lot_id.in_(owing), LotUseRow.recovered > 0)
+    holds = select(HoldRow).where(HoldRow.creator_id == creator_id, HoldRow.reference.in_(behind))
+    return sum(row.recovered + fee_of(row, -row.recovered) for row in tx.scalars(holds))
 
 
 def _uses(tx: Session, lot_id: str, condition: object) -> Sequence[LotUseRow]:
@@ -189,3 +217,9 @@ def _post_for(
     tx.flush()
     key = f"{kind}:{lot.id}:{lot.bites}"
     return post(tx, kind, entries, key=key, reference=lot.id, cause_id=cause_id, now=now)
+
+
+def _number(lot: LotRow, kind: str, key: str) -> int:
+    """Which of the lot's transfers has this key; 0 for those of version 0.1.0, which knew no wins."""
+    number = key.removeprefix(f"{kind}:{lot.id}:")
+    return int(number) if number.isdigit() else 0

@@ -277,6 +277,57 @@ def test_what_was_taken_as_debt_returns_to_debt_then_loss_then_the_creator(
     paid.check()
 
 
+def test_a_payment_that_is_bad_twice_repays_our_loss_although_its_first_win_paid_anothers_debt(
+    book: Book, fan: str, creator: str
+) -> None:
+    # given: two purchases of 100 to the creator, 80 paid out; the first takes earnings, the second is a debt
+    book.withdraw(book.lot_ids(fan)[0], 1_000)
+    for number in (1, 2):
+        book.top_up(fan, 100, f"pur_{number}")
+        book.pay(fan, creator, 100, f"tip_{number}")
+    book.clear()
+    book.payout(creator, 80)
+    for purchase in ("pur_1", "pur_2"):
+        book.mark_bad(purchase)
+    # and the first one's win pays the second one's debt; in the end all is as it was
+    for purchase in ("pur_1", "pur_2"):
+        book.good_again(purchase)
+    assert book.balances(creator) == {"earnings": 80}
+    # when: the rest is paid out, the first is bad once more, and its debt becomes our loss
+    book.payout(creator, 80, "payout-2")
+    book.mark_bad("pur_1")
+    book.write_off(creator, 80)
+    book.good_again("pur_1")
+    # then
+    assert (book.balances(creator), book.platform("chargeback_loss")) == ({}, 0)
+    book.check()
+
+
+def test_a_token_that_rounding_moves_between_bad_payments_is_not_our_loss(
+    book: Book, fan: str, creator: str
+) -> None:
+    # given: a tip of 16 with a fee of 3, paid from lots of 1 and 15, all of its net owed and written off
+    book.withdraw(book.lot_ids(fan)[0], 1_000)
+    for number, tokens in ((1, 1), (2, 15)):
+        book.top_up(fan, tokens, f"pur_{number}")
+    book.pay(fan, creator, 16)
+    book.clear()
+    book.payout(creator, 13)
+    taken = []
+    for purchase in ("pur_1", "pur_2"):
+        book.mark_bad(purchase)
+        taken.append(-book.balances(creator)["debt"])
+    assert taken == [1, 13]
+    book.write_off(creator, 13)
+    # when: the first one to be won gives nothing but fee back, though it had taken a token from the creator
+    book.good_again("pur_1")
+    assert (book.balances(creator), book.platform("chargeback_loss")) == ({}, -13)
+    book.good_again("pur_2")
+    # then
+    assert (book.balances(creator), book.platform("chargeback_loss")) == ({}, 0)
+    book.check()
+
+
 def test_what_a_bad_payment_took_from_another_sessions_pending_earnings_is_found_there(
     book: Book, fan: str, creator: str
 ) -> None:
