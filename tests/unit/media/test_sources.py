@@ -32,11 +32,6 @@ MEDIA, REPAIR = 96, 97
 IDS = Extensions(mid=4, rid=10, repaired_rid=11)
 
 
-@pytest.fixture(autouse=True)
-def _in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No sockets here: fan-out in C has its own tests against the one in Python."""
-
-
 class PlainWire:
     """Hands packets through as they are, and keeps what is said back."""
 
@@ -119,6 +114,19 @@ def test_a_publisher_whose_line_has_become_narrow_is_told_so_at_once_and_later_t
     assert 20 < told[0][0] < 24
     assert 200_000 < min(bitrate for _, bitrate in told[:3]) < 320_000
     assert told[-1][1] > 2_500_000
+
+
+def test_another_ssrc_of_a_layer_has_another_clock() -> None:
+    track = camera("l", "h")
+    found, _ = ingress(v=track)
+    low, _ = track.layers
+    found.receive(packet(501, 9, KEY, mid="v", rid="l"))
+    found.compound(rtp.sender_report(501, 1 << 40, 90_000, 1, 100))
+    found.receive(packet(501, 10, DELTA))
+    assert low.report is not None
+    # When its encoder begins anew, then nothing is said by what the former one counted
+    found.receive(packet(777, 20, KEY, mid="v", rid="l"))
+    assert (low.ssrc, low.report) == (777, None)
 
 
 def test_a_repair_belongs_to_the_layer_that_its_repaired_rid_names() -> None:

@@ -301,6 +301,41 @@ def test_what_waited_to_be_told_starts_no_clock() -> None:
         asyncio.run(scene())
 
 
+def test_gates_are_told_whatever_happens_and_as_soon_as_a_call_has_a_track() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        now = [10_000]
+        patch.setattr(call_module, "monotonic_ms", lambda: now[0])
+
+        async def scene() -> None:
+            track, call = camera(), a_call()
+            engine = Engine(track)
+            # Given a track whose gate was open, as nobody had one for it
+            track.sync_gate()
+            assert engine.until[track.layers[0]] == FOREVER
+            call.attach(track, Watch("video", now[0]))
+            assert engine.until[track.layers[0]] == 0
+            call.seated("usr_creator")
+            call.seated("usr_fan")
+            call.connected("usr_fan")
+            engine.came(FIRST, now[0], KEY)
+            engine.tell(now[0])
+            assert engine.until[track.layers[0]] > now[0]
+            await asyncio.sleep(0)  # the look that this led to
+
+            # When the call ends in a look that fails, then nothing passes
+            def defect() -> None:
+                call.meter.close(now[0])
+                raise ZeroDivisionError
+
+            patch.setattr(call, "_look", defect)
+            with pytest.raises(ZeroDivisionError):
+                call.look()
+            assert engine.until[track.layers[0]] == 0
+            call.abandon()
+
+        asyncio.run(scene())
+
+
 def a_call(read_what_waits: Callable[[], bool] = lambda: True) -> Call:
     return Call(
         Budget(session_id="ses_1", paid_ms=5_000, rate_per_minute=100, timers=timers_for(60_000)),
