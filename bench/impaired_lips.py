@@ -8,14 +8,15 @@ with the two browsers connected to one another over the same lines (``bench.impa
 browsers add together, and what the browsers do by themselves. Beside both: what the viewer's browser takes it to
 be, since when it can know (after two sender reports of each), and for how long it keeps sound and picture.
 
-Error: the two pages each know a flash to one turn of the screen (17 ms), a beep to about 5 ms; a median of
-twenty is good to about 5 ms, as flashes keep no step with screens. Chromium corrects nothing below 30 ms, so two
-connections over one and the same line may lie up to 60 ms apart. On a busy machine it all says little: the load
-is printed.
+Error: the two pages each know a flash to one turn of the screen (17 ms), a beep to about 5 ms. Offsets come in
+steps of 17 ms for that, and their median is one of the steps; as flashes keep no step with screens, the mean of
+the middle half is good to about 5 ms. Chromium corrects nothing below 30 ms, so two connections over one and the
+same line may lie up to 60 ms apart: one join says little of a line (RUNS=). On a busy machine it all says little:
+the load is printed.
 
-Bound: 40 ms, for the median of each line, either way, from SETTLE seconds after the join on. Needs root;
-SECONDS=20 is how long each is watched then, ONLY= takes the lines whose name holds it, RUNS=1 how often,
-RAW=<path> keeps every single offset.
+Bound: 40 ms either way for each line, over the flashes of all its joins, from SETTLE seconds after each join on.
+Needs root; SECONDS=20 is how long each is watched then, ONLY= takes the lines whose name holds it, RUNS=1 how
+often, RAW=<path> keeps every single offset.
 """
 
 from __future__ import annotations
@@ -71,17 +72,20 @@ class Lips(msgspec.Struct, frozen=True):
     """Seconds from the first pictures on after which its browser knew sound and picture of one moment, and could
     bring them together; None: it never did."""
 
-    @property
-    def median(self) -> float | None:
-        """None: too few flashes were seen with their beeps."""
-        return statistics.median(self.then) if len(self.then) >= FEWEST_FLASHES else None
+
+def middle(offsets: list[float]) -> float | None:
+    """The mean of the middle half; None: too few flashes were seen with their beeps."""
+    if len(offsets) < FEWEST_FLASHES:
+        return None
+    quarter = len(offsets) // 4
+    return statistics.mean(sorted(offsets)[quarter : len(offsets) - quarter])
 
 
 async def measure(house: House, clients: dict[str, Client], var: Path) -> float:
-    """Every line, on either side, either way; the bound over the worst median through the node."""
+    """Every line, on either side, either way; the bound over the worst line through the node."""
     url = house.environment["PUBLIC_URL"]
     names = dict.fromkeys(SIDES, "chromium")
-    worst = dict.fromkeys(WAYS, 0.0)
+    found: dict[tuple[str, str, str], list[float]] = {}
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     async with Peer(url) as creator, async_playwright() as playwright:
         await creator.sign_in(f"{HANDLES['publisher']}@bench.test", cut.PASSWORD, feed=False)
@@ -95,7 +99,12 @@ async def measure(house: House, clients: dict[str, Client], var: Path) -> float:
                     lips = await watched(way, line, clients[side], creator, pages)
                     print(f"{line.name:24}{side:11}{way:8}{in_words(lips)}", flush=True)
                     keep(line.name, side, way, lips)
-                    worst[way] = max(worst[way], float("inf") if lips.median is None else abs(lips.median))
+                    found.setdefault((line.name, side, way), []).extend(lips.then)
+    worst = dict.fromkeys(WAYS, 0.0)
+    for (name, side, way), offsets in found.items():
+        apart = middle(offsets)
+        print(f"{name:24}{side:11}{way:8}{_signed(apart)}   n={len(offsets)}")
+        worst[way] = max(worst[way], float("inf") if apart is None else abs(apart))
     print(f"load {os.getloadavg()[0]:.1f} at the end; bound: {BOUND_MS:.0f} ms either way")
     print(f"without the node, the ratio would be {BOUND_MS / max(1.0, worst['direct']):.2f}")
     return BOUND_MS / max(1.0, worst["node"])
@@ -138,18 +147,22 @@ async def watched(way: str, line: Scenario, client: Client, creator: Peer, pages
 
 
 def in_words(lips: Lips) -> str:
-    """The median and the middle half."""
-    if lips.median is None:
+    """One join."""
+    if middle(lips.then) is None:
         return f"only {len(lips.then)} flashes were seen with their beeps"
-    low, middle, high = statistics.quantiles(lips.then, n=4)
-    first = f"{statistics.median(lips.first):+4.0f} ms" if len(lips.first) >= FEWEST_FLASHES else "  few"
+    low, _, high = statistics.quantiles(lips.then, n=4)
     believed = f"{statistics.median(lips.believed):+4.0f} ms" if lips.believed else "nothing"
     return (
-        f"sound after picture {middle:+4.0f} ms   half of them {low:+4.0f} to {high:+4.0f}   n={len(lips.then):<3}"
-        f" at first {first}   known after {'never' if lips.known is None else f'{lips.known:.1f} s'}"
+        f"sound after picture {_signed(middle(lips.then))}   half of them {low:+4.0f} to {high:+4.0f}"
+        f"   n={len(lips.then):<3} at first {_signed(middle(lips.first))}"
+        f"   known after {'never' if lips.known is None else f'{lips.known:.1f} s'}"
         f"   believed {believed}   kept {lips.kept[0]:4.0f} and {lips.kept[1]:4.0f} ms"
         f"   load {os.getloadavg()[0]:.1f}"
     )
+
+
+def _signed(apart: float | None) -> str:
+    return "    few" if apart is None else f"{apart:+4.0f} ms"
 
 
 def keep(line: str, side: str, way: str, lips: Lips) -> None:

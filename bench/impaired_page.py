@@ -84,6 +84,9 @@ window.watchLips = (video, stream) => {
     [white, presented] = [bright > 130, frame.presentedFrames];
   };
   video.requestVideoFrameCallback(look);
+  window.listenTo(stream, beeps);
+};
+window.listenTo = (stream, beeps) => {
   const context = new AudioContext();
   const rate = context.sampleRate / 1000;
   const ear = context.createAnalyser();

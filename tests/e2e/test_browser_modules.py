@@ -55,6 +55,7 @@ async ([roomId, userId, publish]) => {
   client.onClock = (clock) => said.clocks.push(clock);
   client.onConnectionState = (state) => said.states.push(state);
   client.onTerminated = (...all) => said.terminated.push(all);
+  client.onRemoteStream = (stream) => { said.tracks = stream.getTracks().length; };
   client.attachStreamElements(document.getElementById("video"), document.getElementById("audio"));
   await client.joinAsParticipant({ publish });
 }
@@ -394,6 +395,12 @@ class TestSFUClient:
         offers = [each["sdp"] for each in node.seats["creator"].heard if each["type"] == "OFFER"]
         assert offers
         assert not any("a=simulcast:" in sdp for sdp in offers), "one viewer needs one size"
+
+    def test_a_stream_is_shown_before_its_tracks_come(self, open_page: Callable[[], Page]) -> None:
+        # Else Chromium plays its sound later, and lips no longer match.
+        _, fan = call_of_two(open_page)
+        assert fan.evaluate("said.tracks") == 0
+        assert fan.evaluate("[...client.streams.values()].map((stream) => stream.getTracks().length)") == [2]
 
     def test_a_large_camera_goes_out_in_three_sizes(self, open_page: Callable[[], Page]) -> None:
         offered = """async ([width, height, simulcast]) => {

@@ -18,7 +18,7 @@ export class Subscriber {
   /** Called when the browser says that nothing comes any more; it looks for another way then. */
   onDisconnected = () => {};
 
-  /** A person's stream appeared.
+  /** A person's stream appeared; its tracks come into it afterwards.
    *  @type {(stream: MediaStream, userId: string) => void} */
   onStream = () => {};
 
@@ -84,6 +84,7 @@ export class Subscriber {
 
   async #answer(offer) {
     if (offer.revision < this.#newest || this.pc.signalingState === "closed") return;
+    for (const { userId } of Object.values(offer.tracks)) this.#streamOf(userId);
     await this.pc.setRemoteDescription({ type: "offer", sdp: offer.sdp });
     for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
     await describe(this.pc, "answer");
@@ -91,6 +92,20 @@ export class Subscriber {
       type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision: offer.revision,
     });
     this.#assign(offer.tracks);
+  }
+
+  /**
+   * A person's stream, shown before it has tracks: Chromium plays the sound of an element to which tracks are added
+   * some 20 ms earlier than of one that is given a stream with tracks, and so nearer to the picture.
+   */
+  #streamOf(userId) {
+    let stream = this.streams.get(userId);
+    if (!stream) {
+      stream = new MediaStream();
+      this.streams.set(userId, stream);
+      this.onStream(stream, userId);
+    }
+    return stream;
   }
 
   /** Puts every received track into the stream of the person it belongs to. */
@@ -112,12 +127,8 @@ export class Subscriber {
       }
     }
     for (const [userId, belonging] of wanted) {
-      const stream = this.streams.get(userId) ?? new MediaStream();
+      const stream = this.#streamOf(userId);
       for (const track of belonging) stream.addTrack(track);
-      if (!this.streams.has(userId)) {
-        this.streams.set(userId, stream);
-        this.onStream(stream, userId);
-      }
     }
   }
 }
