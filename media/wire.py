@@ -141,7 +141,7 @@ class Wire:
 
     def moved(self, path: Path) -> Wire:
         """The same association at another address; this wire is still to be closed, unless it goes on."""
-        return Wire(path)
+        return Wire(path, self.history)
 
     def _send(self, data: memoryview) -> None:
         try:
