@@ -212,6 +212,15 @@ class PublishedTrack:
                 self.engine.open_until(layer, 0)
         self.refresh()
 
+    def _begin_anew(self, layer: Layer, now_ms: int) -> None:
+        """Its numbers jump, over more than the ring: whoever carries it goes on without a hole, at its next key
+        frame (audio: packet). A subscriber's SRTP counts by itself how often sixteen bits wrap (RFC 3711 section
+        3.3.1), and would lose count for good over one lost packet, whoever is in the slot after that."""
+        for slot in self.slots:
+            if slot.layer is layer:
+                slot.leave(now_ms)
+        self.refresh()
+
     def close(self, now_ms: int) -> None:
         """The track is no more; frees its slots."""
         self.closed = True
@@ -293,6 +302,8 @@ class PublishedTrack:
             layer.throttle.answered()
         # Before the gate: it may stay closed for longer than the number's sixteen bits reach.
         extended = layer.unwrap.extend(sequence) if told is None else told.sequence
+        if told is None and not layer.paused and 0 <= layer.highest < extended - RING_SIZE:
+            self._begin_anew(layer, now_ms)
         layer.last_ms = now_ms
         if self._simulcast:
             self._flows(layer, extended, timestamp, payload, keyframe, now_ms)

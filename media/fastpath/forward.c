@@ -259,6 +259,9 @@ void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int wh
         return;
     }
     if (!keep(from, slot, sequence, fresh, payload, size, rtp_is_key(from->codec, payload, size))) return;
+    /* Over more than the ring: whoever carries it goes on without a hole, at its next key frame. A subscriber's SRTP counts
+     * by itself how often sixteen bits wrap (RFC 3711, section 3.3.1), and would lose count for good over one lost packet. */
+    if (from->highest >= 0 && sequence - from->highest > RING) source_hush(engine, from);
     if (newest) from->highest = sequence;
     from->packets++;
     from->octets += (uint64_t)size;
