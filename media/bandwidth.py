@@ -49,7 +49,7 @@ class Bandwidth:
     def try_more(self, division: Division, now_ms: int, rtt_ms: float) -> bool:
         """Whether a probe begins: somebody wants more, and the line looks as if it might carry it."""
         bitrate = self.estimator.bitrate
-        if bitrate is None or self.estimator.whole or division.more is None or division.more <= bitrate:
+        if bitrate is None or self.estimator.plain or division.more is None or division.more <= bitrate:
             return False
         if not self.estimator.clean(now_ms):
             self.prober.later(now_ms)

@@ -62,6 +62,8 @@ LOSSY_GROWTH = 1.04
 """A second, of who says nothing but losses, where some are usual."""
 NEAR_LIMIT, LIMIT_MS = 0.9, 15_000
 """Where it was too much for such a one, so much is enough for so long."""
+CATCH_UP_MS = 30_000
+"""From 5 kbit/s, its least, Chromium's REMB takes so long to a small picture's rate."""
 HUSH = 0.6
 HUSH_MS = 20_000
 PACKET_BITS = 1_200 * 8
@@ -76,8 +78,10 @@ class Estimator:
         self.loss = 0.0
         """Share of packets, over the last half second that had enough of them."""
         self.arrived = Arrived()
+        self.plain = False
+        """Whether nothing is numbered transport-wide: REMB or losses are all that is known."""
         self.whole = False
-        """Whether it covers the whole connection, sound included: where numbers are not transport-wide."""
+        """Whether it covers the whole connection, sound included."""
         self._start = start
         self._trend = Trend()
         self._limit: float | None = None
@@ -85,6 +89,7 @@ class Estimator:
         self._at_ms: int | None = None
         self._troubled_ms: int | None = None
         self._told_ms: int | None = None
+        self._remb: float | None = None
         self._lost = self._told = 0
         self._reports = Losses()
         self._lost_since_ms: int | None = None
@@ -107,8 +112,8 @@ class Estimator:
         """Transport-wide feedback came; whether the estimate fell: then what was sent before is to be counted as
         lost no more. ``probing``: we fill the queue ourselves, it says nothing of the rest."""
         before_ms = self._fell_ms
-        if self.bitrate is None or self.whole:
-            self.bitrate, self.whole = self._start, False
+        if self.bitrate is None or self.plain:
+            self.bitrate, self.plain, self.whole = self._start, False, False
         before = self.bitrate
         took_ms = 0 if self._at_ms is None else min(1_000, max(0, now_ms - self._at_ms))
         if self._at_ms is not None and now_ms - self._at_ms >= SILENT_MS:
@@ -207,11 +212,25 @@ class Estimator:
         if self.bitrate is not None and self._hushed is not None and now_ms < self._hushed[1]:
             self.bitrate = max(LEAST, min(self.bitrate, self._hushed[0]))
 
-    def told(self, bitrate: float, now_ms: int) -> None:
-        """The receiver's own estimate (REMB), of who has no transport-wide feedback."""
-        self.whole = True
-        self.bitrate = max(LEAST, min(MOST, bitrate))
-        self._at_ms = self._told_ms = now_ms
+    def told(self, bitrate: float, now_ms: int, pictured_ms: int | None, *, whole: bool) -> None:
+        """The receiver's own estimate (REMB), of who has no transport-wide feedback; ``pictured_ms``: since when
+        it is sent pictures, None: it is sent none; ``whole``: it speaks of sound as well.
+
+        Browsers judge by pictures, and say the same for ever while none come: that is no news, else none would
+        ever come again. When they do, what it says begins where it was, and rises as slowly as ours: until it has
+        caught up, only less counts.
+        """
+        bitrate = max(LEAST, min(MOST, bitrate))
+        before, self._remb = self._remb, bitrate
+        if pictured_ms is None and not whole:
+            return
+        catches_up = pictured_ms is not None and now_ms - pictured_ms < CATCH_UP_MS
+        self.plain, self.whole, self._told_ms = True, whole, now_ms
+        if before is None or self.bitrate is None or bitrate < before or not catches_up:
+            self.bitrate = bitrate
+        else:
+            self.bitrate = max(self.bitrate, bitrate)
+        self._at_ms = now_ms
 
     def reported(self, expected: int, lost: int, bitrate: float, now_ms: int) -> None:
         """Receiver reports, of who says nothing more; ``bitrate``: what is being sent to it."""
@@ -219,11 +238,11 @@ class Estimator:
         if self._told_ms is not None or fresh or not self._reports.add(expected, lost, now_ms):
             return
         self.loss, self._lost_since_ms = self._reports.loss, now_ms
-        if self.loss <= HIGH_LOSS and not (self.whole and self._reports.excessive):
+        if self.loss <= HIGH_LOSS and not (self.plain and self._reports.excessive):
             return
         came = BACKOFF * bitrate * (1 - self.loss)
-        if not self.whole:
-            self.whole, self._at_ms = True, now_ms
+        if not self.plain:
+            self.plain, self.whole, self._at_ms = True, True, now_ms
             self.bitrate = came if self.bitrate is None else self.bitrate
         if self.bitrate is None or not self._reports.excessive:
             return
@@ -238,7 +257,7 @@ class Estimator:
         the line has."""
         if self._lost_since_ms is not None and now_ms - self._lost_since_ms >= FORGOTTEN_MS:
             self.loss, self._lost_since_ms = 0.0, now_ms
-        if not self.whole or self.bitrate is None or self._at_ms is None:
+        if not self.plain or self.bitrate is None or self._at_ms is None:
             return
         took_ms = min(1_000, max(0, now_ms - self._at_ms))
         self._at_ms = now_ms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncio import TimerHandle
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from media.allocation import Division, Want
@@ -70,6 +70,8 @@ class Downlink:
         self._fed_ms = 0
         self._loss_seen: dict[int, tuple[int, int]] = {}
         """By SSRC, as whose reports count changes with what is negotiated."""
+        self._pictured_ms: int | None = None
+        """Since when it is sent pictures."""
         self._closed = False
 
     @property
@@ -111,13 +113,23 @@ class Downlink:
         if news:
             self.look(now_ms)
 
-    def told(self, bitrate: int, now_ms: int) -> None:
-        """The receiver's own estimate (REMB): of use where there is nothing better."""
+    def told(self, bitrate: int, ssrcs: Sequence[int], now_ms: int) -> None:
+        """The receiver's own estimate for what it is sent under ``ssrcs`` (REMB): of use where there is nothing
+        better."""
         if not self._numbered():
-            self.bandwidth.estimator.told(bitrate, now_ms)
+            self._see_pictures(now_ms)
+            whole = any(self._slots[ssrc].kind == "audio" for ssrc in ssrcs if ssrc in self._slots)
+            self.bandwidth.estimator.told(bitrate, now_ms, self._pictured_ms, whole=whole)
+
+    def _see_pictures(self, now_ms: int) -> None:
+        if not any(slot.live for slot in self._slots.values() if slot.kind == "video"):
+            self._pictured_ms = None
+        elif self._pictured_ms is None:
+            self._pictured_ms = now_ms
 
     def _tick(self) -> None:
         now_ms = self._now_ms()
+        self._see_pictures(now_ms)
         self._read_reports(now_ms)
         self.look(now_ms)
         self._looking = self._later(LOOK_SECONDS, self._tick)

@@ -359,9 +359,9 @@ class Egress:
             elif self.downlink is not None and packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_TRANSPORT_CC:
                 self.downlink.feedback(packet.body, now_ms)
             elif self.downlink is not None and packet.kind == rtp.PSFB and packet.fmt == rtp.FMT_REMB:
-                bitrate = rtp.told_bitrate(packet.body)
-                if bitrate is not None:
-                    self.downlink.told(bitrate, now_ms)
+                told = rtp.told_bitrate(packet.body)
+                if told is not None:
+                    self.downlink.told(*told, now_ms)
             elif packet.kind in (rtp.RR, rtp.SR):
                 for block in rtp.report_blocks(packet):
                     if (slot := self._slots.get(block.ssrc)) is not None:

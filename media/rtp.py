@@ -189,12 +189,14 @@ def nacked(body: bytes) -> list[int]:
     return wanted
 
 
-def told_bitrate(body: bytes) -> int | None:
-    """What a REMB allows, in bits a second; None if it is none (draft-alvestrand-rmcat-remb-03 section 2.2)."""
+def told_bitrate(body: bytes) -> tuple[int, list[int]] | None:
+    """What a REMB allows, in bits a second, and the SSRCs of which it speaks; None if it is none
+    (draft-alvestrand-rmcat-remb-03 section 2.2)."""
     if len(body) < 16 or body[8:12] != b"REMB":
         return None
     word = int.from_bytes(body[13:16], "big")
-    return (word & 0x3FFFF) << (word >> 18)
+    end = min(16 + 4 * body[12], len(body) - 3)
+    return (word & 0x3FFFF) << (word >> 18), [int.from_bytes(body[at : at + 4], "big") for at in range(16, end, 4)]
 
 
 # --- RTCP, writing ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from media.bandwidth import Bandwidth
-from media.congestion import FORGOTTEN_MS, LEAST, MOST, START, Estimator
+from media.congestion import CATCH_UP_MS, FORGOTTEN_MS, LEAST, MOST, START, Estimator
 from media.layers import HIGH, LOW, MEDIUM, NONE
 from media.losses import Losses
 from media.send_history import LONGEST_US, Feedback, Step
@@ -285,10 +285,34 @@ def test_a_way_that_has_become_longer_is_no_queue_for_long(more_ms: int) -> None
 
 def test_who_has_no_transport_wide_feedback_is_believed_its_own_estimate() -> None:
     estimator = Estimator()
-    estimator.told(400_000, 0)
-    assert (estimator.bitrate, estimator.whole) == (400_000, True)
-    estimator.told(10**12, 1_000)
-    assert estimator.bitrate == MOST
+    estimator.told(400_000, 0, 0, whole=True)
+    assert (estimator.bitrate, estimator.plain, estimator.whole) == (400_000, True, True)
+    estimator.told(10**12, 1_000, 0, whole=False)
+    assert (estimator.bitrate, estimator.whole) == (MOST, False)
+
+
+def test_an_estimate_of_who_is_sent_no_picture_is_no_news() -> None:
+    """A browser judges by pictures: without any it repeats the last word for ever."""
+    policy = Bandwidth()
+    policy.estimator.told(60_000, 0, 0, whole=False)
+    for fifth in range(300):
+        policy.estimator.told(5_000, 200 * fifth, None, whole=False)
+        policy.decide([], 0.0, 200 * fifth)
+    tried = policy.estimator.bitrate
+    assert tried is not None
+    assert tried > 500_000
+    # When pictures come again it begins where it was: that is no less than before, and keeps nobody from it
+    policy.estimator.told(5_000, 60_000, 60_000, whole=False)
+    for second, bitrate in enumerate((8_000, 20_000, 60_000), 61):
+        policy.estimator.told(bitrate, 1_000 * second, 60_000, whole=False)
+        policy.decide([], 0.0, 1_000 * second)
+    assert policy.estimator.bitrate == tried, "nor is more tried meanwhile"
+    # But less is, and so is what it says when it had time enough
+    policy.estimator.told(50_000, 64_000, 60_000, whole=False)
+    assert policy.estimator.bitrate == 50_000
+    policy.estimator.bitrate = tried
+    policy.estimator.told(70_000, 61_000 + CATCH_UP_MS, 60_000, whole=False)
+    assert policy.estimator.bitrate == 70_000
 
 
 def test_who_says_nothing_but_losses_is_bound_by_them() -> None:
@@ -364,7 +388,7 @@ def test_who_says_nothing_but_losses_and_is_silent_is_tried_again() -> None:
 
 def test_who_once_said_its_own_estimate_and_is_silent_is_tried_again() -> None:
     policy = Bandwidth()
-    policy.estimator.told(60_000, 0)
+    policy.estimator.told(60_000, 0, 0, whole=True)
     for tenth in range(300):
         policy.decide([], 0.0, 200 * tenth)
     assert policy.estimator.bitrate is not None

@@ -281,9 +281,24 @@ def test_feedback_on_what_was_never_numbered_and_too_much_of_it_say_nothing() ->
 def test_an_estimate_of_the_receiver_counts_only_where_nothing_is_numbered() -> None:
     numbered, plain = Stage(), Stage(numbered=False)
     for stage in (numbered, plain):
-        stage.downlink.told(200_000, stage.clock.now_ms)
+        stage.send()
+        stage.downlink.told(200_000, [7], stage.clock.now_ms)
     assert numbered.downlink.estimate is None
     assert plain.downlink.estimate == 200_000
+
+
+def test_who_was_left_without_a_picture_by_its_own_estimate_is_tried_again() -> None:
+    stage = Stage(numbered=False)
+    stage.send()
+    stage.track.rates = (130_000.0,) * 3
+    stage.downlink.told(75_000, [7], stage.clock.now_ms)
+    stage.downlink.look(stage.clock.now_ms)
+    assert (stage.slot.limit_layer, stage.slot.live) == (NONE, False)
+    # Though it goes on to say so
+    for _ in range(60):
+        stage.clock.run(200)
+        stage.downlink.told(75_000, [7], stage.clock.now_ms)
+    assert stage.slot.limit_layer == HIGH
 
 
 def test_of_several_sizes_the_one_that_fits() -> None:
@@ -331,6 +346,9 @@ def test_after_the_end_nothing_is_sent() -> None:
 
 def test_what_a_remb_says() -> None:
     body = rtp.max_bitrate(1, 234_000, [5])[4:]
-    assert rtp.told_bitrate(body) == 234_000
+    assert rtp.told_bitrate(body) == (234_000, [5])
+    body = rtp.max_bitrate(1, 234_000, [5, 6, 7])[4:]
+    assert rtp.told_bitrate(body) == (234_000, [5, 6, 7])
+    assert rtp.told_bitrate(body[:-2]) == (234_000, [5, 6]), "it names three, and has two"
     assert rtp.told_bitrate(body[:15]) is None
     assert rtp.told_bitrate(bytes(20)) is None

@@ -108,7 +108,7 @@ def test_a_publisher_whose_line_has_become_narrow_is_told_so_at_once_and_later_t
         for compound in wire.said:
             for part in rtp.compound(compound):
                 if part.kind == rtp.PSFB and part.fmt == rtp.FMT_REMB:
-                    told.append((tick, rtp.told_bitrate(part.body) or 0))
+                    told.append((tick, (rtp.told_bitrate(part.body) or (0, []))[0]))
         wire.said.clear()
     # A fifth of 1.5 Mbit/s came, for six tenths of a second
     assert 20 < told[0][0] < 24
