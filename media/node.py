@@ -54,7 +54,9 @@ class Node:
         self.boot_id = ids.new_id(ids.BOOT)
         self.node_id = settings.media_node_id
         self.rooms: dict[str, Room] = {}
-        self.figures = NodeFigures(self.node_id, self.rooms.values, lambda: port.untold)
+        self.figures = NodeFigures(
+            self.node_id, self.rooms.values, lambda: port.untold, most_seats=settings.metrics_seats
+        )
         self.figures_key = settings.key(FIGURES)
         self.metrics_token = settings.metrics_token
         self.reporter = Reporter(self.node_id, self.boot_id, self._said)

@@ -7,6 +7,7 @@ changed for good. Changes nothing that is forwarded. A participant that left is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 
 from media.participants import Participant
 from media.quality import Facts, Quality, Steady, grade
@@ -24,7 +25,9 @@ FAILED_MS = 60_000
 class View:
     """One participant's meter and grade."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, number: int = 0) -> None:
+        """``number``: what it is called where nobody is named."""
+        self.number = number
         self.meter = Meter()
         self.steady = Steady()
         self.since_ms = self.next_ms = now_ms
@@ -46,7 +49,9 @@ class Outside:
         """As often as the room ticks; each participant once a second, a full room's never in one tick."""
         looked = 0
         for participant in tuple(self._everybody.values()):
-            view = self._views.get(participant) or self._views.setdefault(participant, View(now_ms))
+            view = self._views.get(participant)
+            if view is None:
+                view = self._views[participant] = View(now_ms, self._free_number())
             if now_ms < view.next_ms or looked == MOST_A_TICK:
                 continue
             looked += 1
@@ -57,6 +62,10 @@ class Outside:
                 # Nobody's call ends because it could not be measured.
                 view.next_ms = now_ms + FAILED_MS
                 log.failure("look_failed", user_id=participant.user_id)
+
+    def _free_number(self) -> int:
+        taken = {view.number for view in self._views.values()}
+        return next(number for number in count(1) if number not in taken)
 
     def _look(self, participant: Participant, view: View, now_ms: int, awake_since_ms: int) -> None:
         view.meter.take(participant.peer.sample(), now_ms)
@@ -133,4 +142,5 @@ def _seat(participant: Participant, view: View, now_ms: int) -> Seat:
         quality=view.steady.told,
         figures=view.meter.figures(),
         totals=view.meter.totals,
+        number=view.number,
     )

@@ -51,6 +51,7 @@ SETTING_NAMES = (
     "TURN_URLS",
     "TURN_SECRET",
     "MEDIA_LAST_N",
+    "METRICS_SEATS",
     "METRICS_TOKEN",
     "VAR_DIR",
     "RECEIPT_KEY_FILE",
@@ -156,6 +157,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_last_n: int
     """In rooms of many who publish: beside the creators', only the pictures of so many last speakers go to each
     participant. 0: all do."""
+    metrics_seats: int
+    """How many participants have series of their own in Prometheus; 0: none."""
     metrics_token: str
     """The bearer with which a media node's figures are read from another machine; empty: from this one alone."""
     var_dir: Path
@@ -257,6 +260,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         turn_urls=read.words("TURN_URLS"),
         turn_secret=read.text("TURN_SECRET", ""),
         media_last_n=read.integer("MEDIA_LAST_N", 0, 0, 20),
+        metrics_seats=read.integer("METRICS_SEATS", 100, 0, 1000),
         metrics_token=read.text("METRICS_TOKEN", ""),
         var_dir=var_dir,
         log_level=read.text("LOG_LEVEL", "INFO").upper(),

@@ -52,7 +52,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A participant. ``quality``: good, fair, poor or lost, as it was told; None: not graded yet. ``up``: which of
-    its connections stand. ``totals``: every counter since it came (``media.stats.MEANINGS``)."""
+    its connections stand. ``totals``: every counter since it came (``media.stats.MEANINGS``). ``number``: what
+    Prometheus calls it, from 1, given again when it has left; 0: it has just come."""
 
     user_id: str
     display_name: str
@@ -63,6 +64,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     quality: str | None
     figures: Figures | None
     totals: dict[str, int]
+    number: int = 0
 
 
 class RoomFigures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

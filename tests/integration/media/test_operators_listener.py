@@ -28,6 +28,7 @@ FEW_WORDS = {
     "kind": {"live", "private", "battle", "other"},
     "cause": set(DROPPED),
     "quality": {"good", "fair", "poor", "lost"},
+    "seat": {"1", "2"},
 }
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -90,7 +91,19 @@ async def test_a_call_shows_in_prometheus_and_its_series_go_with_it(stage: Stage
     assert (value(found, "packets_in_total", kind="private") or 0) > 0
     assert (value(found, "packets_out_total", kind="private") or 0) > 0
     assert (value(found, "keyframes_total", kind="private") or 0) >= 2
-    assert value(found, "room_in_bits_per_second", kind="private", room=room) is not None
+    for_room = {"kind": "private", "room": room}
+    assert value(found, "room_in_bits_per_second", **for_room) is not None
+    assert value(found, "room_layers", **for_room) == 2, "two cameras of one size each"
+    assert (value(found, "room_keyframes_total", **for_room) or 0) >= 2
+    assert value(found, "room_dropped_packets_total", **for_room, cause="gated") is not None
+    # And everybody by a number, their sums being the room's
+    assert value(found, "participants_untold") == 0
+    for name in ("packets_in", "packets_out", "keyframes"):
+        each = [value(found, f"participant_{name}_total", **for_room, seat=seat) or 0 for seat in "12"]
+        assert min(each) > 0
+        assert sum(each) == value(found, f"room_{name}_total", **for_room)
+    assert value(found, "participant_layers", **for_room, seat="1") == 1
+    assert value(found, "participant_dropped_packets_total", **for_room, seat="1", cause="unopened") is not None
     assert value(found, "dropped_packets_total", kind="private", cause="unopened") is not None
     graded = sum(number for (name, _), number in found.items() if name == "greenroom_media_participant_quality")
     assert graded == 2
@@ -112,7 +125,7 @@ async def test_a_call_shows_in_prometheus_and_its_series_go_with_it(stage: Stage
     assert not [labels for _, labels in after if ("room", room) in labels]
     assert value(after, "participants", kind="private") == 0
     for key, number in found.items():
-        if key[0].endswith("_total"):
+        if key[0].endswith("_total") and ("room", room) not in key[1]:
             assert after[key] >= number
 
 
@@ -127,6 +140,17 @@ async def test_rooms_beyond_the_bound_have_no_series_of_their_own(stage: Stage) 
         exposition.MOST_ROOMS = MOST_ROOMS
     assert len({label for _, labels in found for label in labels if label[0] == "room"}) == 3
     assert (value(found, "rooms", kind="live"), value(found, "rooms_untold")) == (5, 2)
+
+
+@plays_with(METRICS_SEATS="1")
+async def test_participants_beyond_the_bound_have_no_series_of_their_own(stage: Stage) -> None:
+    room = stage.open(private_spec("one"))
+    for user_id in (CREATOR, FAN):
+        await stage.join(room, user_id)
+    await until(lambda: all(seat.number for seat in stage.node.rooms[room].outside.seats(0)), "sampled")
+    found = await series(stage)
+    assert {word for _, labels in found for name, word in labels if name == "seat"} == {"1"}
+    assert value(found, "participants_untold") == 1
 
 
 @plays

@@ -75,6 +75,24 @@ def test_who_left_is_in_the_sums_and_in_nothing_else() -> None:
     assert outside.totals()["packets_in"] == one.packets + other.packets
 
 
+def test_everybody_has_a_number_that_is_given_again_when_they_have_left() -> None:
+    outside, seats = room_of("usr_one", "usr_other", "usr_third")
+    everybody = cast(dict[str, Any], outside._everybody)
+
+    def numbers() -> dict[str, int]:
+        return {seat.user_id: seat.number for seat in outside.seats(0)}
+
+    assert numbers() == dict.fromkeys(everybody, 0), "they have just come"
+    for now_ms in (0, TICK_MS):
+        outside.tick(now_ms, 0)
+    assert numbers() == {"usr_one": 1, "usr_other": 2, "usr_third": 3}
+    outside.gone(cast(Participant, everybody.pop("usr_other")))
+    everybody |= {"usr_fourth": Seat("usr_fourth"), "usr_fifth": Seat("usr_fifth")}
+    outside.tick(2 * TICK_MS, 0)
+    assert numbers() == {"usr_one": 1, "usr_third": 3, "usr_fourth": 2, "usr_fifth": 4}
+    assert len(seats) == 3
+
+
 def test_our_own_sleep_is_nobodys_silence() -> None:
     # given a node that stood still for a minute, when it looks again, then who was not heard meanwhile is not lost
     outside, (one,) = room_of("usr_one")
