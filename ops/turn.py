@@ -27,12 +27,35 @@ class TurnError(Exception):
 class TurnServer:
     """One coturn, as a child process; ``start`` waits until it answers."""
 
-    def __init__(self, directory: Path, secret: str) -> None:
+    def __init__(self, directory: Path, secret: str, *, host: str = "127.0.0.1", transport: str = "udp") -> None:
+        """``transport``: by which clients are to come, ``udp`` or ``tcp``; it listens for both."""
         self.directory = directory
+        self.host = host
         self.port = free_port(tuple(range(RELAYS)))
-        self.url = f"turn:127.0.0.1:{self.port}?transport=udp"
+        self.url = f"turn:{host}:{self.port}?transport={transport}"
         self._secret = secret
         self._process: subprocess.Popen[bytes] | None = None
+
+    def settings(self) -> list[str]:
+        """The lines of its configuration."""
+        return [
+            "use-auth-secret",
+            f"static-auth-secret={self._secret}",
+            "realm=greenroom",
+            f"listening-port={self.port}",
+            f"min-port={self.port + 1}",
+            f"max-port={self.port + RELAYS - 1}",
+            f"listening-ip={self.host}",
+            f"relay-ip={self.host}",
+            "allow-loopback-peers",
+            "no-cli",
+            "no-tls",
+            "no-dtls",
+            "no-multicast-peers",
+            f"userdb={self.directory / 'turndb'}",
+            f"pidfile={self.directory / 'turnserver.pid'}",
+            "log-file=stdout",
+        ]
 
     def start(self) -> None:
         """Raises TurnError."""
@@ -42,29 +65,7 @@ class TurnServer:
         settings = self.directory / "turnserver.conf"
         # In a file, so that no list of processes shows the secret.
         settings.touch(mode=0o600)
-        settings.write_text(
-            "\n".join(
-                [
-                    "use-auth-secret",
-                    f"static-auth-secret={self._secret}",
-                    "realm=greenroom",
-                    f"listening-port={self.port}",
-                    f"min-port={self.port + 1}",
-                    f"max-port={self.port + RELAYS - 1}",
-                    "listening-ip=127.0.0.1",
-                    "relay-ip=127.0.0.1",
-                    "allow-loopback-peers",
-                    "no-cli",
-                    "no-tls",
-                    "no-dtls",
-                    "no-multicast-peers",
-                    f"userdb={self.directory / 'turndb'}",
-                    f"pidfile={self.directory / 'turnserver.pid'}",
-                    "log-file=stdout",
-                    "",
-                ]
-            )
-        )
+        settings.write_text("\n".join([*self.settings(), ""]))
         with (self.directory / "turnserver.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [PROGRAM, "-c", settings],
@@ -83,7 +84,7 @@ class TurnServer:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.settimeout(0.2)
             while time.monotonic() < until and self._process is not None and self._process.poll() is None:
-                probe.sendto(request, ("127.0.0.1", self.port))
+                probe.sendto(request, (self.host, self.port))
                 try:
                     if probe.recv(2048)[8:20] == request[8:20]:
                         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from aiortc.rtcconfiguration import RTCIceTransportPolicy
 
 from models import turn
 from models.config import Settings, load_settings
-from ops.turn import TurnServer
-from tests.integration.media.media_clients import room
+from ops.house import ROOT
+from ops.ports import free_port
+from ops.turn import RELAYS, TurnServer
+from tests.integration.media.media_clients import FAMILIES, room
 from tests.integration.media.test_forwarding import run
 
 SECRET = "known-to-us-and-to-the-turn-server"
@@ -71,6 +74,58 @@ def test_media_flows_through_the_turn_server_and_nowhere_else(server: TurnServer
             assert egress.wire.address[1] in relays
 
     run(scenario())
+
+
+class Documented(TurnServer):
+    """Set up as docs/media.md says, on loopback of both families, with free ports and without a certificate."""
+
+    def settings(self) -> list[str]:
+        text = (ROOT / "docs/media.md").read_text()
+        example = text.partition("# /etc/turnserver.conf\n")[2].partition("```")[0]
+        example = example.replace("<TURN_SECRET>", SECRET)
+        ours = ("listening-port", "tls-listening-port", "cert", "pkey")
+        lines = [line for line in example.splitlines() if line.partition("=")[0] not in ours]
+        assert len(lines) == len(example.splitlines()) - len(ours)
+        more = [
+            f"listening-port={self.port}", f"tls-listening-port={free_port((0, 1))}", "listening-ip=127.0.0.1",
+            "relay-ip=127.0.0.1", f"min-port={self.port + 1}", f"max-port={self.port + RELAYS - 1}",
+            f"userdb={self.directory / 'turndb'}", f"pidfile={self.directory / 'turnserver.pid'}",
+            "log-file=stdout",
+        ]  # fmt: skip
+        if socket.AF_INET6 in FAMILIES:
+            # Whoever comes over IPv6 is given an address of that family, though it does not ask for one.
+            more += ["listening-ip=::1", "relay-ip=::1", "allocation-default-address-family=keep"]
+        return lines + more
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_documented_server_relays_to_the_nodes_alone(family: socket.AddressFamily, tmp_path: Path) -> None:
+    server = Documented(tmp_path / "turn", SECRET)
+    (ours,) = turn.ice_servers(settings(server), "usr_1", time.time())
+    here, node, others = (
+        ("::1", "2001:db8::7", ("2001:db8::8", "::ffff:203.0.113.8", "fd00::1", "fe80::1"))
+        if family == socket.AF_INET6
+        else ("127.0.0.1", "203.0.113.7", ("203.0.113.8", "10.0.0.1", "169.254.169.254"))
+    )
+
+    async def scenario() -> None:
+        transport, _ = await turn_client.create_turn_endpoint(
+            asyncio.DatagramProtocol, (here, server.port), username=ours.username, password=ours.credential
+        )
+        client = transport._TurnTransport__inner_protocol
+        try:
+            await client.channel_bind(0x4000, (node, 50_000))
+            for number, other in enumerate(others, 0x4001):
+                with pytest.raises(stun.TransactionFailed, match="403"):
+                    await client.channel_bind(number, (other, 50_000))
+        finally:
+            await client.delete()
+
+    server.start()
+    try:
+        run(scenario())
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("fault", ["wrong", "expired", "somebody else's"])
