@@ -50,12 +50,17 @@ class RabbitNode:
         """The running server, if this object started one."""
         return self._process
 
-    def start(self) -> None:
-        """Start the node and wait until it takes connections; RabbitError when it does not."""
+    def start(self, seconds: float = START_SECONDS) -> None:
+        """Start the node and wait until it takes connections; RabbitError, and nothing of it is left, when it does
+        not within so many seconds."""
         if not (PROGRAMS / "rabbitmq-server").exists():
             raise RabbitError("rabbitmq-server is not installed")
         self.spawn()
-        self.wait()
+        try:
+            self.wait(seconds)
+        except BaseException:
+            self.discard()
+            raise
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the node without waiting for it, in a process group of its own."""
@@ -72,7 +77,7 @@ class RabbitNode:
             )
         return self._process
 
-    def wait(self, seconds: float = START_SECONDS) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until the node answers an AMQP handshake."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -1,10 +1,11 @@
-"""A RabbitMQ that no longer answers is ended all the same: nothing that was started is left."""
+"""A RabbitMQ that does not answer is ended all the same: nothing that was started is left."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,32 @@ def test_a_broker_that_does_not_answer_its_shutdown_is_killed(
         assert not _of(node.directory)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", node.port), timeout=5)
+    finally:
+        node.discard()
+
+
+def test_a_broker_that_does_not_start_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: a server that runs, and takes no connection
+    program = tmp_path / "rabbitmq-server"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(rabbitmq, "PROGRAMS", tmp_path)
+    node = rabbitmq.RabbitNode(tmp_path / "node", free_port(rabbitmq.PORT_OFFSETS))
+    spawned: list[subprocess.Popen[bytes]] = []
+    spawn = node.spawn
+
+    def remembered() -> subprocess.Popen[bytes]:
+        spawned.append(spawn())
+        return spawned[-1]
+
+    monkeypatch.setattr(node, "spawn", remembered)
+    try:
+        # when
+        with pytest.raises(rabbitmq.RabbitError, match="did not start"):
+            node.start(seconds=0)
+        # then
+        assert [process.poll() for process in spawned] == [-signal.SIGKILL]
+        assert node.process is None
     finally:
         node.discard()
 
