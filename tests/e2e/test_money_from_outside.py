@@ -11,6 +11,7 @@ from fakes.stripe_world import DECLINED
 from playwright.sync_api import BrowserContext, Page, expect
 
 from ops.house import House
+from tests.books import assert_clean
 from tests.conftest import MakeHouse
 from tests.e2e.test_private_call import ask, frames_grow, go_live
 
@@ -96,7 +97,7 @@ def test_buying_on_stripes_page_and_giving_some_back(
     expect(fan.locator("#figures")).to_contain_text("600")
     expect(fan.locator("#purchases")).to_contain_text("on its way to your card")
     assert [amount for what, amount in stripe.world.moved if what == "refund"] == [-1_920]
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)
 
 
 def test_the_page_waits_when_the_answer_is_late_and_closes_correctly(
@@ -170,7 +171,7 @@ def test_a_dispute_ends_a_live_call(house: House, stripe: StripeServer, new_cont
 
     # And the creator, who is told as well, has nothing left that was not earned
     expect(creator.get_by_text(re.compile("ended", re.IGNORECASE)).first).to_be_visible()
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)
 
     # When the bank decides for us, then the tokens and the freedom to spend them are back
     for dispute in stripe.world.all("dispute"):
@@ -178,4 +179,4 @@ def test_a_dispute_ends_a_live_call(house: House, stripe: StripeServer, new_cont
     expect(fan.locator("#frozen")).not_to_contain_text("Spending is frozen")
     # And tokens can be bought again on the page that was made while they could not
     expect(fan.get_by_role("button", name=re.compile("^Pay "))).to_be_visible()
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ops.house import House
+from tests.books import assert_clean
 from tests.conftest import MakeHouse
 from tests.e2e.conftest import SignIn
 from tests.e2e.program import Program
@@ -121,7 +122,7 @@ def test_a_tip_is_seen_by_all_and_in_a_call_by_two(house: House, program: Progra
         assert box["x"] + box["width"] <= 320
     fan.get_by_role("button", name="End call", exact=True).click()
     expect(fan).to_have_url(re.compile("/models"))
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)
 
 
 def test_a_fan_without_tokens_is_led_to_the_wallet(house: House, program: Program, sign_in: SignIn) -> None:

@@ -22,6 +22,7 @@ from demo.media_file import FRAMES_PER_SECOND, media_file
 from demo.peer import ApiError, Peer
 from demo.seat import Seat
 from ops.house import ROOT, House
+from tests.books import assert_clean
 from tests.conftest import MakeHouse
 
 # An encoder, as the media node's own tests have it.
@@ -111,10 +112,6 @@ async def nothing_more(*seats: Seat) -> None:
     assert max(stray) <= STRAY_FRAMES
 
 
-def is_clean(house: House) -> bool:
-    return "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
-
-
 def test_who_ignores_the_end_of_a_call_gets_nothing_and_is_heard_by_nobody(house: House) -> None:
     async def play() -> None:
         scene = Scene(house.environment["PUBLIC_URL"])
@@ -138,7 +135,7 @@ def test_who_ignores_the_end_of_a_call_gets_nothing_and_is_heard_by_nobody(house
         await scene.close()
 
     asyncio.run(play())
-    assert is_clean(house)
+    assert_clean(house)
 
 
 def test_a_node_that_stood_still_gives_no_free_media_and_bills_once(house: House) -> None:
@@ -168,7 +165,7 @@ def test_a_node_that_stood_still_gives_no_free_media_and_bills_once(house: House
         assert [transfer["kind"] for transfer in receipt["transfers"]].count("settle") <= 1
 
     asyncio.run(play())
-    assert is_clean(house)
+    assert_clean(house)
 
 
 def whip(url: str, key: str, sdp: str) -> tuple[int, str]:

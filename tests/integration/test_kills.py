@@ -16,6 +16,7 @@ from models.timing import timers_for
 from ops.house import ROOT, House
 from ops.ports import free_port
 from ops.rabbitmq import PORT_OFFSETS, RabbitNode
+from tests.books import assert_clean
 from tests.conftest import MakeHouse
 
 # Long enough for the pauses of a call to reach over the restart of any part on a slow machine.
@@ -65,4 +66,4 @@ def test_a_kill_in_the_middle_of_a_call_costs_nobody_a_token(house: House, victi
     assert frames <= (receipt["paidMs"] + unreported_ms) * FRAMES_PER_SECOND / 1000 + STRAY_FRAMES
 
     # And the ledger is whole
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)

@@ -22,6 +22,7 @@ from models.streams import MediaNodeRow
 from models.timing import timers_for
 from ops.house import ROOT, House
 from ops.ports import free_port
+from tests.books import assert_clean
 from tests.conftest import MakeHouse
 
 # Long enough for the pauses of a call to reach over what a slow machine takes to notice a death.
@@ -109,4 +110,4 @@ def test_a_call_whose_node_is_lost_goes_on_on_the_other(
         assert frames <= (receipt["paidMs"] + unreported_ms) * FRAMES_PER_SECOND / 1000 + STRAY_FRAMES
 
     # And the ledger is whole
-    assert "clean" in house.command("-m", "flask", "--app", "web", "ledger", "audit")
+    assert_clean(house)
