@@ -17,9 +17,10 @@ import av
 import ffmpeg
 import numpy as np
 
-from demo.media_file import FRAMES_PER_SECOND, KEY_FRAME_EVERY, SECONDS
+from demo.media_file import FRAMES_PER_SECOND, KEY_FRAME_EVERY
 from models.ladder import AUDIO, HEIGHT, WIDTH
 
+SECONDS = 10
 # Changes with what is written below, so that an older file is not taken for this one.
 NAME = f"numbers-720p{FRAMES_PER_SECOND}-{SECONDS}s-v1.webm"
 ENCODE_SECONDS = 600

@@ -15,7 +15,7 @@ import av
 from aiortc import MediaStreamTrack
 from av.packet import Packet
 
-from demo.media_file import FRAMES_PER_SECOND, KEY_FRAME_EVERY, SECONDS
+from demo.media_file import FRAMES_PER_SECOND, KEY_FRAME_EVERY
 
 AUDIO_PACKETS_PER_SECOND = 50
 # Later than this (a stopped process, a busy machine): what was missed is skipped, not sent in a burst.
@@ -81,4 +81,5 @@ def _read(path: Path) -> tuple[list[bytes], list[bytes]]:
             if packet.size:
                 found[packet.stream.type].append(bytes(packet))
     # Both loops have to be equally long, or picture and sound drift apart.
-    return found["video"][: FRAMES_PER_SECOND * SECONDS], found["audio"][: AUDIO_PACKETS_PER_SECOND * SECONDS]
+    seconds = min(len(found["video"]) // FRAMES_PER_SECOND, len(found["audio"]) // AUDIO_PACKETS_PER_SECOND)
+    return found["video"][: FRAMES_PER_SECOND * seconds], found["audio"][: AUDIO_PACKETS_PER_SECOND * seconds]

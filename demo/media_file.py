@@ -6,6 +6,7 @@ encoder that answers key-frame requests: the file's packets are sent as they are
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import ffmpeg
 
-SECONDS = 10
+SECONDS = 4
 FRAMES_PER_SECOND = 30
 KEY_FRAME_EVERY = 15
 # Changes with what is written below, so that an older file is not taken for this one.
@@ -29,14 +30,21 @@ def media_file(var_dir: Path) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved: two processes may make it at once, and nobody reads half of it.
+    # One process makes it, others wait for that. Written beside and moved: nobody reads half of it.
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _make(path)
+    return path
+
+
+def _make(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         half_made = Path(directory) / NAME
         subprocess.run(
             _command(half_made), check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=ENCODE_SECONDS
         )
         os.replace(half_made, path)
-    return path
 
 
 def _command(path: Path) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo import media_file
 from demo.clip import PacketTrack
 
 PACKETS = [b"key", b"a", b"b", b"key", b"c", b"d"]
@@ -75,3 +78,20 @@ def test_after_a_stop_it_goes_on_with_a_key_frame_of_now() -> None:
     # then what was missed is not sent
     assert bytes(packet) == b"key"
     assert packet.pts == 42 * 9_000
+
+
+def test_the_file_is_made_by_one_process_at_a_time_and_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Path] = []
+
+    def make(path: Path) -> None:
+        # Another process that wants it now waits.
+        with path.with_suffix(".lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.touch()
+        made.append(path)
+
+    monkeypatch.setattr(media_file, "_make", make)
+    assert media_file.media_file(tmp_path) == media_file.media_file(tmp_path) == made[0]
+    assert len(made) == 1
