@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from models.db import Database
 from models.plumbing import InboxRow, OutboxRow
 from models.services import streams
 from models.timing import timers_for
-from workers.deadlines import Deadlines
+from workers.deadlines import UNHURRIED, Check, Deadlines, checks_for
 from workers.jobs import KEEP_INBOX, KEEP_PUBLISHED, Job, housekeeping, poll_payments, run_due
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,3 +122,26 @@ def test_the_clock_ends_a_stream_whose_creator_is_gone(database: Database) -> No
     # then
     assert still is not None
     assert stage.run(lambda tx: streams.stream_of(tx, creator.user_id)) is None
+
+
+def test_what_has_time_is_looked_at_once_a_second_whatever_becomes_of_the_clock(db: Database) -> None:
+    # given
+    now, looked = NOW, Counter[str]()
+    words = [word for word, _ in checks_for(timers_for(60_000))]
+    assert set(words) > UNHURRIED
+
+    def look(word: str) -> Check:
+        return lambda tx, at: looked.update([word]) or 0
+
+    deadlines = Deadlines(
+        db, timers_for(60_000), checks=[(word, look(word)) for word in words], jobs=(), now=lambda: now
+    )
+    # when: two seconds of rounds, and then the clock is set back
+    for _ in range(8):
+        deadlines.step()
+        now += timedelta(seconds=0.25)
+    assert looked == {word: 2 if word in UNHURRIED else 8 for word in words}
+    now -= timedelta(days=1)
+    deadlines.step()
+    # then
+    assert looked == {word: 3 if word in UNHURRIED else 9 for word in words}
