@@ -17,6 +17,15 @@ FLAGS = with_camera("fps=10")
 PATIENCE_MS = 120_000
 expect.set_options(timeout=PATIENCE_MS)
 
+SMALL = """(() => {
+  const devices = navigator.mediaDevices;
+  const ask = devices?.getUserMedia.bind(devices);
+  const size = { width: { ideal: 320 }, height: { ideal: 180 } };
+  const smaller = ({ video, ...rest }) => ({ ...rest, video: video && { ...video, ...size } });
+  if (ask) devices.getUserMedia = (constraints) => ask(smaller(constraints));
+})();"""
+"""Where what a camera shows is not looked at, its picture is small, and sent in one size instead of three."""
+
 SignIn = Callable[..., Page]
 
 
@@ -33,7 +42,13 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def new_context(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
+def camera() -> str:
+    """A script that each page begins with; of their own, empty, where the picture is looked at."""
+    return SMALL
+
+
+@pytest.fixture
+def new_context(chromium: Browser, camera: str) -> Iterator[Callable[..., BrowserContext]]:
     """A fresh person's browser: own cookies, camera allowed. Closed at the end of the test.
 
     Somebody who wants no motion: a mark that breathes has the page drawn again and again, a fifth of what a call
@@ -45,6 +60,8 @@ def new_context(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
         wishes: dict[str, object] = {"permissions": ["camera", "microphone"], "reduced_motion": "reduce"}
         context = chromium.new_context(**wishes | options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
+        if camera:
+            context.add_init_script(camera)
         contexts.append(context)
         return context
 
