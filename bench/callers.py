@@ -1,7 +1,8 @@
 """A room's clients as benches need them: real signaling, ICE, DTLS and SRTP by aiortc, and no codec.
 
-Packets go round aiortc: it would spend more on each than what is measured. What is sent says of itself that
-it begins a VP8 key frame, so that it is forwarded at once.
+Packets go round aiortc: it would spend more on each than what is measured. What ``Line`` makes says of itself that
+it begins a VP8 key frame, so that it is forwarded at once. Descriptions name what browsers' name: levels of sound,
+transport-wide numbers, repeats.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpTransceiver, RTCSessionDescription
+from aiortc.codecs import HEADER_EXTENSIONS, is_rtx
+from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtpsender import RTCRtpSender
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bench.load import Sending
-from media.aiortc_seam import Path, lengths, path_of, srtp, workspace
+from bench.load import Receiving, Sending
+from media.aiortc_seam import TRANSPORT_CC_URI, Path, lengths, path_of, srtp, workspace
+from media.sdp_rules import AUDIO_LEVEL_URI
 
 CONNECT_SECONDS = 60
 HEARD_SECONDS = 2.0
 """The node takes a seat back from whom it does not hear for eight."""
+_NUMBERS_ID = 5
+"""Free in aiortc's own offers."""
 _buffer, _view = workspace(2048)
 _length = lengths()
 _rtp_header = struct.Struct("!BBHII")
@@ -47,6 +53,30 @@ def no_media_by_aiortc() -> None:
         """Packets go round it."""
 
     RTCRtpSender.send = RTCRtpReceiver.receive = ignore  # type: ignore[method-assign]
+    for extensions in HEADER_EXTENSIONS.values():
+        if all(each.uri != TRANSPORT_CC_URI for each in extensions):
+            extensions.append(RTCRtpHeaderExtensionParameters(id=_NUMBERS_ID, uri=TRANSPORT_CC_URI))
+
+
+def sending_of(transceivers: Iterable[RTCRtpTransceiver]) -> dict[str, Sending]:
+    """How what goes out on these lines looks, once they are answered; by kind."""
+    lines = {}
+    for one in transceivers:
+        ids = {each.uri: each.id for each in one._headerExtensions}
+        level = ids.get(AUDIO_LEVEL_URI, 0)
+        lines[one.kind] = Sending(
+            one.sender._ssrc, one._codecs[0].payloadType or 0, ids.get(TRANSPORT_CC_URI, 0), level
+        )
+    return lines
+
+
+def receiving_of(pc: RTCPeerConnection, path: Path) -> Receiving:
+    """What comes over a connection that we have answered."""
+    lines = pc.getTransceivers()
+    numbers = {each.id for one in lines for each in one._headerExtensions if each.uri == TRANSPORT_CC_URI}
+    repairs = {codec.payloadType or 0 for one in lines for codec in one._codecs if is_rtx(codec)}
+    assert len(numbers) <= 1, "one connection, one id"
+    return Receiving(path, numbers.pop() if numbers else 0, frozenset(repairs))
 
 
 class Line:
@@ -134,6 +164,7 @@ class Caller:
         self.room_id, self.user_id = room_id, user_id
         self.messages: list[JSON] = []
         self.lines: dict[str, Line] = {}
+        self._sending: dict[str, Sending] = {}
         self.publishing: Transport | None = None
         self.subscribing: Transport | None = None
         self._socket: ClientConnection | None = None
@@ -160,18 +191,18 @@ class Caller:
         await self.say("OFFER", pc="publish", sdp=pc.localDescription.sdp)
         await self.until(lambda: pc.connectionState == "connected")
         self.publishing = Transport(pc)
-        self.lines = {one.kind: Line(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers}
+        self._sending = sending_of(transceivers)
+        self.lines = {kind: Line(one.ssrc, one.payload_type) for kind, one in self._sending.items()}
 
     def sends(self) -> tuple[Path, dict[str, Sending]]:
         """For a load generator that takes over what we send: where it goes, and how it looks."""
         assert self.publishing is not None
-        lines = {kind: Sending(line.ssrc, line.payload_type) for kind, line in self.lines.items()}
-        return self.publishing.hand_over(), lines
+        return self.publishing.hand_over(), self._sending
 
-    def receives(self) -> Path:
+    def receives(self) -> Receiving:
         """For a load generator that takes over what we are sent."""
         assert self.subscribing is not None
-        return self.subscribing.hand_over()
+        return receiving_of(self._pcs["subscribe"], self.subscribing.hand_over())
 
     async def subscribed(self) -> None:
         """Wait until what others send may come. Raises TimeoutError."""

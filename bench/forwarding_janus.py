@@ -1,6 +1,7 @@
 """The peer of the forwarding bench: Debian's Janus, its videoroom plugin, over its WebSocket interface.
 
-Janus does without transport-wide feedback, audio levels and NACK buffers here: whatever it may leave out, it does.
+It does what ours does, as far as it can: transport-wide feedback to publishers, levels of sound and who speaks,
+repeats. What it negotiates with the bench's clients is printed by the bench.
 """
 
 from __future__ import annotations
@@ -38,12 +39,10 @@ class Janus:
         self._socket = self._open()
         self._session = self._ask(janus="create")["data"]["id"]
         self._handles: dict[int, int] = {}
-        off = dict.fromkeys(
-            ("transport_wide_cc_ext", "audiolevel_ext", "videoorient_ext", "playoutdelay_ext", "audiolevel_event"),
-            False,
-        )
+        on = dict.fromkeys(("transport_wide_cc_ext", "audiolevel_ext", "audiolevel_event"), True)
+        off = dict.fromkeys(("videoorient_ext", "playoutdelay_ext"), False)  # nobody offers them
         room = {"request": "create", "room": ROOM, "publishers": 100, "bitrate": 0, "videocodec": "vp8"}
-        self._message(self._attach(), room | off)
+        self._message(self._attach(), room | on | off)
 
     def _open(self) -> ClientConnection:
         until = time.monotonic() + START_SECONDS
@@ -114,7 +113,9 @@ def running(directory: Path, address: str, core: int, participants: int) -> Iter
         f'general: {{ json = "compact" ws = true ws_port = {PORT} ws_ip = "127.0.0.1" wss = false }}'
         " admin: { admin_ws = false }"
     )
-    command = ["taskset", "-c", str(core), "janus", "-F", str(directory), "-C", str(directory / "janus.jcfg")]
+    first = ["chrt", "--rr", "1"] if os.geteuid() == 0 else []
+    janus = ["janus", "-F", str(directory), "-C", str(directory / "janus.jcfg")]
+    command = [*first, "taskset", "-c", str(core), *janus]
     with (directory / "janus.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

@@ -1,6 +1,6 @@
-"""The load of the forwarding bench: twenty clients by aiortc over real ICE and DTLS, then packets by ``load.c``.
+"""The forwarding bench's clients of the peer: twenty by aiortc over real ICE and DTLS, then packets by ``load.c``.
 
-Whoever is measured only has to answer three questions, as the media process and the peer do.
+Whoever is measured only has to answer three questions. Ours is asked over its own signaling (``full_room``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from bench.callers import no_media_by_aiortc
-from bench.load import Counts, Load, Sending
+from bench.callers import no_media_by_aiortc, receiving_of, sending_of
+from bench.load import Counts, Load, Receiving, Sending
 from media.aiortc_seam import Path, path_of
 
 CONNECT_SECONDS = 30
@@ -26,6 +26,8 @@ class Clients:
     def __init__(self) -> None:
         self._load = Load()
         self._kept: list[tuple[RTCPeerConnection, Path]] = []
+        self._sending: list[dict[str, Sending]] = []
+        self._receiving: list[Receiving] = []
 
     async def connect(self, participants: int, ask: Ask) -> None:
         """Let everybody publish, then subscribe to all others."""
@@ -37,15 +39,28 @@ class Clients:
             await pc.setLocalDescription(await pc.createOffer())
             answer = await ask("publish", who, pc.localDescription.sdp)
             await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-            lines = {one.kind: Sending(one.sender._ssrc, one._codecs[0].payloadType or 0) for one in transceivers}
-            self._load.sends(await self._connected(pc), lines)
+            path = await self._connected(pc)
+            self._sending.append(sending_of(transceivers))
+            self._load.sends(path, self._sending[-1])
         for who in range(participants):
             pc = RTCPeerConnection(configuration)
             offer = await ask("subscribe", who, "")
             await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await pc.setLocalDescription(await pc.createAnswer())
             await ask("answer", who, pc.localDescription.sdp)
-            self._load.receives(await self._connected(pc))
+            self._receiving.append(receiving_of(pc, await self._connected(pc)))
+            self._load.receives(self._receiving[-1])
+
+    def negotiated(self) -> str:
+        """What was agreed upon, in words."""
+        numbered = sum(bool(lines["video"].number_id) for lines in self._sending)
+        levels = sum(bool(lines["audio"].level_id) for lines in self._sending)
+        told = sum(bool(one.number_id) for one in self._receiving)
+        repairs = sum(bool(one.repair_types) for one in self._receiving)
+        return (
+            f"of {len(self._sending)} publish {numbered} with transport-wide numbers, {levels} with levels; "
+            f"{told} are sent such numbers, {repairs} repeats by RTX"
+        )
 
     async def _connected(self, pc: RTCPeerConnection) -> Path:
         done = asyncio.Event()

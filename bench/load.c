@@ -1,11 +1,13 @@
-/* The load of the forwarding bench: sends RTP on time, counts and times what comes back, and costs little itself.
+/* The load of the benches: sends RTP on time, counts and times what comes back, and costs little itself.
  *
- * One thread, no event loop. Each packet carries the nanosecond in which it was sent; one in SAMPLE of those
- * that come back is opened for it. SRTP is libsrtp's, by the addresses that load_use is given.
+ * One thread, no event loop. Packets look as a browser's: VP8 with picture ids, a key frame a second, sound with its
+ * level, transport-wide numbers where they were negotiated, a sender report a second. Each carries the nanosecond in
+ * which it was sent; one in SAMPLE of those that come back is opened for it. SRTP is libsrtp's, by the addresses
+ * that load_use is given.
  */
-#define _GNU_SOURCE
+#include "load_internal.h"
+
 #include <arpa/inet.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -13,46 +15,33 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "load.h"
+enum { STAMP_AT = 16, SAMPLE = 16, BINS = 1 << 21, LATE_NS = 2000000, WIDTH = 1280, HEIGHT = 720, SPEAKS_S = 4, LOUD = 20, QUIET = 70 };
 
-enum { HEADER = 12, STAMP_AT = 16, BATCH = 64, SAMPLE = 16, MOST_STREAMS = 4096, BINS = 1 << 21, LARGEST = 2048, PESTER_NS = 10000000, LATE_NS = 2000000 };
-
-typedef int (*seal)(void *, void *, int *);
-static seal protect, unprotect, protect_rtcp;
+seal protect, unprotect, protect_rtcp, unprotect_rtcp;
+load_counts counts;
+int64_t to_monotonic_ns;
 
 typedef struct {
     void *context;
-    int socket, burst, size, payload_type;
+    int socket, burst, size, payload_type, number_id, level_id, number_of, voice;
     struct sockaddr_in to;
-    uint32_t ssrc, timestamp, step;
-    uint16_t sequence;
-    int64_t period_ns, due_ns;
+    uint32_t ssrc, timestamp, step, frames, octets;
+    uint16_t sequence, picture;
+    int64_t period_ns, due_ns, report_ns;
     volatile int paused;
     uint64_t sent;
 } stream;
 
 static stream streams[MOST_STREAMS];
+static uint16_t numbers[MOST_STREAMS]; /* transport-wide; of a connection's first stream */
 static struct {
     void *context;
-    int socket, is_timed;
-    volatile uint64_t received;
-    volatile int64_t last_ns; /* of a timed one: when the kernel had its latest packet */
+    int socket;
+    volatile uint64_t received, again;
+    volatile int64_t last_ns; /* when the kernel had its latest packet */
 } sinks[MOST_STREAMS];
-/* Clients that go on whatever they are told: NACKs of the latest packets, PLIs, and the same STUN check again. */
-static struct {
-    void *context;
-    int socket, check_size;
-    struct sockaddr_in to;
-    uint8_t check[256];
-    uint32_t ssrc;
-    uint16_t sequence;
-    int64_t due_ns;
-    volatile int is_on;
-} hostiles[MOST_STREAMS];
 static volatile int stopping;
-static int64_t to_monotonic_ns;
-static int stream_count, sink_count;
-static load_counts counts;
+static int stream_count, sink_count, voices;
 static uint32_t bins[BINS]; /* of a microsecond */
 
 static int64_t clock_ns(clockid_t which) {
@@ -61,30 +50,48 @@ static int64_t clock_ns(clockid_t which) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
-void load_use(void *protect_with, void *unprotect_with) { protect = protect_with, unprotect = unprotect_with; }
+void put_word(uint8_t *at, uint32_t value) { memcpy(at, (uint32_t[]){htonl(value)}, 4); }
 
-int load_stream(void *context, int socket, const char *host, int port, uint32_t ssrc, int payload_type, int burst, int size, uint32_t step, int64_t period_ns) {
+uint32_t word_at(const uint8_t *at) {
+    uint32_t value;
+    memcpy(&value, at, 4);
+    return ntohl(value);
+}
+
+int to_address(struct sockaddr_in *out, const char *host, int port) {
+    *out = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    return inet_pton(AF_INET, host, &out->sin_addr) == 1 ? 0 : -1;
+}
+
+void load_use(void *with, void *open, void *with_rtcp, void *open_rtcp) {
+    protect = with, unprotect = open, protect_rtcp = with_rtcp, unprotect_rtcp = open_rtcp;
+}
+
+int load_stream(void *context, int socket, const char *host, int port, uint32_t ssrc, int payload_type, int burst, int size, uint32_t step, int64_t period_ns, int number_id, int level_id) {
     if (stream_count == MOST_STREAMS) return -1;
-    stream *fresh = &streams[stream_count++];
-    *fresh = (stream){
+    int number = stream_count++, first = 0;
+    while (first < number && streams[first].context != context) first++;
+    streams[number] = (stream){
         .context = context, .socket = socket, .burst = burst, .size = size, .payload_type = payload_type,
-        .ssrc = ssrc, .step = step, .period_ns = period_ns, .sequence = (uint16_t)(7919 * stream_count % 30000),
+        .ssrc = ssrc, .step = step, .period_ns = period_ns, .sequence = (uint16_t)(7919 * (number + 1) % 30000),
+        .number_id = number_id, .level_id = level_id, .number_of = first, .voice = level_id ? voices++ : 0,
     };
-    fresh->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    return inet_pton(AF_INET, host, &fresh->to.sin_addr) == 1 ? stream_count - 1 : -1;
+    return to_address(&streams[number].to, host, port) ? -1 : number;
 }
 
 void load_switch(int number, int on) {
     streams[number].due_ns = now_ns();
+    streams[number].frames = 0; /* it begins with a key frame */
     streams[number].paused = !on;
 }
 
 uint64_t load_sent(int number) { return streams[number].sent; }
 
 int load_sink(void *context, int socket) {
-    if (sink_count == MOST_STREAMS) return -1;
+    int on = 1;
+    if (sink_count == MOST_STREAMS || setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on)) return -1;
     sinks[sink_count].context = context;
     sinks[sink_count].socket = socket;
     return sink_count++;
@@ -92,45 +99,9 @@ int load_sink(void *context, int socket) {
 
 uint64_t load_received(int number) { return sinks[number].received; }
 
+uint64_t load_again(int number) { return sinks[number].again; }
+
 int64_t load_last_ns(int number) { return sinks[number].last_ns; }
-
-int load_times(int number) {
-    int on = 1;
-    sinks[number].is_timed = !setsockopt(sinks[number].socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
-    return sinks[number].is_timed ? 0 : -1;
-}
-
-int load_hostile(int number, void *with, void *context, const char *host, int port, const uint8_t *check, int size) {
-    if (size > (int)sizeof hostiles[0].check) return -1;
-    protect_rtcp = with;
-    hostiles[number].context = context, hostiles[number].socket = sinks[number].socket;
-    hostiles[number].to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    memcpy(hostiles[number].check, check, (size_t)size);
-    hostiles[number].check_size = size;
-    if (load_times(number)) return -1;
-    hostiles[number].is_on = 1;
-    return inet_pton(AF_INET, host, &hostiles[number].to.sin_addr) == 1 ? 0 : -1;
-}
-
-static void pester(int number) {
-    uint8_t data[LARGEST] = {0};
-    uint32_t ours = htonl(1), theirs = htonl(hostiles[number].ssrc);
-    uint16_t first = htons((uint16_t)(hostiles[number].sequence - 16));
-    int size = 8 + 16 + 12;
-    memcpy(data, (uint8_t[]){0x80, 201, 0, 1}, 4); /* an empty receiver report goes first (RFC 3550 section 6.1) */
-    memcpy(data + 4, &ours, 4);
-    memcpy(data + 8, (uint8_t[]){0x81, 205, 0, 3}, 4); /* NACK (RFC 4585 section 6.2.1) */
-    memcpy(data + 12, &ours, 4);
-    memcpy(data + 16, &theirs, 4);
-    memcpy(data + 20, &first, 2);
-    data[22] = data[23] = 0xFF;
-    memcpy(data + 24, (uint8_t[]){0x81, 206, 0, 2}, 4); /* PLI (section 6.3.1) */
-    memcpy(data + 28, &ours, 4);
-    memcpy(data + 32, &theirs, 4);
-    if (hostiles[number].ssrc && !protect_rtcp(hostiles[number].context, data, &size))
-        sendto(hostiles[number].socket, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&hostiles[number].to, sizeof hostiles[number].to);
-    sendto(hostiles[number].socket, hostiles[number].check, (size_t)hostiles[number].check_size, MSG_DONTWAIT, (struct sockaddr *)&hostiles[number].to, sizeof hostiles[number].to);
-}
 
 static int64_t arrived_ns(struct msghdr *message, int64_t otherwise) {
     for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at))
@@ -142,21 +113,51 @@ static int64_t arrived_ns(struct msghdr *message, int64_t otherwise) {
     return otherwise;
 }
 
+/* Of twenty who could, one speaks at a time. */
+static uint8_t level_of(const stream *from, int64_t now) {
+    return now / 1000000000 / SPEAKS_S % voices == from->voice ? 0x80 | LOUD : QUIET;
+}
+
+/* Header extensions of one byte each (RFC 8285 section 4.2); where the payload begins. */
+static int extend(stream *from, uint8_t *data, int64_t now) {
+    int at = HEADER + 4;
+    if (!from->number_id && !from->level_id) return HEADER;
+    if (from->number_id) {
+        uint16_t number = ++numbers[from->number_of];
+        data[at++] = (uint8_t)(from->number_id << 4 | 1), data[at++] = (uint8_t)(number >> 8), data[at++] = (uint8_t)number;
+    }
+    if (from->level_id) data[at++] = (uint8_t)(from->level_id << 4), data[at++] = level_of(from, now);
+    at += -at & 3;
+    data[0] |= 0x10;
+    put_word(data + HEADER, 0xBEDE0000u | (uint32_t)(at - HEADER - 4) / 4);
+    return at;
+}
+
+/* The beginning of a VP8 packet: a descriptor with a picture id (RFC 7741 section 4.2), and of a picture's first one
+ * its frame tag, with the size if it is a key frame (RFC 6386 section 9.1). */
+static void describe(const stream *from, uint8_t *payload, int is_first) {
+    int is_key = from->frames % (uint32_t)(1000000000 / from->period_ns) == 0;
+    memcpy(payload, (uint8_t[]){is_first ? 0x90 : 0x80, 0x80, (uint8_t)(0x80 | from->picture >> 8), (uint8_t)from->picture}, 4);
+    if (!is_first) return;
+    payload[4] = is_key ? 0x10 : 0x11;
+    if (is_key) memcpy(payload + 7, (uint8_t[]){0x9D, 0x01, 0x2A, (uint8_t)WIDTH, WIDTH >> 8, (uint8_t)HEIGHT, HEIGHT >> 8}, 7);
+}
+
 static void send_frame(stream *from) {
     for (int number = 0; number < from->burst; number++) {
         uint8_t data[LARGEST] = {0};
         int last = number == from->burst - 1, size = from->size;
-        uint16_t sequence = htons(++from->sequence);
-        uint32_t timestamp = htonl(from->timestamp), ssrc = htonl(from->ssrc);
         int64_t stamp = now_ns();
         data[0] = 0x80;
         data[1] = (uint8_t)(last << 7 | from->payload_type);
-        memcpy(data + 2, &sequence, 2);
-        memcpy(data + 4, &timestamp, 4);
-        memcpy(data + 8, &ssrc, 4);
-        /* Each packet looks like the start of a VP8 key frame, so that forwarding begins at any of them. */
-        data[HEADER] = 0x10;
-        memcpy(data + STAMP_AT, &stamp, sizeof stamp);
+        ++from->sequence;
+        data[2] = (uint8_t)(from->sequence >> 8), data[3] = (uint8_t)from->sequence;
+        put_word(data + 4, from->timestamp);
+        put_word(data + 8, from->ssrc);
+        int payload = extend(from, data, stamp);
+        if (size > SOUND_BYTES) describe(from, data + payload, !number);
+        memcpy(data + payload + STAMP_AT, &stamp, sizeof stamp);
+        from->octets += (uint32_t)(size - payload);
         if (protect(from->context, data, &size)) {
             counts.failed++;
             continue;
@@ -164,7 +165,37 @@ static void send_frame(stream *from) {
         if (sendto(from->socket, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&from->to, sizeof from->to) < 0) counts.failed++;
         counts.sent++, from->sent++;
     }
-    from->timestamp += from->step;
+    from->timestamp += from->step, from->frames++, from->picture = (from->picture + 1) & 0x7FFF;
+}
+
+/* Which moment the frame before was due, and its timestamp (RFC 3550 section 6.4.1), and a name (6.5.1). */
+static void report(stream *from) {
+    uint8_t data[LARGEST] = {0x80, 200, 0, 6};
+    int64_t moment = from->due_ns - from->period_ns - to_monotonic_ns;
+    int size = 28 + 16;
+    put_word(data + 4, from->ssrc);
+    put_word(data + 8, (uint32_t)(moment / 1000000000 + 2208988800));
+    put_word(data + 12, (uint32_t)((moment % 1000000000 << 32) / 1000000000));
+    put_word(data + 16, from->timestamp - from->step);
+    put_word(data + 20, (uint32_t)from->sent);
+    put_word(data + 24, from->octets);
+    memcpy(data + 28, (uint8_t[]){0x81, 202, 0, 3}, 4);
+    put_word(data + 32, from->ssrc);
+    memcpy(data + 36, "\1\4load", 6);
+    if (!protect_rtcp(from->context, data, &size))
+        sendto(from->socket, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&from->to, sizeof from->to);
+}
+
+static void time_it(int number, uint8_t *data, int size, int64_t came) {
+    int64_t stamp;
+    int head = HEADER + (data[0] & 0x10 ? 4 + 4 * (data[HEADER + 2] << 8 | data[HEADER + 3]) : 0);
+    if (unprotect(sinks[number].context, data, &size) || size < head + STAMP_AT + 8) {
+        counts.unreadable++;
+        return;
+    }
+    memcpy(&stamp, data + head + STAMP_AT, sizeof stamp);
+    int64_t late_us = (came - stamp) / 1000;
+    bins[late_us < 0 ? 0 : late_us >= BINS ? BINS - 1 : late_us]++;
 }
 
 static void receive(int number) {
@@ -174,37 +205,23 @@ static void receive(int number) {
     memset(messages, 0, sizeof messages);
     for (int at = 0; at < BATCH; at++) {
         parts[at] = (struct iovec){.iov_base = data[at], .iov_len = LARGEST};
-        messages[at].msg_hdr.msg_iov = &parts[at], messages[at].msg_hdr.msg_iovlen = 1;
-        if (sinks[number].is_timed) messages[at].msg_hdr.msg_control = control[at], messages[at].msg_hdr.msg_controllen = sizeof control[at];
+        messages[at].msg_hdr = (struct msghdr){.msg_iov = &parts[at], .msg_iovlen = 1, .msg_control = control[at], .msg_controllen = sizeof control[at]};
     }
     int got = recvmmsg(sinks[number].socket, messages, BATCH, MSG_DONTWAIT, NULL);
     int64_t now = now_ns();
     for (int at = 0; at < got; at++) {
         int size = (int)messages[at].msg_len;
         if (size < HEADER || data[at][0] < 128 || data[at][0] > 191) continue;
-        int64_t came = sinks[number].is_timed ? arrived_ns(&messages[at].msg_hdr, now) : now;
-        sinks[number].last_ns = came;
+        int64_t came = sinks[number].last_ns = arrived_ns(&messages[at].msg_hdr, now);
         if (data[at][1] >= 192 && data[at][1] <= 223) {
             counts.rtcp++;
-            continue;
+            take_compound(number, sinks[number].context, data[at], size, came);
+        } else if (!take_note(number, data[at], size, came)) {
+            counts.again++, sinks[number].again++;
+        } else {
+            sinks[number].received++;
+            if (++counts.received % SAMPLE == 0) time_it(number, data[at], size, came);
         }
-        sinks[number].received++;
-        if (hostiles[number].is_on) {
-            uint16_t sequence;
-            memcpy(&sequence, data[at] + 2, 2);
-            memcpy(&hostiles[number].ssrc, data[at] + 8, 4);
-            hostiles[number].ssrc = ntohl(hostiles[number].ssrc), hostiles[number].sequence = ntohs(sequence);
-        }
-        if (++counts.received % SAMPLE) continue;
-        int64_t stamp;
-        int head = HEADER + (data[at][0] & 0x10 ? 4 + 4 * (data[at][HEADER + 2] << 8 | data[at][HEADER + 3]) : 0);
-        if (unprotect(sinks[number].context, data[at], &size) || size < head + STAMP_AT - HEADER + 8) {
-            counts.unreadable++;
-            continue;
-        }
-        memcpy(&stamp, data[at] + head + STAMP_AT - HEADER, sizeof stamp);
-        int64_t late_us = (came - stamp) / 1000;
-        bins[late_us < 0 ? 0 : late_us >= BINS ? BINS - 1 : late_us]++;
     }
 }
 
@@ -230,14 +247,11 @@ void load_run(double seconds) {
                 counts.frames++, counts.late += now - streams[at].due_ns > LATE_NS;
                 send_frame(&streams[at]);
                 streams[at].due_ns += streams[at].period_ns;
+                if (streams[at].report_ns <= now) report(&streams[at]), streams[at].report_ns = now + 1000000000;
             }
             if (streams[at].due_ns < next) next = streams[at].due_ns;
         }
-        for (int at = 0; at < sink_count; at++) {
-            if (!hostiles[at].is_on || !sinks[at].received || hostiles[at].due_ns > now) continue;
-            pester(at);
-            hostiles[at].due_ns = now + PESTER_NS;
-        }
+        for (int at = 0; at < sink_count; at++) answer(at, now);
         int64_t wait = next - now_ns();
         struct timespec patience = {.tv_nsec = wait < 0 ? 0 : wait};
         int got = epoll_pwait2(poll, ready, BATCH, &patience, NULL);
@@ -258,4 +272,7 @@ double load_percentile_us(double share) {
     return 0;
 }
 
-void load_clear(void) { stream_count = sink_count = 0; }
+void load_clear(void) {
+    stream_count = sink_count = voices = 0;
+    forget_answers();
+}

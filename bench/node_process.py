@@ -2,7 +2,8 @@
 
 Commands come over a Unix socket as they would over RabbitMQ: one JSON line each, answered by one line. The line
 ``figures`` is answered with what the process holds, ``living`` with the same after a garbage collection, ``ends``
-with when each call's paid time is over.
+with when each call's paid time is over, ``cpu`` with the processor seconds of all its threads, ``room ID`` with
+what operators are shown of that room.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -28,6 +31,7 @@ from media import garbage
 from media.aiortc_seam.connection import PeerConnection
 from media.control import CommandDesk
 from media.node import Node
+from media.operators import of_room
 from media.plane import Peer
 from media.port import Port, host_addresses
 from media.signaling import SignalingServer
@@ -38,6 +42,8 @@ from models.config import Settings, load_settings
 from models.messages import codec
 from models.messages.commands import Command, Reply
 from models.messages.events import AnyEvent
+from models.messages.figures import RoomFigures
+from models.messages.figures import decode as decode_room
 
 WATCH_SECONDS = 0.02
 START_SECONDS = 60
@@ -137,6 +143,16 @@ class NodeProcess:
         async with self._turn:
             return msgspec.json.decode(await self._ask(b"ends"), type=dict[str, int])
 
+    async def cpu_seconds(self) -> float:
+        """Of all its threads, in user mode and in the kernel; at no cost, as ``figures`` has one."""
+        async with self._turn:
+            return msgspec.json.decode(await self._ask(b"cpu"), type=float)
+
+    async def room(self, room_id: str) -> RoomFigures:
+        """What operators are shown of it."""
+        async with self._turn:
+            return decode_room(await self._ask(b"room " + room_id.encode()))
+
     async def _ask(self, line: bytes) -> bytes:
         self._writer.write(line + b"\n")
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -144,9 +160,11 @@ class NodeProcess:
 
 
 @contextlib.asynccontextmanager
-async def running_node(core: int | None = None, *, comes_first: bool = False) -> AsyncIterator[NodeProcess]:
-    """A node; on that core if it is given, and before all others there if it ``comes_first``. It ends with the
-    block."""
+async def running_node(
+    core: int | None = None, *, comes_first: bool = False, held_ms: int = 0
+) -> AsyncIterator[NodeProcess]:
+    """A node; on that core if it is given, and before all others there if it ``comes_first``; Python stands still
+    for ``held_ms`` of each second there. It ends with the block."""
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as directory:
         path = Path(directory) / "commands"
         command = [sys.executable, "-m", "bench.node_process", str(path)]
@@ -154,6 +172,8 @@ async def running_node(core: int | None = None, *, comes_first: bool = False) ->
             command += ["--core", str(core)]
         if comes_first:
             command += ["--first"]
+        if held_ms:
+            command += ["--held", str(held_ms)]
         # In a session of its own: Ctrl-C is for the bench, which ends the node when it has asked it all.
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, start_new_session=True
@@ -186,6 +206,11 @@ class _Side:
             elif line == b"living\n":
                 gc.collect()
                 writer.write(codec.encode(self._figures()) + b"\n")
+            elif line == b"cpu\n":
+                writer.write(codec.encode(time.process_time()) + b"\n")
+            elif line.startswith(b"room "):
+                room = self._node.rooms[line[5:-1].decode()]
+                writer.write(codec.encode(of_room(self._node, room)) + b"\n")
             elif line == b"ends\n":
                 writer.write(codec.encode(self._paid_until) + b"\n")
             else:
@@ -218,6 +243,14 @@ def _written(event: AnyEvent) -> None:
     codec.encode(event)
 
 
+def _hold_up(held_ms: int) -> None:
+    """Every second, let no line of Python run for so long: what a collection or a large room's signaling does."""
+    library = ctypes.PyDLL(None)  # none of its calls lets the interpreter's lock go
+    while True:
+        time.sleep(1)
+        library.usleep(1_000 * held_ms)
+
+
 async def _serve(path: str) -> None:
     # The load generator knows IPv4 only.
     hosts = tuple(host for host in host_addresses() if ":" not in host)
@@ -241,11 +274,14 @@ def main() -> None:
     parser.add_argument("path")
     parser.add_argument("--core", type=int)
     parser.add_argument("--first", action="store_true")
+    parser.add_argument("--held", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.first:
         come_first()
     if arguments.core is not None:
         pin(arguments.core)
+    if arguments.held:
+        threading.Thread(target=_hold_up, args=(arguments.held,), daemon=True).start()
     uvloop.run(_serve(arguments.path))
 
 
