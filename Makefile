@@ -32,8 +32,8 @@ unit: install-test ## The tests that need no server
 demo: install-run ## A real file as creator, a fan asks, watches, is billed and cut off; every way to end
 	@$(PYTHON) -m demo.run
 
-prove: install-test ## The long proofs: kills in the middle of sessions, more seeds (SEED=)
-	@$(PYTHON) -m pytest --prove tests
+prove: install-test ## The long proofs: kills in the middle of sessions, more seeds (SEED=, else another each time)
+	@export SEED=$${SEED:-$$((RANDOM << 15 | RANDOM))}; echo "SEED=$$SEED"; $(PYTHON) -m pytest --prove --hypothesis-seed=$$SEED tests
 
 chaos: install-test ## Real processes under load, kill -9 of each and of both servers, then the audit (SECONDS=, SEED=)
 	@$(PYTHON) -m chaos

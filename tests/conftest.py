@@ -57,6 +57,10 @@ hypothesis.settings.register_profile(
     suppress_health_check=(hypothesis.HealthCheck.too_slow,),
 )
 hypothesis.settings.load_profile("ci")
+# Other examples each time: of ``make prove``, which prints the seed (``--hypothesis-seed``) and takes it again.
+hypothesis.settings.register_profile(
+    "prove", hypothesis.settings.get_profile("ci"), derandomize=False, database=None
+)
 
 compiled.once()
 
@@ -79,6 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any module is imported, and for the processes that run tests beside this one, too."""
     if config.getoption("--prove"):
         os.environ[effort.PROVING] = "1"
+        hypothesis.settings.load_profile("prove")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

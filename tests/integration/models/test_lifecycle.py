@@ -310,7 +310,6 @@ def test_the_books_are_right_after_every_step(sqlite_template: Path, tmp_path: P
             max_examples=examples(12),
             stateful_step_count=40,
             deadline=None,
-            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
