@@ -7,7 +7,7 @@ p99 is 5 ms or anything is lost, twice in a row. Latency is from the client's se
 kernel had the packet for the other client, so that a late reader is not counted; a late sender is said, as the
 generator is the limit then. Where we may, both come before all else on their cores: the machine has other users.
 
-The last line is the calls carried, over those that ``DEFAULT_CAPACITY`` lets in (two seats each): from 1 on the
+The last line is the calls carried, over those that ``MEDIA_CAPACITY`` lets in (two seats each): from 1 on the
 default is no promise too many.
 """
 
@@ -25,8 +25,8 @@ import msgspec
 from bench.callers import Caller, no_media_by_aiortc
 from bench.load import MOST_LATE, SOUNDS, Counts, Load
 from bench.node_process import NodeProcess, come_first, fields, grant, pin, running_node
+from models.config import MEDIA_CAPACITY
 from models.messages.commands import Budget, OpenRoom, RoomSpec
-from models.streams import DEFAULT_CAPACITY
 from models.timing import Timers, timers_for
 
 MEDIA_CORE, LOAD_CORE = 0, 1
@@ -157,7 +157,7 @@ def main() -> None:
     carried, why = asyncio.run(measure(arguments.by, arguments.most, arguments.seconds))
     rate = 2 * carried * PACKETS_A_SIDE
     print(f"{carried} calls, {rate:,} packets/s in and as many out, at p99 < {BOUND_MS:.0f} ms; then {why}")
-    print(f"ratio: {2 * carried / DEFAULT_CAPACITY:.2f}")
+    print(f"ratio: {2 * carried / MEDIA_CAPACITY:.2f}")
 
 
 if __name__ == "__main__":

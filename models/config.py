@@ -85,6 +85,9 @@ SETTING_NAMES = (
 PRIVATE_AMQP_URL = "amqp://guest:guest@127.0.0.1:5872/"
 PRIVATE_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:6872"
 
+MEDIA_CAPACITY = 80
+"""Participants of one media node, which is one core: 40 private calls, the dearest that there is (docs/scale.md
+says what was measured, and how much that leaves)."""
 STRIPE_API_BASE = "https://api.stripe.com"
 LEAST_CLEARING_DAYS = 2
 """Complaints are open for 48 hours, and find what they are about still pending."""
@@ -252,7 +255,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         media_node_id=read.text("MEDIA_NODE_ID", "media-1"),
         media_host=read.text("MEDIA_HOST", "127.0.0.1"),
         media_port=read.integer("MEDIA_PORT", 8090, 1, 65535),
-        media_capacity=read.integer("MEDIA_CAPACITY", 200, 2, 1_000_000),
+        media_capacity=read.integer("MEDIA_CAPACITY", MEDIA_CAPACITY, 2, 1_000_000),
         media_addresses=read.words("MEDIA_ADDRESSES"),
         media_udp_port=read.integer("MEDIA_UDP_PORT", 50_000, 0, 65535),
         media_announced_addresses=read.words("MEDIA_ANNOUNCED_ADDRESSES"),

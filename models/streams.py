@@ -7,14 +7,13 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from models.config import MEDIA_CAPACITY
 from models.db import Base, UtcDateTime, one_of
 from models.machine import Machine, allowed
 
 AUTO_ACCEPT = ("manual", "all", "subscribers")
 REQUEST_PRIORITIES = ("first_come", "subscribers_first", "highest_total")
 ROOM_KINDS = ("live", "private", "battle")
-DEFAULT_CAPACITY = 200
-"""Participants, of a node that did not say how many."""
 
 
 class StreamRow(Machine):
@@ -111,8 +110,9 @@ class MediaNodeRow(Base):
     boot_id: Mapped[str]
     signaling_url: Mapped[str]
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    capacity: Mapped[int] = mapped_column(default=DEFAULT_CAPACITY, server_default=text(str(DEFAULT_CAPACITY)))
-    """How many participants it is to have at most, in all its rooms."""
+    capacity: Mapped[int] = mapped_column(default=MEDIA_CAPACITY, server_default=text("200"))
+    """How many participants it is to have at most, in all its rooms. The server's default was for rows of before
+    there was this column."""
     participants: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """How many it had when it was heard of last."""
     draining_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

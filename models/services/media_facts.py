@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from models import ids, log, outbox
+from models.config import MEDIA_CAPACITY
 from models.db import insert_into
 from models.machine import move
 from models.messages import events
@@ -30,7 +31,7 @@ from models.services.locks import locked
 from models.services.settling import settle
 from models.sessions import RUNNING, SessionRow
 from models.settlement import EndFacts
-from models.streams import DEFAULT_CAPACITY, MediaNodeRow, RoomRow
+from models.streams import MediaNodeRow, RoomRow
 
 SYNC_WITHIN_SECONDS = 60
 _STATUS_OF = {"running": "live", "paused": "paused"}
@@ -66,7 +67,7 @@ def _node_ready(tx: Session, event: events.NodeReady, now: datetime) -> None:
         "boot_id": event.boot_id,
         "signaling_url": event.signaling_url,
         "seen_at": now,
-        "capacity": event.capacity or DEFAULT_CAPACITY,
+        "capacity": event.capacity or MEDIA_CAPACITY,
         "participants": max(0, event.participants),
         # A new life is there; whether the same one answers again, who asked it says (``failover``).
         **({"lost_at": None, "found_at": None} if reborn else {}),

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 from stage import Stage
 
+from models.config import MEDIA_CAPACITY
 from models.db import Database
 from models.errors import Unavailable
 from models.messages import codec, events
@@ -90,7 +91,7 @@ def test_a_node_of_an_earlier_release_says_no_capacity_and_gets_the_usual_one(st
     stage.say(event)
     with stage.database.reading() as tx:
         row = tx.get_one(MediaNodeRow, "media-9")
-        assert (row.capacity, row.participants) == (200, 0)
+        assert (row.capacity, row.participants) == (MEDIA_CAPACITY, 0)
 
 
 def test_a_draining_node_keeps_its_rooms_and_takes_no_new_one(stage: Stage) -> None:
