@@ -42,9 +42,9 @@ def takes_rooms(people: People) -> bool:
 def test_an_operator_drains_a_node_and_undoes_it(app: Flask, people: People) -> None:
     assert "No media node" in run(app, "list")[1]
     people.live(people.creator())
-    assert run(app, "list") == (0, f"{NODE} ready 1 rooms 2/200\n")
+    assert run(app, "list") == (0, f"{NODE} ready 1 rooms 2/{MEDIA_CAPACITY}\n")
     assert run(app, "drain", NODE)[0] == 0
-    assert run(app, "list") == (0, f"{NODE} draining 1 rooms 2/200\n")
+    assert run(app, "list") == (0, f"{NODE} draining 1 rooms 2/{MEDIA_CAPACITY}\n")
     assert not takes_rooms(people)
     assert run(app, "undrain", NODE)[0] == 0
     assert takes_rooms(people)
@@ -111,7 +111,7 @@ def test_the_page_of_rooms_says_how_full_each_node_is(client: FlaskClient, peopl
     admin = people.make("admin")
     people.live(people.creator())
     page = client.get("/admin/rooms", headers=admin.headers()).get_data(as_text=True)
-    assert "2 of 200" in page
+    assert f"2 of {MEDIA_CAPACITY}" in page
     assert f"Drain: {NODE}" in page
 
     # and of one that does not answer, that
