@@ -61,6 +61,7 @@ bench-calls: install-run ## How many private calls of two one core carries with 
 bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room
 	@$(PYTHON) -m bench.cut
 	@$(PYTHON) -m bench.cut_load
+	@$(PYTHON) -m bench.cut_house
 
 bench-first-frame: install-test ## A late joiner's Chromium: from its answer to the first picture; camera to glass (JOINS=)
 	@$(PYTHON) -m bench.first_frame --joins $(or $(JOINS),20)

@@ -23,13 +23,23 @@ class Wired(NamedTuple):
     sink: int
 
 
-async def full_room(node: NodeProcess, load: Load, people: int) -> list[Wired]:
-    """Connect them; the load says when they begin to send."""
+def spec_of(people: int) -> RoomSpec:
+    """The room as a node is told of it."""
     names = tuple(f"usr_{number:02}" for number in range(people))
-    await node.order(OpenRoom(room=RoomSpec(room_id=ROOM, creator_id=names[0], publishers=names), **fields()))
-    callers = [Caller(ROOM, name) for name in names]
+    return RoomSpec(room_id=ROOM, creator_id=names[0], publishers=names)
+
+
+async def full_room(node: NodeProcess, load: Load, people: int) -> list[Wired]:
+    """Open it and connect everybody; the load says when they begin to send."""
+    await node.order(OpenRoom(room=spec_of(people), **fields()))
+    return await connected(node.url, load, people)
+
+
+async def connected(url: str, load: Load, people: int, key: bytes | None = None) -> list[Wired]:
+    """The same in a room that is open, with grants signed with ``key``."""
+    callers = [Caller(ROOM, name) for name in spec_of(people).publishers]
     for caller in callers:
-        await caller.join(node.url, grant(ROOM, caller.user_id))
+        await caller.join(url, grant(ROOM, caller.user_id, key))
         await caller.publish()
     wanted = 2 * (people - 1)
     for caller in callers:

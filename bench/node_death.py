@@ -121,7 +121,7 @@ def main() -> int:
 
 def says_what_was_seen(seen: float, receipt: JSON, kills: int) -> bool:
     """Whether a receipt charges delivered time only; ``seen``: seconds in which the fan's picture moved."""
-    delivered = receipt["deliveredMs"] / 1000
+    delivered = float(receipt["deliveredMs"]) / 1000
     most = seen + SLACK_SECONDS * (kills + 1)
     least = seen - REPORT_SECONDS * kills - SLACK_SECONDS * (kills + 1)
     is_fair = least <= delivered <= most
