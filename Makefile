@@ -58,7 +58,7 @@ bench-lips: install-test ## How far apart sound and picture come at a viewer, th
 bench-calls: install-run ## How many private calls of two one core carries with p99 under 5 ms
 	@$(PYTHON) -m bench.calls
 
-bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room
+bench-cut: install-run ## From terminate-stream, and from budget end, to the last packet the fan receives; then under a full room, by command and over HTTP
 	@$(PYTHON) -m bench.cut
 	@$(PYTHON) -m bench.cut_load
 	@$(PYTHON) -m bench.cut_house
@@ -72,7 +72,7 @@ bench-joins: install-run ## What a node holds while a full room comes and goes; 
 bench-ledger: install-run ## Holds and settlements a second on one hot creator, durable, against a pgbench floor
 	@$(PYTHON) -m bench.ledger
 
-bench-node-death: install-test ## From the kill of a call's media node until both Chromiums see each other again on another (ROUNDS=)
+bench-node-death: install-test ## From the kill of a call's media node until both Chromiums see each other again on another, and what the receipt says (ROUNDS=)
 	@$(PYTHON) -m bench.node_death
 
 bench-spectators: install-test ## From camera to disk and to Chromium's glass, and a room's CPU against a bare ffmpeg (SECONDS=, ORIGIN=, ROOMS=, LOW_LATENCY=1)

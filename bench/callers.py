@@ -170,6 +170,8 @@ class Caller:
         self._socket: ClientConnection | None = None
         self._pcs: dict[str, RTCPeerConnection] = {}
         self._offered = ""
+        self.tracks: JSON = {}
+        """Whose track each m-line carries now."""
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -177,7 +179,7 @@ class Caller:
         """Take the seat; raises Refused, TimeoutError."""
         self._socket = await connect(url, proxy=None, max_size=1 << 20, open_timeout=CONNECT_SECONDS)
         self._tasks.append(asyncio.create_task(self._read()))
-        await self.say("JOIN_ROOM", roomId=self.room_id, userId=self.user_id, grant=grant)
+        await self.say("JOIN_ROOM", roomId=self.room_id, userId=self.user_id, grant=grant, takesTracks=True)
         await self.until(lambda: bool(self.of("JOINED") or self.of("ERROR")))
         if refusals := self.of("ERROR"):
             raise Refused(refusals[0]["code"])
@@ -257,7 +259,9 @@ class Caller:
         self.messages.append(message)
         if message["type"] == "OFFER":
             await self._answer(message)
-        elif message["type"] == "ANSWER":
+        if message["type"] in ("OFFER", "TRACKS"):
+            self.tracks = message["tracks"]
+        if message["type"] == "ANSWER":
             pc = self._pcs["publish"]
             pc.on("connectionstatechange", self._notify)
             await pc.setRemoteDescription(RTCSessionDescription(message["sdp"], "answer"))
@@ -271,7 +275,8 @@ class Caller:
             self._changed.notify_all()
 
     async def _answer(self, offer: JSON) -> None:
-        """Take what is offered; an offer that only says anew who is where needs no answer."""
+        """Take what is offered, as our page does (``subscriber.js``): an offer whose description was answered only
+        says anew who is where, as TRACKS does, and is not answered."""
         if offer["sdp"] == self._offered:
             return
         self._offered = offer["sdp"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.callers import Caller
 from bench.load import Load
@@ -43,13 +43,8 @@ async def connected(url: str, load: Load, people: int, key: bytes | None = None)
         await caller.publish()
     wanted = 2 * (people - 1)
     for caller in callers:
-        await caller.until(lambda one=caller: len(_mapped(one)) == wanted and one.subscribing is not None)  # type: ignore[misc]
+        await caller.until(lambda one=caller: len(one.tracks) == wanted and one.subscribing is not None)  # type: ignore[misc]
     return [Wired(load.sends(*caller.sends()), load.receives(caller.receives())) for caller in callers]
-
-
-def _mapped(caller: Caller) -> dict[str, Any]:
-    offers = [offer for offer in caller.of("OFFER") if offer["pc"] == "subscribe"]
-    return dict(offers[-1]["tracks"]) if offers else {}
 
 
 async def until_all_is_sent(node: NodeProcess) -> None:
