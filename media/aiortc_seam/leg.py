@@ -168,7 +168,7 @@ class Leg:
             await self._pc.setLocalDescription(RTCSessionDescription(text, "offer"))
             # Last: aiortc would write out for each codec what is said once for all of them.
             text = sdp_rules.with_numbers(self._described(), NUMBERS_ID, TRANSPORT_CC_URI)
-            return sdp_rules.with_estimates(text), [line.mid or "" for line in self._lines]
+            return sdp_rules.with_estimates(text), [line.mid for line in self._lines if line.mid]
         raise AssertionError("unreachable")
 
     async def answer_sending(self, sdp: str) -> tuple[str, list[Line]]:
@@ -198,14 +198,14 @@ class Leg:
             self._pc.dtls._set_role("client" if "a=setup:passive" in offer else "server")
 
     async def accept_answer(self, sdp: str) -> list[Line]:
-        """Apply the client's answer; the lines by index."""
+        """Apply the client's answer; the lines by index, without those that were reserved since the offer."""
         with _only_bad_sdp():
             remote = SessionDescription.parse(sdp)
             sdp_rules.check_parsed(remote)
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
             self._named(remote, sdp)
             by_mid = {media.rtp.muxId: media for media in remote.media}
-            return [self._line(transceiver, by_mid[transceiver.mid or ""]) for transceiver in self._lines]
+            return [self._line(line, by_mid[line.mid]) for line in self._lines if line.mid]
         raise AssertionError("unreachable")
 
     @staticmethod

@@ -188,6 +188,24 @@ def test_only_payload_types_that_fit_a_packet_are_taken_from_an_answer() -> None
     with_leg(work)
 
 
+def test_lines_that_were_reserved_since_the_offer_are_no_reason_to_refuse_its_answer() -> None:
+    async def work(leg: Leg) -> None:
+        # given an offer that is on its way
+        leg.add_line("video", "seat0")
+        _, mids = await leg.offer()
+        assert mids == ["0"]
+        # when somebody comes before it is answered
+        leg.add_line("video", "seat1")
+        answer = offer(VP8).replace("a=setup:actpass", "a=setup:active").replace("a=sendonly", "a=recvonly")
+        (line,) = await leg.accept_answer(answer)
+        # then the answer counts, and the next offer has both
+        assert line.mid == "0"
+        _, mids = await leg.offer()
+        assert mids == ["0", "1"]
+
+    with_leg(work)
+
+
 def test_an_offer_names_numbers_and_feedback_for_pictures_alone() -> None:
     async def work(leg: Leg) -> None:
         for kind in ("audio", "video"):
