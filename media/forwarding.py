@@ -373,7 +373,8 @@ class Egress:
             slot = self._slots.get(ssrc)
             if slot is not None and slot.track is not None:
                 self.keyframe_requests += 1
-                slot.track.request_keyframe(now_ms, slot.layer if slot.live else slot.target)
+                if self._repairs.may_refresh(slot, now_ms):
+                    slot.track.request_keyframe(now_ms, slot.layer if slot.live else slot.target)
 
     def _retransmit(self, slot: Slot, nack: bytes, now_ms: int) -> None:
         track, wire, payload_type, repair_type = slot.track, slot.wire, slot.payload_type(), slot.repair_type()
@@ -388,7 +389,7 @@ class Egress:
             if kept is None:
                 continue
             if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
-                if repairs.may_skip(slot, now_ms):
+                if repairs.may_skip(slot, now_ms) and repairs.may_refresh(slot, now_ms):
                     track.request_keyframe(now_ms, slot.layer)
                 return
             if self.downlink is not None and slot.kind == "video":

@@ -1,4 +1,5 @@
-"""How much a subscriber is sent again: a NACK of some bytes must not buy megabytes, nor hold the event loop.
+"""How much a subscriber is sent again: a NACK of some bytes must not buy megabytes, nor hold the event loop. And
+how often it may ask for a key frame, which everybody gets and pays for.
 
 In every slot, and on the whole connection, a quarter of what goes out anyway, and a small burst: for a key frame
 that was lost, and for slots in which little flows. Knows no socket and no SRTP; time is an argument.
@@ -23,6 +24,10 @@ RETRANSMIT_EVERY_MS = 20
 """A client that repeats its NACK faster than a packet travels multiplies nothing."""
 SKIP_EVERY_MS = 2_000
 """Who lacks more than is sent again gets a key frame instead, at most so often: everybody pays for it."""
+KEYFRAMES_AT_ONCE = 3
+KEYFRAME_EVERY_MS = 2_000
+"""Key frames that one slot's subscriber may ask for, at once and from then on. What the node itself asks for, when
+somebody comes or another layer is due, is not counted: nobody waits for a first picture because of this."""
 PACKET_BYTES = 1_200
 
 
@@ -63,6 +68,8 @@ class Repairs:
         self._looks = 0
         self._again: dict[tuple[int, int], int] = {}
         self._skipped_ms: dict[int, int] = {}
+        self._keyframes_ms: dict[int, int] = {}
+        """When each slot's key frames will all have been earned (a virtual schedule: ITU-T I.371's GCRA)."""
 
     def wanted(self, slot: Slot, nack: bytes, now_ms: int) -> list[int]:
         """The numbers that a NACK's body asks for and that are worth looking up."""
@@ -105,6 +112,14 @@ class Repairs:
         if before is not None and now_ms - before < SKIP_EVERY_MS:
             return False
         self._skipped_ms[slot.ssrc] = now_ms
+        return True
+
+    def may_refresh(self, slot: Slot, now_ms: int) -> bool:
+        """Whether a key frame that the subscriber wants is asked for; if so, it is counted."""
+        earned_ms = max(self._keyframes_ms.get(slot.ssrc, now_ms), now_ms)
+        if earned_ms - now_ms > (KEYFRAMES_AT_ONCE - 1) * KEYFRAME_EVERY_MS:
+            return False
+        self._keyframes_ms[slot.ssrc] = earned_ms + KEYFRAME_EVERY_MS
         return True
 
     def _grow(self, slot: Slot, at: int) -> None:

@@ -461,6 +461,46 @@ def ask(egress: Egress, *numbers: int) -> None:
     egress.receive(rtp.receiver_report(1) + rtp.negative_ack(1, 7, numbers))
 
 
+def test_one_viewer_does_not_take_everybodys_picture_by_asking_for_key_frames() -> None:
+    # given two viewers of one camera
+    (track,), hostile, _, clock = watching(1)
+    asked: list[int] = []
+    track._ask_keyframe = lambda layer: asked.append(clock.now_ms)
+    wire = PlainFeedback(Loopback())  # type: ignore[arg-type]
+    other = Slot(kind="video", ssrc=9, seat=0, wire=wire, payload_types={"VP8": 100})
+    track.add(other, clock.now_ms)
+    honest = Egress(wire, {9: other}, clock)
+    plays(track, 1)
+
+    def asks(egress: Egress, message: bytes) -> bool:
+        """Whether the publisher is asked because of it, and then sends one."""
+        clock.now_ms += KEYFRAME_INTERVAL_MS
+        before = len(asked)
+        egress.receive(rtp.receiver_report(1) + message)
+        track.layers[0].throttle.answered()
+        return len(asked) > before
+
+    # when one asks for ever, in either way
+    began_ms, served = clock.now_ms, 0
+    fir = struct.pack("!BBHIIII", 0x84, 206, 4, 1, 0, 7, 1 << 24)
+    for number in range(300):
+        served += asks(hostile, rtp.picture_loss(1, 7) if number % 2 else fir)
+    seconds = (clock.now_ms - began_ms) / 1000
+    # then it has had its three, and one in two seconds
+    assert seconds // 2 <= served <= 3 + seconds / 2
+    # and the other one, who lost something just then, is served at once
+    assert [asks(honest, rtp.picture_loss(1, 9)) for _ in range(3)] == [True] * 3
+    # and who comes is, too, in that very slot: the node itself asks
+    track.remove(hostile._slots[7], clock.now_ms)
+    before = len(asked)
+    clock.now_ms += KEYFRAME_INTERVAL_MS
+    track.add(hostile._slots[7], clock.now_ms)
+    assert len(asked) == before + 1
+    # and after a while of silence it has three again
+    clock.now_ms += 10_000
+    assert [asks(hostile, rtp.picture_loss(1, 7)) for _ in range(4)] == [True, True, True, False]
+
+
 def test_a_repair_has_a_number_of_its_own_and_carries_the_lost_one() -> None:
     track, egress, path, _ = subscribed(repair=True)
     for number, payload in enumerate((KEY, DELTA, DELTA + b"2")):
