@@ -83,13 +83,18 @@ class Participant:
         self._ever_up = False
         self._last_message_ms = now_ms
         self._on_connected = on_connected
-        self._revision = 0
+        self.takes_tracks = False
+        """It is told who is where without a description, where that is unchanged."""
+        self._revision = self._answered = 0
+        """Of the last offer, and of the last one that was answered."""
+        self._unseated: dict[str, PublishedTrack] = {}
+        """Tracks that found no slot, in the order in which they came: the next that is free is theirs."""
         self.key_id = key_id
         self.resource = self.etag = ""
         """Of one who came over HTTP: the name of its resource, and of its ICE session."""
         self._told_nothing = answers is not None
         self._silent_ms = UNTOLD_SILENT_MS if self._told_nothing else SILENT_MS
-        self._offer_due = self._offering = self._offer_open = False
+        self._offer_due = self._offering = False
         self.peer = Peer(
             user_id=user_id, port=port, on_connected=self._connected, on_lost=self._lost, answers=answers
         )
@@ -127,12 +132,17 @@ class Participant:
     # --- tracks -------------------------------------------------------------------------------------
 
     def receive(self, track: PublishedTrack) -> None:
-        """Be sent ``track`` from now on."""
+        """Be sent ``track`` from now on, or from when there is a slot for it."""
         if self.stopped or track.track_id in self.slots:
             return
         if track.track_id in self.switched_off or track.track_id in self.left_out:
             return
-        self.slots[track.track_id] = self.peer.subscribe(track)
+        slot = self.peer.subscribe(track)
+        if slot.track is None:
+            self._unseated[track.track_id] = track
+            return
+        self._unseated.pop(track.track_id, None)
+        self.slots[track.track_id] = slot
         if track.track_id in self.qualities:
             self.peer.prefer(self.slots[track.track_id], self.qualities[track.track_id])
         self._offer_due = True
@@ -144,21 +154,28 @@ class Participant:
             self.peer.prefer(self.slots[track_id], quality)
 
     def drop(self, track_id: str) -> None:
-        """Be sent that track no more."""
+        """Be sent that track no more; what waits for a slot gets its one."""
+        self._unseated.pop(track_id, None)
         slot = self.slots.pop(track_id, None)
-        if slot is not None and not self.stopped:
+        if slot is None or self.stopped:
+            return
+        # A track that was closed has left its slot already, and another one may be in it.
+        if slot.track is not None and slot.track.track_id == track_id:
             self.peer.unsubscribe(slot)
-            self._offer_due = True
+        self._offer_due = True
+        for track in tuple(self._unseated.values()):
+            self.receive(track)
 
     async def offer(self) -> None:
-        """Offer what changed, if anything: one unanswered offer at a time, whatever the client does."""
-        if self._offering or self._offer_open or self._told_nothing:
+        """Offer what changed, if anything: one unanswered offer at a time, whatever the client does. What changes
+        meanwhile waits, and goes out as one. Where the m-lines stay as they are, nothing has to be answered."""
+        if self._offering or self._told_nothing:
             return
         self._offering = True
         try:
-            while self._offer_due and not self._offer_open and not self.stopped:
+            while self._offer_due and not self.peer.awaits_answer and not self.stopped:
                 self._offer_due = False
-                self._offer_open = self.peer.needs_offer
+                renegotiates = self.peer.needs_offer
                 try:
                     sdp = await self.peer.offer_subscribe()
                 except Exception:
@@ -167,6 +184,9 @@ class Participant:
                     raise
                 if self.stopped:
                     return
+                if self.takes_tracks and not renegotiates:
+                    self.send(wire_messages.Tracks(tracks=self._mapping()))
+                    continue
                 self._revision += 1
                 self.send(
                     wire_messages.SubscribeOffer(sdp=sdp, revision=self._revision, tracks=self._mapping())
@@ -180,13 +200,20 @@ class Participant:
         self._offer_due = True
         await self.offer()
 
+    def first_answer(self, revision: int) -> bool:
+        """Note an answer; whether it is the first one to that offer of ours. There are no more of these than
+        offers, and a client may answer each, also one that has nothing new."""
+        if not self._answered < revision <= self._revision:
+            return False
+        self._answered = revision
+        return True
+
     async def answered(self, sdp: str, revision: int) -> None:
-        """The client's answer; one to an offer that has been overtaken is ignored. Raises BadSdp."""
-        if revision != self._revision:
+        """The client's answer; one that nobody waits for is ignored. Raises BadSdp."""
+        if revision != self._revision or not self.peer.awaits_answer:
             return
         offered = self.peer.mids()
         await self.peer.accept_subscribe_answer(sdp)
-        self._offer_open = False
         if self.peer.mids() != offered:
             # It took a line without the codec of the track there: it is told that there is no such picture.
             self._offer_due = True

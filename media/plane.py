@@ -206,8 +206,13 @@ class Peer:
 
     @property
     def needs_offer(self) -> bool:
-        """Some subscribed track has no negotiated m-line yet, or ICE is to restart: send ``offer_subscribe()``."""
-        return self._restart or (self._seats.lack_an_offer and not self._fixed)
+        """There are m-lines that the client does not know, or ICE is to restart: send ``offer_subscribe()``."""
+        return self._restart or (self._seats.are_new and not self._fixed)
+
+    @property
+    def awaits_answer(self) -> bool:
+        """The last new offer has not been answered yet."""
+        return self._open_offer
 
     def restart_subscribe(self) -> None:
         """The next new offer brings other ICE credentials; until the client has nominated a pair with them,
@@ -215,12 +220,11 @@ class Peer:
         self._restart = bool(self._seats.negotiated) and not self._fixed
 
     async def offer_subscribe(self) -> str:
-        """The complete offer, our candidates included. Unchanged m-lines: the same text again, at no cost,
-        so that the client can be told a new mapping. One offer at a time: await the answer first, if
-        ``needs_offer`` was true (an unanswered offer is simply sent again)."""
+        """The complete offer, our candidates included; the same text again, at no cost, unless ``needs_offer``.
+        One offer at a time: wait for its answer first (while ``awaits_answer``, it is simply the same again)."""
         if self._subscribe is None:
             raise BadSdp("nothing is subscribed")
-        if not self._open_offer and (self._restart or self._seats.are_new):
+        if not self._open_offer and self.needs_offer:
             self._open_offer = True
             restart, self._restart = self._restart, False
             self._offered, mids = await self._subscribe.offer(restart=restart)

@@ -45,11 +45,6 @@ class Seats:
         """Whether there are slots that the client does not know."""
         return self._negotiated < len(self.slots)
 
-    @property
-    def lack_an_offer(self) -> bool:
-        """Whether a track waits in one of those."""
-        return any(slot.track is not None for slot in self.slots[self._negotiated :])
-
     def slot_for(self, track: PublishedTrack) -> Slot | None:
         """A free slot, best next to the other track of the same publisher, else a new seat's if there is room."""
         free = [slot for slot in self.slots if slot.kind == track.kind and slot.track is None]

@@ -38,7 +38,8 @@ MOST_QUEUED = 256
 MOST_MALFORMED = 5
 # A browser trickles some forty candidates at once; nobody has a reason to send thirty messages a second.
 MESSAGES = (120, 30.0)
-# Descriptions cost milliseconds each.
+# Descriptions cost milliseconds each. This is for those that a client sends by itself: how many offers it has to
+# answer is not up to it, but to how many come and go.
 DESCRIPTIONS = (10, 0.5)
 CLOSE_SECONDS = 2.0
 NORMAL_CLOSURE, POLICY_VIOLATION = 1000, 1008
@@ -157,7 +158,7 @@ class Connection:
         try:
             self._messages.take(now_ms)
             message = self._decode(frame)
-            if isinstance(message, say.PublishOffer | say.SubscribeAnswer | say.RestartIce):
+            if self._is_unasked(message):
                 self._descriptions.take(now_ms)
             await self._answer(message)
             self._malformed = 0
@@ -169,6 +170,12 @@ class Connection:
             self._bad()
         except DomainError as refusal:
             self._refuse(refusal)
+
+    def _is_unasked(self, message: say.ClientMessage) -> bool:
+        """Whether it brings, or asks for, a description that answers none of ours."""
+        if isinstance(message, say.SubscribeAnswer):
+            return self._seat is None or not self._seat[1].first_answer(message.revision)
+        return isinstance(message, say.PublishOffer | say.RestartIce)
 
     @staticmethod
     def _decode(frame: str | bytes) -> say.ClientMessage:
@@ -211,6 +218,7 @@ class Connection:
             return
         try:
             self._seat = self._node.join(grant, self)
+            self._seat[1].takes_tracks = message.takes_tracks
         except Refused as refusal:
             if refusal.code != "ROOM_FULL" or not grant.stream_url:
                 raise

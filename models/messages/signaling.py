@@ -35,6 +35,8 @@ class JoinRoom(Message, frozen=True, kw_only=True, tag="JOIN_ROOM"):
     user_id: str
     is_spectator: bool = False
     grant: str | None = None
+    takes_tracks: bool = False
+    """The client knows TRACKS."""
 
 
 class PublishOffer(Message, frozen=True, kw_only=True, tag="OFFER"):
@@ -168,6 +170,14 @@ class SubscribeOffer(Message, frozen=True, kw_only=True, tag="OFFER"):
     pc: Literal["subscribe"] = "subscribe"
 
 
+class Tracks(Message, frozen=True, kw_only=True, tag="TRACKS"):
+    """Whose track each m-line of the last OFFER carries now: for who takes it, in place of an OFFER that repeats a
+    description that was answered. It is not answered itself."""
+
+    tracks: dict[str, SlotInfo]
+    pc: Literal["subscribe"] = "subscribe"
+
+
 class ParticipantJoined(Message, frozen=True, kw_only=True, tag="PARTICIPANT_JOINED"):
     """Somebody else took a seat."""
 
@@ -263,6 +273,7 @@ ServerMessage = (
     Joined
     | PublishAnswer
     | SubscribeOffer
+    | Tracks
     | IceCandidate
     | ParticipantJoined
     | ParticipantLeft

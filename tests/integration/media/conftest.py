@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 BOTH = {
-    "test_clients_at_one_port", "test_forwarding", "test_hostile", "test_layers_chromium", "test_moved_rooms",
-    "test_recording_permission", "test_seen_from_outside", "test_signaling", "test_whip",
+    "test_changing_rooms", "test_clients_at_one_port", "test_forwarding", "test_hostile", "test_layers_chromium",
+    "test_moved_rooms", "test_recording_permission", "test_seen_from_outside", "test_signaling", "test_whip",
 }  # fmt: skip
 """Modules; all others take what ``MEDIA_ENGINE`` says, which is the engine. They pass with ``python`` as well."""
 

@@ -23,7 +23,7 @@ from models.clock import utc_now
 from models.errors import DomainError
 from models.grants import Grant
 from models.messages import events, resources
-from models.messages.commands import CloseRoom, RevokeKey, SyncRooms, TerminateCall
+from models.messages.commands import CloseRoom, RevokeKey, RoomSpec, SyncRooms, TerminateCall
 from models.messages.resources import (
     Answered,
     AnyReply,
@@ -127,6 +127,29 @@ async def test_an_encoder_is_seen_by_a_browser_and_by_a_player(stage: Stage) -> 
             await player.decodes("audio", "video", more=10)
 
 
+
+
+@plays
+async def test_a_player_whose_lines_were_taken_gets_the_next_one_when_they_are_free(stage: Stage) -> None:
+    # Given two who publish, and a player with lines for one of them
+    rival = "usr_rival"
+    room_id = stage.open(RoomSpec(room_id="battle-two", creator_id=CREATOR, publishers=(CREATOR, rival)))
+    first, second = await stage.join(room_id, CREATOR), await stage.join(room_id, rival)
+    for publisher in (first, second):
+        publisher.answering = False
+        await publisher.publish()
+        await publisher.hears("ANSWER")
+    async with seat() as player:
+        await playing(stage, player, room_id)
+        await player.decodes()
+        slots = stage.node.rooms[room_id].participants[FAN].slots
+        assert {slot.track and slot.track.user_id for slot in slots.values()} == {CREATOR}
+        # When the first one leaves
+        await first.send(type="LEAVE_ROOM")
+        await until(lambda: CREATOR not in stage.node.rooms[room_id].participants, "it has left")
+        # Then it shows the other
+        await player.decodes(more=10)
+        assert {slot.track and slot.track.user_id for slot in slots.values()} == {rival}
 
 
 @plays

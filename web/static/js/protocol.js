@@ -14,6 +14,7 @@ export const TYPES = Object.freeze({
   JOINED: "JOINED",
   OFFER: "OFFER",
   ANSWER: "ANSWER",
+  TRACKS: "TRACKS",
   ICE_CANDIDATE: "ICE_CANDIDATE",
   RESTART_ICE: "RESTART_ICE",
   SELECT_LAYER: "SELECT_LAYER",
@@ -95,7 +96,7 @@ export class SignalingError extends Error {
 
 /** @typedef {"publish"|"subscribe"} PeerConnectionName */
 /** @typedef {"audio"|"video"} Kind */
-/** @typedef {{type: "JOIN_ROOM", roomId: string, userId: string, isSpectator: boolean, grant?: string}} JoinRoom */
+/** @typedef {{type: "JOIN_ROOM", roomId: string, userId: string, isSpectator: boolean, grant?: string, takesTracks?: boolean}} JoinRoom */
 /** @typedef {{type: "OFFER", pc: "publish", sdp: string}} PublishOffer */
 /** @typedef {{type: "ANSWER", pc: "subscribe", sdp: string, revision: number}} SubscribeAnswer */
 /** @typedef {{type: "ICE_CANDIDATE", pc: PeerConnectionName, candidate: RTCIceCandidateInit|null}} IceCandidate */
@@ -128,6 +129,7 @@ export class SignalingError extends Error {
  */
 /** @typedef {{type: "ANSWER", pc: "publish", sdp: string}} PublishAnswer */
 /** @typedef {{type: "OFFER", pc: "subscribe", sdp: string, revision: number, tracks: Record<string, SlotInfo>}} SubscribeOffer */
+/** @typedef {{type: "TRACKS", pc: "subscribe", tracks: Record<string, SlotInfo>}} Tracks who is where, the description as it was */
 /** @typedef {{type: "PARTICIPANT_JOINED"|"PARTICIPANT_LEFT", userId: string, displayName: string}} ParticipantChange */
 /** @typedef {{type: "ACTIVE_SPEAKER", userId: string}} ActiveSpeaker */
 /**
@@ -145,4 +147,4 @@ export class SignalingError extends Error {
 /** @typedef {{type: "SPECTATOR_URL", streamUrl: string}} SpectatorUrl */
 /** @typedef {{type: "TERMINATE_CALL", reason: string, redirectUrl: string}} TerminateCall */
 /** @typedef {{type: "ERROR", code: string, message: string}} ServerError */
-/** @typedef {Joined|PublishAnswer|SubscribeOffer|IceCandidate|ParticipantChange|ActiveSpeaker|SessionClock|TrackState|ConnectionQuality|SpectatorUrl|TerminateCall|ServerError|{type: "PONG"}} ServerMessage */
+/** @typedef {Joined|PublishAnswer|SubscribeOffer|Tracks|IceCandidate|ParticipantChange|ActiveSpeaker|SessionClock|TrackState|ConnectionQuality|SpectatorUrl|TerminateCall|ServerError|{type: "PONG"}} ServerMessage */

@@ -356,7 +356,8 @@ export class SFUClient {
   }
 
   #sendJoin(socket, grant, isSpectator) {
-    socket.send({ type: TYPES.JOIN_ROOM, roomId: this.roomId, userId: this.userId, isSpectator, grant });
+    const { roomId, userId } = this;
+    socket.send({ type: TYPES.JOIN_ROOM, roomId, userId, isSpectator, grant, takesTracks: true });
   }
 
   /** The old connections are only now let go: a short loss of signaling alone leaves the picture on. */
@@ -403,6 +404,7 @@ export class SFUClient {
       case TYPES.ANSWER:
         return this.#run(this.#publisher?.receiveAnswer(message.sdp));
       case TYPES.OFFER:
+      case TYPES.TRACKS:
         this.#watch.excuse();
         return this.#run(this.#subscriber?.receiveOffer(message));
       case TYPES.ICE_CANDIDATE:

@@ -1,15 +1,16 @@
 /**
  * The peer connection that receives everybody else: the node offers, the browser answers.
  *
- * Offers carry a revision; they are answered one after another, and one that has been overtaken is not
- * answered at all. `tracks` of an offer says whose track each m-line carries now, so an m-line that moves
- * to another person moves between streams here.
+ * Offers are answered one after another. `tracks` of an offer says whose track each m-line carries now, so an
+ * m-line that moves to another person moves between streams here; where nothing else has changed, `TRACKS` says it
+ * alone, or the same description comes again: nothing is negotiated then, and nothing answered.
  */
 import { TYPES } from "./protocol.js";
 import { addCandidate, sendCandidate } from "./publisher.js";
 import { describe } from "./sound_repair.js";
 
 /** @typedef {import("./protocol.js").SubscribeOffer} SubscribeOffer */
+/** @typedef {import("./protocol.js").Tracks} Tracks */
 
 export class Subscriber {
   /** Called when the connection is beyond repair. */
@@ -34,7 +35,7 @@ export class Subscriber {
 
   #send;
   #queue = Promise.resolve();
-  #newest = -1;
+  #applied = "";
   #early = [];
 
   /**
@@ -58,11 +59,9 @@ export class Subscriber {
     if (this.pc.currentRemoteDescription) this.#send({ type: TYPES.RESTART_ICE, pc: "subscribe" });
   }
 
-  /** @param {SubscribeOffer} offer */
+  /** @param {SubscribeOffer|Tracks} offer */
   receiveOffer(offer) {
-    if (offer.revision <= this.#newest) return this.#queue;
-    this.#newest = offer.revision;
-    this.#queue = this.#queue.then(() => this.#answer(offer)).catch((error) => {
+    this.#queue = this.#queue.then(() => this.#take(offer)).catch((error) => {
       if (this.pc.signalingState !== "closed") {
         console.warn("subscribe_offer_unusable", error.name);
         this.onFailed();
@@ -82,16 +81,19 @@ export class Subscriber {
     this.streams.clear();
   }
 
-  async #answer(offer) {
-    if (offer.revision < this.#newest || this.pc.signalingState === "closed") return;
+  async #take(offer) {
+    if (this.pc.signalingState === "closed") return;
     for (const { userId } of Object.values(offer.tracks)) this.#streamOf(userId);
-    await this.pc.setRemoteDescription({ type: "offer", sdp: offer.sdp });
+    if (offer.type === TYPES.OFFER && offer.sdp !== this.#applied) await this.#answer(offer);
+    this.#assign(offer.tracks);
+  }
+
+  async #answer({ sdp, revision }) {
+    await this.pc.setRemoteDescription({ type: "offer", sdp });
     for (const candidate of this.#early.splice(0)) await addCandidate(this.pc, candidate);
     await describe(this.pc, "answer");
-    this.#send({
-      type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision: offer.revision,
-    });
-    this.#assign(offer.tracks);
+    this.#applied = sdp;
+    this.#send({ type: TYPES.ANSWER, pc: "subscribe", sdp: this.pc.localDescription.sdp, revision });
   }
 
   /**
