@@ -17,7 +17,7 @@ FLAGS = with_camera("fps=10")
 PATIENCE_MS = 120_000
 expect.set_options(timeout=PATIENCE_MS)
 
-SMALL = """(() => {
+SMALL_CAMERA = """(() => {
   const devices = navigator.mediaDevices;
   const ask = devices?.getUserMedia.bind(devices);
   const size = { width: { ideal: 320 }, height: { ideal: 180 } };
@@ -43,8 +43,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def camera() -> str:
-    """A script that each page begins with; of their own, empty, where the picture is looked at."""
-    return SMALL
+    """A script that each page begins with: none, or a module's own, SMALL_CAMERA."""
+    return ""
 
 
 @pytest.fixture

@@ -13,10 +13,17 @@ from playwright.sync_api import BrowserContext, Page, expect
 from ops.house import House
 from tests.books import assert_clean
 from tests.conftest import MakeHouse
+from tests.e2e.conftest import SMALL_CAMERA
 from tests.e2e.test_private_call import ask, frames_grow, go_live
 
 PASSWORD = "correct horse battery"
 NewContext = Callable[..., BrowserContext]
+
+
+@pytest.fixture
+def camera() -> str:
+    """Its picture is not looked at."""
+    return SMALL_CAMERA
 
 
 @pytest.fixture(scope="module")

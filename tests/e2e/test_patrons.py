@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from ops.house import House
 from tests.books import assert_clean
 from tests.conftest import MakeHouse
-from tests.e2e.conftest import SignIn
+from tests.e2e.conftest import SMALL_CAMERA, SignIn
 from tests.e2e.program import Program
 from tests.e2e.witness import has_read, hears, remember
 
@@ -25,6 +25,12 @@ OPTIONS: dict[str, Any] = {
     "subscriptionMinutes": 20,
     "subscriberDiscountPercent": 10,
 }
+
+
+@pytest.fixture
+def camera() -> str:
+    """Its picture is not looked at."""
+    return SMALL_CAMERA
 
 
 @pytest.fixture(scope="module")

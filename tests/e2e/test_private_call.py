@@ -24,12 +24,6 @@ FRAMES = """selector => {
 }"""
 
 
-@pytest.fixture
-def camera() -> str:
-    """The whole picture, in three sizes."""
-    return ""
-
-
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> Iterator[House]:
     """A minute of 24 s: a call is long enough to be seen and short enough to be waited for. Whoever comes to it

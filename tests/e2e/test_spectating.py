@@ -33,12 +33,6 @@ PATIENCE = """async () => {
 TRACKS = "() => Array.from(document.getElementById('public-video').textTracks, ({mode}) => mode)"
 
 
-@pytest.fixture
-def camera() -> str:
-    """The whole picture, in three sizes."""
-    return ""
-
-
 @pytest.fixture(scope="module")
 def house(make_house: MakeHouse) -> Iterator[House]:
     made = make_house(

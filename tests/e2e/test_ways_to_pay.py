@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from ops.house import House
 from tests.books import assert_clean
 from tests.conftest import MakeHouse
-from tests.e2e.conftest import PATIENCE_MS, SignIn
+from tests.e2e.conftest import PATIENCE_MS, SMALL_CAMERA, SignIn
 from tests.e2e.witness import has_read, remember
 
 MINUTE_SECONDS = 30
@@ -29,6 +29,12 @@ CALL = """async ([method, path, body]) => {
   const { api } = await import("/static/js/api.js");
   return method === "GET" ? api.get(path) : api.put(path, body);
 }"""
+
+
+@pytest.fixture
+def camera() -> str:
+    """Its picture is not looked at."""
+    return SMALL_CAMERA
 
 
 @pytest.fixture(scope="module")
