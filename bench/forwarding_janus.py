@@ -18,6 +18,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from bench.node_process import FIRST
+
 PORT = 8188
 START_SECONDS = 20
 LIBRARY = "/usr/lib/x86_64-linux-gnu/janus"
@@ -113,7 +115,7 @@ def running(directory: Path, address: str, core: int, participants: int) -> Iter
         f'general: {{ json = "compact" ws = true ws_port = {PORT} ws_ip = "127.0.0.1" wss = false }}'
         " admin: { admin_ws = false }"
     )
-    first = ["chrt", "--rr", "1"] if os.geteuid() == 0 else []
+    first = ["nice", "-n", str(FIRST)] if os.geteuid() == 0 else []
     janus = ["janus", "-F", str(directory), "-C", str(directory / "janus.jcfg")]
     command = [*first, "taskset", "-c", str(core), *janus]
     with (directory / "janus.log").open("wb") as log:
