@@ -300,4 +300,4 @@ def _send_again(slot: Slot, outgoing: int) -> int:
         wire.send_repair(slot, kept, repair_type)
     else:
         wire.send_rtp(slot, kept, payload_type)
-    return len(kept.packet) + OVERHEAD
+    return kept.size + OVERHEAD

@@ -41,7 +41,6 @@ SEND_BUFFER = 256 << 10
 """What the kernel may hold for a reader: more of it would only be older when it is read."""
 CLOSE_SECONDS = 2.0
 POLICY_VIOLATION, GOING_AWAY, NORMAL = 1008, 1012, 1000
-_HEADER_BYTES = 12
 _CODECS: dict[str, Codec] = {"VP8": "VP8", "H264": "H264", "opus": "OPUS"}
 
 
@@ -70,7 +69,7 @@ class Tapped:
             now_us = self._tap.now_us()
             self._read_report()
             frames = self._depacketizer.packet(
-                kept.sequence, kept.timestamp, bool(kept.marker), kept.packet[_HEADER_BYTES:], now_us
+                kept.sequence, kept.timestamp, bool(kept.marker), kept.payload, now_us
             )
             self._hand_out(frames, now_us)
         except Exception:

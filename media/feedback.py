@@ -74,12 +74,15 @@ class Reception:
         """A packet of the source itself (not of its retransmission stream) arrived."""
         if self._base < 0:
             self._base = sequence
-        self._highest = max(self._highest, sequence)
+        if sequence > self._highest:
+            self._highest = sequence
         self._received += 1
         transit = (now_ms * self._per_ms - timestamp) & 0xFFFFFFFF
         if self._transit is not None:
             change = (transit - self._transit) & 0xFFFFFFFF
-            self._jitter += (min(change, 0x100000000 - change) - self._jitter) / 16
+            if change > 0x80000000:
+                change = 0x100000000 - change
+            self._jitter += (change - self._jitter) / 16
         self._transit = transit
 
     def sender_report(self, ntp: int, now_ms: int) -> None:

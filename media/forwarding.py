@@ -1,4 +1,4 @@
-"""Both ends of a packet's path: what a publisher's connection brings, and what a subscriber's says back.
+"""The publisher's end of a packet's path: what its connection brings. The other: ``media/subscriber_feedback.py``.
 
 Nothing is decoded, and nothing is awaited between receive and send. Where the native engine forwards, its packets
 run through the same books (``media/native_forwarding.py``); else ``media/wire.py`` sends them.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from media import rtp
 from media.ceiling import Ceiling
-from media.downlink import Downlink
 from media.feedback import Arrivals
 from media.layers import Layer, Told
-from media.repairs import Repairs
-from media.tracks import PublishedTrack, Slot
+from media.tracks import PublishedTrack
 from media.uplink import Uplink
 from media.wire import LARGEST_PACKET, Wire, fan_out, late
+
+if TYPE_CHECKING:
+    from media.fastpath.engine import Record
 
 SMALLEST_PACKET = 12 + 8
 MOST_SOURCES = 32
@@ -67,6 +70,21 @@ class Bindings(NamedTuple):
     """By SSRC."""
     by_payload_type: dict[int, list[Source]]
     extensions: Extensions
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """What the books need of a packet that came. The native engine's records have the same fields."""
+
+    ssrc: int
+    sequence: int
+    """Of a repair (RFC 4588 section 4) that of the packet which it brings again."""
+    timestamp: int
+    marker: int
+    """0x80 or 0."""
+    level: int
+    """The audio level's octet (RFC 6464); -1: there is none."""
+    payload: bytes
+    """Not empty if it is a repair."""
 
 
 class Ingress:
@@ -129,40 +147,28 @@ class Ingress:
         if packet is None or (bounds := rtp.payload_bounds(packet)) is None:
             self.unopened += 1
             return
-        self.packets_in += 1
-        self.bytes_in += size
         if source is None:
             source = self._learn(ssrc, packet)
-        self._note_arrival(packet, time.monotonic_ns() // 1000)
-        if source is not None:
-            self._media(source, ssrc, packet, bounds)
+        wide = rtp.transport_number(packet, self.extensions.transport_cc)
+        self._count(size, wide, time.monotonic_ns() // 1000)
+        if source is not None and (came := _found_in(packet, bounds, source)) is not None:
+            self._media(source, came, self._now_ms())
 
-    def _note_arrival(self, packet: bytes, at_us: int) -> None:
-        if self.arrivals is not None and (transport_cc := self.extensions.transport_cc):
-            value = rtp.extension(packet, transport_cc)
-            if value is not None and len(value) == 2:
-                self.arrivals.packet(int.from_bytes(value, "big"), at_us)
+    def _count(self, size: int, wide: int, at_us: int) -> None:
+        """A packet came; ``wide``: its transport-wide number, -1: it has none."""
+        self.packets_in += 1
+        self.bytes_in += size
+        if wide >= 0 and self.arrivals is not None:
+            self.arrivals.packet(wide, at_us)
 
-    def _media(
-        self, source: Source, ssrc: int, packet: bytes, bounds: tuple[int, int], told: Told | None = None
-    ) -> None:
+    def _media(self, source: Source, came: Found | Record, now_ms: int, told: Told | None = None) -> None:
         track, layer = source.track, source.layer
-        start, end = bounds
-        sequence = int.from_bytes(packet[2:4], "big")
-        timestamp = int.from_bytes(packet[4:8], "big")
-        now_ms = self._now_ms()
-        if track.level_id and (level := rtp.extension(packet, track.level_id)):
-            track.loudness.heard(level[0], now_ms)
-        if source.retransmission:  # RFC 4588 section 4: the original number precedes the payload
-            if end - start < 2:
-                return
-            sequence = int.from_bytes(packet[start : start + 2], "big")
-            start += 2
-            if start == end:
-                return
-        elif layer.ssrc != ssrc:
-            layer.ssrc, layer.report = ssrc, None  # another clock
-        kept = track.accept(sequence, timestamp, packet[1] & 0x80, packet[start:end], now_ms, layer, told)
+        timestamp = came.timestamp
+        if came.level >= 0:
+            track.loudness.heard(came.level, now_ms)
+        if not source.retransmission and layer.ssrc != came.ssrc:
+            layer.ssrc, layer.report = came.ssrc, None  # another clock
+        kept = track.accept(came.sequence, timestamp, came.marker, came.payload, now_ms, layer, told)
         if kept is None:
             return
         if not source.retransmission:
@@ -175,7 +181,7 @@ class Ingress:
             late(track, layer, kept)
         if track.tap is not None and layer is track.feed and (shown := track.shown(kept)) is not None:
             track.tap(shown)
-        if layer.gaps.news and track.repeats:
+        if track.repeats and layer.gaps.news:
             self._holes[layer] = track
         # At any packet: the next one of the layer itself may be a whole frame away.
         if self._holes and now_ms - self._asked_ms >= ASK_EVERY_MS:
@@ -234,7 +240,7 @@ class Ingress:
             self.wire.send_rtcp(rtp.receiver_report(OWN_SSRC) + rtp.picture_loss(OWN_SSRC, layer.ssrc))
 
     def _receive_rtcp(self, data: bytes) -> None:
-        compound = _open_known(self.wire, self._talkers, data)
+        compound = open_known(self.wire, self._talkers, data)
         if compound is not None:
             self.compound(compound)
 
@@ -299,6 +305,20 @@ class Ingress:
         return self._uplink.look(due, came, self.bytes_in, now_ms)
 
 
+def _found_in(packet: bytes, bounds: tuple[int, int], source: Source) -> Found | None:
+    """None: a repair that holds nothing."""
+    start, end = bounds
+    _, kind, sequence, timestamp, ssrc = rtp.RTP_HEADER.unpack_from(packet)
+    if source.retransmission:
+        if end - start <= 2:
+            return None
+        sequence = int.from_bytes(packet[start : start + 2], "big")
+        start += 2
+    level_id = source.track.level_id
+    level = rtp.extension(packet, level_id) if level_id else None
+    return Found(ssrc, sequence, timestamp, kind & 0x80, level[0] if level else -1, packet[start:end])
+
+
 def report_on(
     track: PublishedTrack, layer: Layer, info: rtp.SenderInfo, came_ms: int, now_ms: int, clock: int
 ) -> None:
@@ -323,85 +343,7 @@ def report_on(
             )  # fmt: skip
 
 
-class Egress:
-    """What a subscriber's connection says back: NACKs, key-frame requests, receiver reports."""
-
-    def __init__(
-        self, wire: Wire, slots: dict[int, Slot], now_ms: Callable[[], int], downlink: Downlink | None = None
-    ) -> None:
-        """``downlink``: what it says of its line goes there, and what is sent again; without one, at once."""
-        self.wire = wire
-        self.downlink = downlink
-        self.nacks = self.retransmitted = self.keyframe_requests = 0
-        self._slots = slots
-        self._now_ms = now_ms
-        self._talkers: set[int] = set()
-        self._repairs = Repairs()
-
-    def receive(self, data: bytes) -> None:
-        """One datagram that may be SRTCP."""
-        if not rtp.is_rtcp(data) or not SMALLEST_PACKET <= len(data) <= LARGEST_PACKET:
-            return
-        compound = _open_known(self.wire, self._talkers, data)
-        if compound is not None:
-            self.compound(compound)
-
-    def compound(self, data: bytes) -> None:
-        """RTCP of the subscriber, opened."""
-        now_ms = self._now_ms()
-        for packet in rtp.compound(data):
-            if packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_NACK:
-                slot = self._slots.get(rtp.media_ssrc(packet.body))
-                if slot is not None:
-                    self._retransmit(slot, packet.body, now_ms)
-            elif packet.kind == rtp.PSFB and packet.fmt in (rtp.FMT_PLI, rtp.FMT_FIR):
-                self._keyframe(packet, now_ms)
-            elif self.downlink is not None and packet.kind == rtp.RTPFB and packet.fmt == rtp.FMT_TRANSPORT_CC:
-                self.downlink.feedback(packet.body, now_ms)
-            elif self.downlink is not None and packet.kind == rtp.PSFB and packet.fmt == rtp.FMT_REMB:
-                told = rtp.told_bitrate(packet.body)
-                if told is not None:
-                    self.downlink.told(*told, now_ms)
-            elif packet.kind in (rtp.RR, rtp.SR):
-                for block in rtp.report_blocks(packet):
-                    if (slot := self._slots.get(block.ssrc)) is not None:
-                        slot.far_end.reported(block, now_ms)
-
-    def _keyframe(self, packet: rtp.Rtcp, now_ms: int) -> None:
-        wanted = [rtp.media_ssrc(packet.body)] if packet.fmt == rtp.FMT_PLI else rtp.fir_ssrcs(packet.body)
-        for ssrc in wanted[:MOST_SOURCES]:
-            slot = self._slots.get(ssrc)
-            if slot is not None and slot.track is not None:
-                self.keyframe_requests += 1
-                if self._repairs.may_refresh(slot, now_ms):
-                    slot.track.request_keyframe(now_ms, slot.layer if slot.live else slot.target)
-
-    def _retransmit(self, slot: Slot, nack: bytes, now_ms: int) -> None:
-        track, wire, payload_type, repair_type = slot.track, slot.wire, slot.payload_type(), slot.repair_type()
-        if track is None or wire is None or payload_type is None:
-            return
-        self.nacks += 1
-        repairs = self._repairs
-        for outgoing in repairs.wanted(slot, nack, now_ms):
-            if repairs.was_just_sent(slot, outgoing, now_ms):
-                continue
-            kept = track.find(slot, outgoing)
-            if kept is None:
-                continue
-            if not repairs.take(slot, outgoing, len(kept.packet), now_ms):
-                if repairs.may_skip(slot, now_ms) and repairs.may_refresh(slot, now_ms):
-                    track.request_keyframe(now_ms, slot.layer)
-                return
-            if self.downlink is not None and slot.kind == "video":
-                self.downlink.repair(slot, outgoing)
-            elif repair_type is not None:
-                wire.send_repair(slot, kept, repair_type)
-            else:
-                wire.send_rtp(slot, kept, payload_type)
-            self.retransmitted += 1
-
-
-def _open_known(wire: Wire, talkers: set[int], data: bytes) -> bytes | None:
+def open_known(wire: Wire, talkers: set[int], data: bytes) -> bytes | None:
     """Open SRTCP from at most ``MOST_SOURCES`` senders: each new one costs an SRTP stream."""
     ssrc = int.from_bytes(data[4:8], "big")
     if ssrc not in talkers and len(talkers) >= MOST_SOURCES:

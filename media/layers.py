@@ -2,14 +2,14 @@
 
 A layer has its own SSRC, numbers, ring, gaps and reports; whoever publishes without simulcast has one. The choice
 is policy and made ten times a second, or when a layer begins or stops to flow; nothing here runs per packet but
-what ``PublishedTrack.accept`` does with a layer's fields. Knows no socket, no SDP and no room.
+``Layer.is_new``, and what ``PublishedTrack.accept`` does with a layer's fields. Knows no socket, SDP and room.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -32,6 +32,8 @@ STOPPED_MS = 500
 bandwidth drop the highest layer at once. Cameras in the dark still bring five frames a second."""
 RING_SIZE = 512
 """Packets kept for retransmission: two to three seconds of 720p. A power of two, below SRTP's replay window."""
+HEADER = 12
+"""Bytes."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +46,10 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     timestamp: int
     marker: int
-    packet: bytes
+    size: int
+    """Bytes, with a plain header."""
+    payload: bytes
+    """Empty where the engine has it, and nobody here reads it."""
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +61,8 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """The gate was open when it came."""
     repeated: bool
     """It came before, or too late: it was not forwarded."""
+    keyframe: bool
+    """A decoder can begin with it."""
 
 
 Lane = tuple[
@@ -139,6 +146,44 @@ class Layer:
         self.repeated = 0
         """Packets that were not forwarded: they had come before, or came too late."""
         self.keyframes = 0
+
+    def is_new(self, sequence: int, now_ms: int) -> bool:
+        """Whether this number did not come before; keeps the books of what is missing."""
+        highest = self.highest
+        if sequence > highest:
+            if sequence > highest + 1 and highest >= 0 and not self.paused:
+                self.gaps.opened(highest, sequence, now_ms)
+            return True
+        if sequence <= highest - RING_SIZE or self.find(sequence) is not None:
+            self.repeated += 1
+            self.gaps.repeated(sequence, now_ms)
+            return False
+        self.gaps.filled(sequence, now_ms)
+        self.repaired += 1
+        return True
+
+    def find(self, sequence: int) -> Kept | None:
+        """The packet of that number, if the ring has it still."""
+        if sequence <= self.highest - RING_SIZE:
+            return None
+        kept = self.ring[sequence & (RING_SIZE - 1)]
+        return kept if kept is not None and kept.sequence == sequence else None
+
+
+class Gatekeeper(Protocol):
+    """What forwards packets by itself, as far as a track needs it."""
+
+    def open_until(self, layer: Layer, until_ms: int | None) -> None:
+        """Packets of that layer may pass until then (monotonic ms), None: always."""
+
+    def replay(self, layer: Layer, until_ms: int | None, sequence: int) -> int:
+        """The same, beginning with what was held back from this extended number on; the last one that had come."""
+
+    def holds(self, layer: Layer, sequence: int) -> bool:
+        """Whether that packet can still be the one with which ``replay`` begins."""
+
+    def drop(self, layer: Layer) -> None:
+        """That layer is no more."""
 
 
 def ranked(layers: Sequence[Layer]) -> list[Layer]:

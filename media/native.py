@@ -22,6 +22,10 @@ Address = tuple[Any, ...]
 """As ``media/port.py`` has it."""
 
 
+_PACKET = int(Kind.PACKET)
+"""Compared for each packet: members of an enumeration are slow to look up."""
+
+
 class Connection(Protocol):
     """Who hears of a connection."""
 
@@ -108,7 +112,10 @@ class Native:
             for record in self.engine.take():
                 count += 1
                 try:
-                    self._told(record)
+                    if record.kind != _PACKET:
+                        self._told(record)
+                    elif (hears := self.sources.get(record.id)) is not None:
+                        hears(record)
                 except Exception as error:  # a defect of ours over one datagram is not everybody's
                     self._loop.call_exception_handler({"message": "datagram_failed", "exception": error})
                 if self._closed:
@@ -123,10 +130,7 @@ class Native:
 
     def _told(self, record: Record) -> None:
         kind = record.kind
-        if kind == Kind.PACKET:
-            if (hears := self.sources.get(record.id)) is not None:
-                hears(record)
-        elif kind == Kind.RTCP:
+        if kind == Kind.RTCP:
             if (whose := self.connections.get(record.id)) is not None:
                 whose.compound(record.data)
         elif kind == Kind.ENTERED:

@@ -9,6 +9,7 @@ subscriber's slot carries (``aim``). A gate is closed as long as nobody has said
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from media import rtp
@@ -16,10 +17,11 @@ from media.aiortc_seam import Path, context_in_memory
 from media.arrival import LATE_MS
 from media.downlink import Downlink
 from media.fastpath.engine import FOREVER, INJECTED, PASSED, REPAIR, REPEATED, Codec, EngineError, Record
-from media.forwarding import Bindings, Egress, Ingress, Source
+from media.forwarding import Bindings, Ingress, Source
 from media.layers import RING_SIZE, Kept, Layer, Told, ticks_apart
 from media.native import Native
 from media.send_history import Feedback, SendHistory
+from media.subscriber_feedback import Egress
 from media.tracks import PublishedTrack, Slot
 from media.wire import Wire
 
@@ -201,6 +203,11 @@ class NativeIngress(Ingress):
                 for layer in track.layers:
                     self._begin(track, layer)
                 track.begin(self)
+        for track in tracks:
+            for layer in track.layers:
+                self._native.engine.read(
+                    layer.source_id, wide=bindings.extensions.transport_cc, level=track.level_id
+                )
         for ssrc, source in {**bindings.announced, **self._sources}.items():
             self._name(ssrc, source)
         self._native.engine.retry(self._connection)
@@ -222,9 +229,7 @@ class NativeIngress(Ingress):
             return
         plain = Source(track, layer, "", retransmission=False)
         repair = Source(track, layer, "", retransmission=True)
-        self._native.sources[layer.source_id] = lambda record: self._packet(
-            repair if record.flags & REPAIR else plain, record
-        )
+        self._native.sources[layer.source_id] = functools.partial(self._packet, plain, repair)
 
     def _name(self, ssrc: int, source: Source) -> None:
         if source.layer.source_id:
@@ -264,43 +269,37 @@ class NativeIngress(Ingress):
 
     # --- what the engine tells
 
-    def _packet(self, source: Source, record: Record) -> None:
-        packet, flags = record.data, record.flags
-        bounds = rtp.payload_bounds(packet)
-        if bounds is None:
-            return
+    def _packet(self, plain: Source, repair: Source, record: Record) -> None:
+        flags = record.flags
         if not flags & INJECTED:
-            self._count(packet, record.at_us)
-        ssrc = int.from_bytes(packet[8:12], "big")
-        if ssrc not in self._opened:
-            self._opened.add(ssrc)
-            self._sources[ssrc] = self._announced.get(ssrc, source)
-        self._waited(source.track, record)
-        told = Told(record.sequence, bool(flags & PASSED), bool(flags & REPEATED))
-        self._media(source, ssrc, packet, bounds, told)
+            self._count(record.size, record.wide, record.at_us)
+        if record.sequence < 0:
+            return
+        source = repair if flags & REPAIR else plain
+        if record.ssrc not in self._opened:
+            self._opened.add(record.ssrc)
+            self._sources[record.ssrc] = self._announced.get(record.ssrc, source)
+        now_ms = self._now_ms()
+        self._waited(source.track, record, now_ms)
+        told = Told(record.sequence, flags & PASSED != 0, flags & REPEATED != 0, record.key != 0)
+        self._media(source, record, now_ms, told)
 
     def stranger(self, record: Record) -> None:
         """A packet of an SSRC that the engine does not know: once it has a name, the engine goes on with it."""
         packet = record.data
-        self._count(packet, record.at_us)
+        self._count(len(packet), rtp.transport_number(packet, self.extensions.transport_cc), record.at_us)
         ssrc = int.from_bytes(packet[8:12], "big")
         source = self._sources.get(ssrc) or self._learn(ssrc, packet)
         if source is not None and source.layer.source_id:
-            self._waited(source.track, record)
+            self._waited(source.track, record, self._now_ms())
             self._name(ssrc, source)
             self._native.engine.inject(self._connection, packet)
 
-    def _waited(self, track: PublishedTrack, record: Record) -> None:
+    def _waited(self, track: PublishedTrack, record: Record, now_ms: int) -> None:
         """What came long before it was told is no proof that anything arrives now."""
-        now_ms = self._now_ms()
         late_ms = now_ms - record.at_us // 1000
         if late_ms > LATE_MS and track.on_late is not None:
             track.on_late(now_ms, late_ms)
-
-    def _count(self, packet: bytes, at_us: int) -> None:
-        self.packets_in += 1
-        self.bytes_in += len(packet)
-        self._note_arrival(packet, at_us)
 
     def report(self, now_ms: int) -> None:
         """Once a second."""

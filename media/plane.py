@@ -19,7 +19,7 @@ from media.aiortc_seam import Leg, Line, Path, State
 from media.codecs import FORWARDED
 from media.downlink import Downlink
 from media.fastpath.engine import EngineError
-from media.forwarding import Egress, Ingress
+from media.forwarding import Ingress
 from media.layers import HIGH, LOW, MEDIUM, Layer
 from media.native_forwarding import egress_for, ingress_for, wire_for
 from media.port import Port
@@ -27,6 +27,7 @@ from media.publication import Publication
 from media.sdp_rules import BadSdp as BadSdp
 from media.seats import Seats
 from media.stats import Sample, sample
+from media.subscriber_feedback import Egress
 from media.tracks import Kind
 from media.tracks import PublishedTrack as PublishedTrack
 from media.tracks import Slot as Slot

@@ -99,6 +99,12 @@ def extension(packet: bytes, wanted: int) -> bytes | None:
     return None
 
 
+def transport_number(packet: bytes, wanted: int) -> int:
+    """The transport-wide number in the extension of that id (0: there is none); -1: it has none."""
+    value = extension(packet, wanted) if wanted else None
+    return int.from_bytes(value, "big") if value is not None and len(value) == 2 else -1
+
+
 # --- RTCP, reading ------------------------------------------------------------------------------------
 
 

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["audio", "video"]
 
-_BODY = 12
-"""Where a kept packet's payload begins."""
-
 
 @dataclass(slots=True, eq=False)
 class Slot:
@@ -199,7 +196,7 @@ class Slot:
         self.octets += layer.octets
         newest = layer.ring[layer.highest & (RING_SIZE - 1)] if layer.ring else None
         if self.track.codec == "VP8" and newest is not None:
-            picture, base = codecs.vp8_numbers(newest.packet, _BODY)
+            picture, base = codecs.vp8_numbers(newest.payload, 0)
             by, by_base = self.shift or (0, 0)
             if picture is not None:
                 self._last_numbers = (picture + by, self._last_numbers[1] if base is None else base + by_base)

@@ -17,8 +17,9 @@ from media.layers import NONE
 from models.messages.figures import Figures, Line
 
 if TYPE_CHECKING:
-    from media.forwarding import Egress, Ingress
+    from media.forwarding import Ingress
     from media.layers import Layer
+    from media.subscriber_feedback import Egress
     from media.tracks import PublishedTrack, Slot
 
 SAMPLE_MS = 1_000

@@ -7,32 +7,28 @@ A room sees one track whatever its layers: its hooks are fed by the highest that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from media import codecs, rtp
 from media.codecs import Codec as Codec
 from media.feedback import Gaps
-from media.layers import HIGH, LOW, MEDIUM, RING_SIZE, Kept, Layer, Told, pick, ranked, stop_silent
+from media.layers import (
+    HEADER,
+    HIGH,
+    LOW,
+    MEDIUM,
+    RING_SIZE,
+    Gatekeeper,
+    Kept,
+    Layer,
+    Told,
+    pick,
+    ranked,
+    stop_silent,
+)
 from media.picture_size import macroblocks
 from media.slots import Kind as Kind
 from media.slots import Slot as Slot
 from media.speakers import Loudness
-
-
-class Gatekeeper(Protocol):
-    """What forwards packets by itself, as far as a track needs it."""
-
-    def open_until(self, layer: Layer, until_ms: int | None) -> None:
-        """Packets of that layer may pass until then (monotonic ms), None: always."""
-
-    def replay(self, layer: Layer, until_ms: int | None, sequence: int) -> int:
-        """The same, beginning with what was held back from this extended number on; the last one that had come."""
-
-    def holds(self, layer: Layer, sequence: int) -> bool:
-        """Whether that packet can still be the one with which ``replay`` begins."""
-
-    def drop(self, layer: Layer) -> None:
-        """That layer is no more."""
 
 
 class PublishedTrack:
@@ -295,15 +291,17 @@ class PublishedTrack:
         be done, and this keeps the books.
         """
         layer = layer or self.layers[0]
-        keyframe = self._is_keyframe is not None and self._is_keyframe(payload)
-        if keyframe and told is not None:
-            keyframe = self._may_begin(layer, told)
+        # Before the gate: it may stay closed for longer than the number's sixteen bits reach.
+        if told is None:
+            extended = layer.unwrap.extend(sequence)
+            keyframe = self._is_keyframe is not None and self._is_keyframe(payload)
+            if not layer.paused and 0 <= layer.highest < extended - RING_SIZE:
+                self._begin_anew(layer, now_ms)
+        else:
+            extended = told.sequence
+            keyframe = told.keyframe and self._may_begin(layer, told)
         if keyframe:
             layer.throttle.answered()
-        # Before the gate: it may stay closed for longer than the number's sixteen bits reach.
-        extended = layer.unwrap.extend(sequence) if told is None else told.sequence
-        if told is None and not layer.paused and 0 <= layer.highest < extended - RING_SIZE:
-            self._begin_anew(layer, now_ms)
         layer.last_ms = now_ms
         if self._simulcast:
             self._flows(layer, extended, timestamp, payload, keyframe, now_ms)
@@ -325,7 +323,7 @@ class PublishedTrack:
             self.pause(now_ms)
             self.gated += 1
             return None
-        if self.closed or not self._is_new(layer, extended, now_ms):
+        if self.closed or not layer.is_new(extended, now_ms):
             return None
         if layer.paused:
             layer.paused = False
@@ -334,7 +332,8 @@ class PublishedTrack:
             self.on_packet(now_ms, timestamp + self._view.timestamp_offset & 0xFFFFFFFF, payload, keyframe)
         if self.codec == "VP8":
             payload = codecs.vp8_widened(payload)
-        kept = Kept(extended, timestamp, marker, b"\x80" + bytes(11) + payload)
+        size, read = len(payload), told is None or self.tap is not None
+        kept = Kept(extended, timestamp, marker, HEADER + size, payload if read else b"")
         layer.ring[extended & (RING_SIZE - 1)] = kept
         if told is None and layer.waiting and (keyframe or self.kind == "audio") and extended > layer.highest:
             for slot in layer.waiting:
@@ -345,7 +344,7 @@ class PublishedTrack:
         if extended > layer.highest:
             layer.highest = extended
         layer.packets += 1
-        layer.octets += len(payload)
+        layer.octets += size
         return kept
 
     def shown(self, kept: Kept) -> Kept | None:
@@ -356,7 +355,7 @@ class PublishedTrack:
         if kept.sequence < view.first:
             return None
         timestamp = kept.timestamp + view.timestamp_offset & 0xFFFFFFFF
-        return Kept(kept.sequence + view.sequence_offset, timestamp, kept.marker, kept.packet)
+        return Kept(kept.sequence + view.sequence_offset, timestamp, kept.marker, kept.size, kept.payload)
 
     def reported(self, layer: Layer, info: rtp.SenderInfo, now_ms: int) -> None:
         """The publisher's sender report for a layer."""
@@ -374,27 +373,7 @@ class PublishedTrack:
         if not slot.live or layer is None:
             return None
         sequence = layer.highest - ((layer.highest + slot.sequence_offset - outgoing) & 0xFFFF)
-        if sequence < slot.first or sequence <= layer.highest - RING_SIZE:
-            return None
-        kept = layer.ring[sequence & (RING_SIZE - 1)]
-        return kept if kept is not None and kept.sequence == sequence else None
-
-    @staticmethod
-    def _is_new(layer: Layer, extended: int, now_ms: int) -> bool:
-        """Whether this number did not come before; keeps the books of what is missing."""
-        highest = layer.highest
-        if extended > highest:
-            if extended > highest + 1 and highest >= 0 and not layer.paused:
-                layer.gaps.opened(highest, extended, now_ms)
-            return True
-        known = layer.ring[extended & (RING_SIZE - 1)]
-        if extended <= highest - RING_SIZE or (known is not None and known.sequence == extended):
-            layer.repeated += 1
-            layer.gaps.repeated(extended, now_ms)
-            return False
-        layer.gaps.filled(extended, now_ms)
-        layer.repaired += 1
-        return True
+        return layer.find(sequence) if sequence >= slot.first else None
 
     def _begins(self, timestamp: int, keyframe: bool) -> bool:
         """Whether this packet is news of a frame: its first to arrive, or the one that shows a key frame."""

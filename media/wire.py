@@ -89,9 +89,9 @@ class Wire:
             kept.marker | payload_type, (kept.sequence + slot.sequence_offset) & 0xFFFF,
             (kept.timestamp + slot.timestamp_offset) & 0xFFFFFFFF, slot.ssrc,
         )  # fmt: skip
-        start = _head(numbers, slot.extension(), self.history, len(kept.packet))
-        end = start + len(kept.packet) - 12
-        _view[start:end] = kept.packet[12:]
+        start = _head(numbers, slot.extension(), self.history, kept.size)
+        end = start + len(kept.payload)
+        _view[start:end] = kept.payload
         if slot.shift is not None:
             vp8_shift(_view, start, slot.shift)
         self._seal_and_send(end)
@@ -100,10 +100,10 @@ class Wire:
         """Send one packet again under the slot's repair SSRC (RFC 4588 section 4), with a number of its own."""
         if self._path is None:
             return
-        start = self._repair_head(slot, kept.marker | payload_type, kept.timestamp, len(kept.packet) + 2)
-        end = start + 2 + len(kept.packet) - 12
+        start = self._repair_head(slot, kept.marker | payload_type, kept.timestamp, kept.size + 2)
+        end = start + 2 + len(kept.payload)
         _pack_number(_view, start, (kept.sequence + slot.sequence_offset) & 0xFFFF)
-        _view[start + 2 : end] = kept.packet[12:]
+        _view[start + 2 : end] = kept.payload
         if slot.shift is not None:
             vp8_shift(_view, start + 2, slot.shift)
         self._seal_and_send(end)
@@ -171,8 +171,10 @@ def _head(numbers: tuple[int, int, int, int], extension: int, history: History |
 
 def fan_out(layer: Layer, kept: Kept) -> int:
     """Send a fresh packet to every slot that carries the layer; returns how many the sockets refused."""
-    sequence, timestamp, marker, packet = kept.sequence, kept.timestamp, kept.marker, kept.packet
-    size, payload = len(packet), packet[12:]
+    sequence, timestamp, marker, size, payload = (
+        kept.sequence, kept.timestamp, kept.marker, kept.size, kept.payload,
+    )  # fmt: skip
+    octets = len(payload)
     view, buffer, length, protect = _view, _buffer, _length, srtp.protect
     refused = 0
     for payload_type, by, later, ssrc, context, send, address, shift, extension, history in layer.lanes:
@@ -180,10 +182,10 @@ def fan_out(layer: Layer, kept: Kept) -> int:
             marker | payload_type, (sequence + by) & 0xFFFF, (timestamp + later) & 0xFFFFFFFF, ssrc,
         )  # fmt: skip
         start = _head(numbers, extension, history, size)
-        view[start : start + size - 12] = payload
+        view[start : start + octets] = payload
         if shift is not None:
             vp8_shift(view, start, shift)
-        length[0] = start + size - 12
+        length[0] = start + octets
         if protect(context, buffer, length):
             refused += 1
             continue

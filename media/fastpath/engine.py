@@ -16,6 +16,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
 
+import msgspec
 from cffi import FFI
 
 from media.aiortc_seam import address_in_memory
@@ -32,7 +33,11 @@ FOREVER = (1 << 63) - 1
 """A gate that nobody closes."""
 PASSED, REPEATED, REPAIR, INJECTED = 1, 2, 4, 8
 """Flags of a record; see ``fastpath.h``."""
-_RECORD = Struct("=IIIIqq16sHH4x")
+_RECORD = Struct("=IIIIqqIIiHHhBB4x")
+"""An ``fp_record`` with an ``fp_packet`` in it."""
+_ADDRESS = Struct("=16sHH")
+_ADDRESS_AT = 32
+"""Where that is in a datagram's record."""
 _ENTRY = Struct("=qIIIHBx")
 
 
@@ -64,21 +69,46 @@ class Address(NamedTuple):
     socket: int = 0
 
 
-class Record(NamedTuple):
-    """Something for Python to know, in microseconds of the monotonic clock."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Something for Python to know, in microseconds of the monotonic clock; see ``fp_record``.
 
+    One is made for every packet that comes: what few ask for is taken out of its batch only when they do.
+    """
+
+    batch: bytes
+    at: int
+    """Where its bytes begin in the batch with which it was taken."""
     kind: int
+    size: int
     id: int
     flags: int
     at_us: int
     sequence: int
-    packed_address: tuple[bytes, int, int]
-    data: bytes
+    timestamp: int
+    """From here to ``key``: of a packet, as ``fp_packet`` has it."""
+    ssrc: int
+    wide: int
+    payload_at: int
+    payload_size: int
+    level: int
+    marker: int
+    key: int
+
+    @property
+    def data(self) -> bytes:
+        """All bytes of the datagram, opened."""
+        return self.batch[self.at : self.at + self.size]
+
+    @property
+    def payload(self) -> bytes:
+        """Of a packet: of what is sent again (RFC 4588) without its number."""
+        begin = self.at + self.payload_at
+        return self.batch[begin : begin + self.payload_size]
 
     @property
     def address(self) -> Address:
         """Where a datagram came from."""
-        ip, port, number = self.packed_address
+        ip, port, number = _ADDRESS.unpack_from(self.batch, self.at - _RECORD.size + _ADDRESS_AT)
         if ip.startswith(_MAPPED):
             return Address(socket.inet_ntop(socket.AF_INET, ip[12:]), port, number)
         return Address(socket.inet_ntop(socket.AF_INET6, ip), port, number)
@@ -168,12 +198,11 @@ class Engine:
     def take(self) -> Iterator[Record]:
         """Some of what waits, oldest first; call it until it yields nothing."""
         size = self._library.fp_take(self._engine, self._buffer, TAKE_BYTES)
-        taken, at = bytes(self._view[:size]), 0
+        taken, at, unpack, head = bytes(self._view[:size]), 0, _RECORD.unpack_from, _RECORD.size
         while at < size:
-            kind, length, identity, flags, at_us, sequence, ip, port, number = _RECORD.unpack_from(taken, at)
-            at += _RECORD.size
-            yield Record(kind, identity, flags, at_us, sequence, (ip, port, number), taken[at : at + length])
-            at += length + 7 & ~7
+            record = Record(taken, at + head, *unpack(taken, at))
+            yield record
+            at += head + (record.size + 7 & ~7)
 
     def drain(self, most: int) -> bool:
         """Handle what the kernel holds now, at most ``most`` datagrams; whether nothing is left."""
@@ -249,6 +278,10 @@ class Engine:
     def name(self, source: int, ssrc: int, *, repairs: bool = False) -> bool:
         """That SSRC brings it, or repairs it (RFC 4588); False: the source is gone, or too many are known."""
         return _fine(self._library.fp_name(self._engine, source, ssrc, repairs))
+
+    def read(self, source: int, *, wide: int, level: int) -> None:
+        """Under which ids its packets carry a transport-wide number and an audio level; 0: they do not."""
+        self._library.fp_read(self._engine, source, wide, level)
 
     def gate(self, source: int, until_us: int, replay_from: int = -1) -> int:
         """Forward until then, whatever Python does; begin with what was held back, or what comes. The newest

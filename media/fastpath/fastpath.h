@@ -42,20 +42,32 @@ enum {
     FP_DATAGRAM = 1, /* STUN or DTLS, from anybody: address; nobody has looked at it */
     FP_RTCP = 2,     /* a compound, opened: id (connection) */
     FP_STRANGER = 3, /* RTP of an SSRC that nobody named, opened: id (connection) */
-    FP_PACKET = 4,   /* RTP, opened: id (source), sequence, flags; it has been forwarded if it passed and is new */
+    FP_PACKET = 4,   /* RTP, opened: id (source), sequence, flags, packet; it has been forwarded if it passed and is new */
     FP_ENTERED = 5   /* id (lane): it carries another source from `sequence` on, or none (0), as nothing may pass and
                         until that one's next key frame; an fp_entry follows */
 };
 enum {
     FP_PASSED = 1, /* the source's gate was open when it came */
     FP_REPEATED = 2, /* it came before, or too late: it was not forwarded */
-    FP_REPAIR = 4,   /* it came under a retransmission SSRC (RFC 4588): its payload begins with the sequence */
+    FP_REPAIR = 4,   /* it came under a retransmission SSRC (RFC 4588) */
     FP_INJECTED = 8  /* it came up as a stranger before */
 };
+/* What was found in a packet, so that nobody has to look again. */
+typedef struct {
+    uint32_t timestamp, ssrc;
+    int32_t wide;             /* the transport-wide number (fp_read); -1: none */
+    uint16_t payload_at, payload_size; /* within the bytes that follow; of what is sent again without its number's two bytes */
+    int16_t level;            /* the audio level's octet (fp_read); -1: none */
+    uint8_t marker;           /* 128: set, 0: not */
+    uint8_t key;              /* 1: a decoder can begin with it */
+} fp_packet;
 typedef struct {
     uint32_t kind, size, id, flags;
-    int64_t at_us, sequence;
-    fp_address address;
+    int64_t at_us, sequence; /* sequence: -1 of a repair that holds nothing */
+    union {
+        fp_address address;
+        fp_packet packet;
+    };
     uint32_t account; /* the engine's own: whose share of the queue it takes */
 } fp_record;
 
@@ -122,6 +134,8 @@ uint32_t fp_source(fp_engine *engine, uint32_t connection, int codec, int clock_
 /* That SSRC brings it, or (`repairs`) brings it again (RFC 4588). FP_FULL: 192 are known on that connection. Of those
  * that are named 96 may come in its life, whoever had them. */
 int fp_name(fp_engine *engine, uint32_t source, uint32_t ssrc, int repairs);
+/* Which header extensions are told of its packets, by their ids, 0: none: transport-wide number and audio level. */
+int fp_read(fp_engine *engine, uint32_t source, int wide, int level);
 /* Forward until then, whatever anybody is doing: INT64_MAX, a budget's end, 0 (nothing passes). `from`: begin
  * with this sequence, which is still in the ring (a key frame that was judged first); -1: with what comes.
  * Returns the newest sequence that has come, -1: none, FP_GONE - 1 (-2): no such source. */

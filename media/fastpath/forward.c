@@ -25,7 +25,8 @@ static int64_t extend(const source *from, uint16_t sequence) {
     return step < 0x8000 ? from->highest + step : from->highest + step - 0x10000;
 }
 
-static bool keep(source *from, kept *slot, int64_t sequence, const packet *fresh, const uint8_t *payload, int size, bool key) {
+static bool keep(source *from, kept *slot, int64_t sequence, const packet *fresh, bool key) {
+    int size = fresh->size;
     if (slot->payload == NULL || slot->room < size + 1) {
         int room = ((size + 1) | 63) + 1;
         uint8_t *more = realloc(slot->payload, (size_t)room);
@@ -33,9 +34,9 @@ static bool keep(source *from, kept *slot, int64_t sequence, const packet *fresh
         slot->payload = more, slot->room = (uint16_t)room;
     }
     if (from->codec == FP_VP8)
-        size = vp8_widen(payload, size, slot->payload);
+        size = vp8_widen(fresh->payload, size, slot->payload);
     else
-        memcpy(slot->payload, payload, (size_t)size);
+        memcpy(slot->payload, fresh->payload, (size_t)size);
     slot->sequence = sequence, slot->timestamp = fresh->timestamp, slot->size = (uint16_t)size;
     slot->marker = fresh->marker, slot->key = key, slot->passed = false;
     return true;
@@ -228,43 +229,49 @@ static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
 
 /* --- the way in ------------------------------------------------------------------------------------------ */
 
-static void tell(fp_engine *engine, source *from, int64_t sequence, uint32_t flags, const uint8_t *data, int size) {
-    fp_record record = {
-        .kind = FP_PACKET, .id = from->id, .at_us = engine->now_us, .sequence = sequence, .flags = flags, .size = (uint32_t)size,
-        .account = from->connection,
+static fp_packet found_in(const source *from, const uint8_t *data, const packet *fresh, bool key) {
+    int wide_size = 0, level_size = 0;
+    const uint8_t *wide = rtp_extension(data, from->wide_id, &wide_size), *level = rtp_extension(data, from->level_id, &level_size);
+    return (fp_packet){
+        .timestamp = fresh->timestamp, .ssrc = fresh->ssrc, .marker = (uint8_t)(fresh->marker << 7), .key = key,
+        .wide = wide && wide_size == 2 ? wide[0] << 8 | wide[1] : -1, .level = level && level_size ? level[0] : -1,
+        .payload_at = (uint16_t)(fresh->payload - data), .payload_size = (uint16_t)fresh->size,
     };
-    engine_tell(engine, &record, data);
 }
 
-void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int whole, const packet *fresh, uint32_t flags) {
-    const uint8_t *payload = fresh->payload;
-    int size = fresh->size;
-    uint16_t number = fresh->sequence;
-    bool passes = engine->now_us < from->until_us;
-    if (flags & FP_REPAIR) { /* RFC 4588, section 4: the original number precedes the payload */
-        if (size <= 2) {
-            tell(engine, from, -1, flags, data, whole);
-            return;
-        }
-        number = (uint16_t)(payload[0] << 8 | payload[1]);
-        payload += 2, size -= 2;
+void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int size, const packet *came, uint32_t flags) {
+    packet fresh = *came;
+    bool passes = engine->now_us < from->until_us, repairs = flags & FP_REPAIR, holds = !repairs || fresh.size > 2;
+    if (repairs && holds) { /* RFC 4588, section 4: the original number precedes the payload */
+        fresh.sequence = (uint16_t)(fresh.payload[0] << 8 | fresh.payload[1]);
+        fresh.payload += 2, fresh.size -= 2;
     }
-    int64_t sequence = extend(from, number);
-    kept *slot = &from->ring[sequence & (RING - 1)];
-    bool newest = sequence > from->highest;
-    if (passes) flags |= FP_PASSED;
-    if (!newest && (slot->sequence == sequence || sequence <= from->highest - RING)) {
-        from->repeated++;
-        tell(engine, from, sequence, flags | FP_REPEATED, data, whole);
+    bool key = holds && rtp_is_key(from->codec, fresh.payload, fresh.size);
+    fp_record record = {
+        .kind = FP_PACKET, .id = from->id, .at_us = engine->now_us, .sequence = -1, .flags = flags, .size = (uint32_t)size,
+        .packet = found_in(from, data, &fresh, key), .account = from->connection,
+    };
+    if (!holds) {
+        engine_tell(engine, &record, data);
         return;
     }
-    if (!keep(from, slot, sequence, fresh, payload, size, rtp_is_key(from->codec, payload, size))) return;
+    int64_t sequence = record.sequence = extend(from, fresh.sequence);
+    kept *slot = &from->ring[sequence & (RING - 1)];
+    bool newest = sequence > from->highest;
+    if (passes) record.flags |= FP_PASSED;
+    if (!newest && (slot->sequence == sequence || sequence <= from->highest - RING)) {
+        from->repeated++;
+        record.flags |= FP_REPEATED;
+        engine_tell(engine, &record, data);
+        return;
+    }
+    if (!keep(from, slot, sequence, &fresh, key)) return;
     /* Over more than the ring: whoever carries it goes on without a hole, at its next key frame. A subscriber's SRTP counts
      * by itself how often sixteen bits wrap (RFC 3711, section 3.3.1), and would lose count for good over one lost packet. */
     if (from->highest >= 0 && sequence - from->highest > RING) source_hush(engine, from);
     if (newest) from->highest = sequence;
     from->packets++;
-    from->octets += (uint64_t)size;
+    from->octets += (uint64_t)fresh.size;
     if (passes) {
         from->hushed = false;
         fan_out(engine, from, slot, newest);
@@ -273,7 +280,7 @@ void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int wh
         if (!from->hushed) source_hush(engine, from);
         from->hushed = true;
     }
-    tell(engine, from, sequence, flags, data, whole);
+    engine_tell(engine, &record, data);
 }
 
 /* Send what was held back since `first`, as if it came now. */

@@ -74,6 +74,8 @@ typedef struct {
 } kept;
 
 bool rtp_parse(const uint8_t *data, int size, packet *out);
+/* The header extension element `wanted` (RFC 8285, both forms) of a packet that was parsed; NULL: there is none. */
+const uint8_t *rtp_extension(const uint8_t *data, int wanted, int *length);
 bool rtp_is_key(int codec, const uint8_t *payload, int size);
 
 /* The numbers of a VP8 payload descriptor that have to go on when a lane changes its source (RFC 7741, 4.2). */
@@ -118,6 +120,7 @@ typedef struct {
     uint32_t connection; /* index */
     uint32_t sibling;
     int codec, clock_rate;
+    int wide_id, level_id; /* of header extensions that are told; 0: none */
     int64_t until_us;
     int64_t highest;
     kept *ring;

@@ -30,6 +30,28 @@ bool rtp_parse(const uint8_t *data, int size, packet *out) {
     return true;
 }
 
+const uint8_t *rtp_extension(const uint8_t *data, int wanted, int *length) {
+    if (wanted == 0 || !(data[0] & 0x10)) return NULL;
+    int at = HEADER + 4 * (data[0] & 0x0F), profile = half(data + at), end = at + 4 + 4 * half(data + at + 2);
+    bool one_byte = profile == 0xBEDE;
+    if (!one_byte && (profile & 0xFFF0) != 0x1000) return NULL;
+    for (at += 4; at < end; at += *length) {
+        int id = data[at];
+        *length = 1;
+        if (id == 0) continue; /* padding */
+        if (one_byte) {
+            *length = (id & 0x0F) + 1, id >>= 4, at += 1;
+            if (id == 15) return NULL;
+        } else {
+            if (at + 1 >= end) return NULL;
+            *length = data[at + 1], at += 2;
+        }
+        if (at + *length > end) return NULL;
+        if (id == wanted) return data + at;
+    }
+    return NULL;
+}
+
 int vp8_widen(const uint8_t *payload, int size, uint8_t *into) {
     if (size > 2 && payload[0] & 0x80 && payload[1] & 0x80 && !(payload[2] & 0x80)) {
         into[0] = payload[0], into[1] = payload[1], into[2] = 0x80;

@@ -280,6 +280,14 @@ int fp_name(fp_engine *engine, uint32_t id, uint32_t ssrc, int repairs) {
     return which == NULL ? FP_GONE : named == NULL ? FP_FULL : FP_OK;
 }
 
+int fp_read(fp_engine *engine, uint32_t id, int wide, int level) {
+    engine_lock(engine);
+    source *which = source_of(engine, id);
+    if (which) which->wide_id = wide, which->level_id = level;
+    engine_unlock(engine);
+    return which ? FP_OK : FP_GONE;
+}
+
 /* Nothing passes for now: whoever carried it waits for its next key frame. */
 void source_hush(fp_engine *engine, source *which) {
     uint32_t index = (uint32_t)(which - engine->sources);

@@ -112,6 +112,7 @@ static void join(person *who, int number) {
         who->sources[at] = fp_source(engine, who->connection, (int)chance(5), 90000, chance(4) ? INT64_MAX : 0);
         fp_name(engine, who->sources[at], (uint32_t)(100 + at), 0);
         if (chance(2)) fp_name(engine, who->sources[at], (uint32_t)(200 + at), 1);
+        fp_read(engine, who->sources[at], (int)chance(16), (int)chance(16));
     }
     for (int at = 0; at < 8; at++)
         who->lanes[at] = fp_lane(engine, who->connection, 1000u * (uint32_t)number + (uint32_t)at, chance(2) ? 9000 + (uint32_t)at : 0);
@@ -134,7 +135,7 @@ static int some_rtp(uint8_t *data) {
     if (chance(3)) data[0] = 0x80;
     if (size > 30 && chance(4) == 0) { /* a header extension that may be sound */
         data[0] = 0x90;
-        data[12] = 0xBE, data[13] = 0xDE, data[14] = 0, data[15] = (uint8_t)chance(6);
+        data[12] = chance(3) ? 0xBE : 0x10, data[13] = data[12] == 0xBE ? 0xDE : 0, data[14] = 0, data[15] = (uint8_t)chance(6);
     }
     return size;
 }
@@ -198,6 +199,7 @@ static void take(void) {
         for (int at = 0; at < got; records++) {
             fp_record *record = (fp_record *)(into + at);
             if (record->kind < FP_DATAGRAM || record->kind > FP_ENTERED || record->size > 2048) abort();
+            if (record->kind == FP_PACKET && (uint32_t)record->packet.payload_at + record->packet.payload_size > record->size) abort();
             at += (int)(sizeof *record + ((record->size + 7) & ~7u));
         }
 }

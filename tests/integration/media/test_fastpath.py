@@ -625,8 +625,8 @@ def test_the_python_path_sends_the_same(extension: int, began: int, story: list[
                         lambda data, _: sent.append(bytes(data)), subscriber.address[:2], shift, extension,
                         history,
                     )  # fmt: skip
-                    widened = bytes(12) + codecs.vp8_widened(payload)
-                    kept = Kept(record.sequence, timestamp, marker << 7, widened)
+                    widened = codecs.vp8_widened(payload)
+                    kept = Kept(record.sequence, timestamp, marker << 7, 12 + len(widened), widened)
                     wire.fan_out(SimpleNamespace(lanes=[to]), kept)  # type: ignore[arg-type]
             heard = len(node.said)
         assert subscriber.sealed() == sent
@@ -1135,6 +1135,64 @@ def test_pictures_begin_where_python_says_so(name: str, payloads: list[bytes]) -
         if name == "VP8":
             forwarded = [codecs.vp8_widened(payload) for payload in forwarded]
         assert [packet.payload for packet in subscriber.waiting()] == forwarded
+
+
+WIDE_ID, LEVEL_ID = 3, 1
+ids = st.sampled_from([WIDE_ID, LEVEL_ID, 9, 15])
+one_byte = st.tuples(ids, st.binary(min_size=1, max_size=4)).map(
+    lambda each: bytes([each[0] << 4 | len(each[1]) - 1]) + each[1]
+)
+two_bytes = st.tuples(ids, st.binary(max_size=4)).map(lambda each: bytes([each[0], len(each[1])]) + each[1])
+
+
+@st.composite
+def packets_with_extensions(draw: st.DrawFn) -> bytes:
+    """Behind the first twelve bytes, and the first one."""
+    csrcs, extended = draw(st.sampled_from([0, 0, 1, 2])), draw(st.sampled_from([True, True, True, False]))
+    data = bytes(4 * csrcs)
+    if extended:
+        profile, form = draw(
+            st.sampled_from([(0xBEDE, one_byte), (0xBEDE, one_byte), (0x100F, two_bytes), (0x1234, one_byte)])
+        )
+        parts = draw(st.lists(form, max_size=6)) + draw(st.lists(st.binary(max_size=2) | form, max_size=2))
+        elements = b"".join(parts)
+        elements += bytes(-len(elements) % 4)
+        data += profile.to_bytes(2, "big") + (len(elements) // 4).to_bytes(2, "big") + elements
+    padding = draw(st.sampled_from([None, None, None, None, 0, 1, 3, 200]))
+    data += draw(st.binary(max_size=12)) + (bytes([padding]) if padding is not None else b"")
+    return bytes([0x80 | extended << 4 | (padding is not None) << 5 | csrcs]) + data
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(packets_with_extensions(), st.booleans(), st.booleans()), min_size=1, max_size=20))
+def test_what_is_told_of_a_packet_is_what_python_finds_in_it(packets: list[tuple[bytes, bool, bool]]) -> None:
+    with contextlib.closing(Node()) as node:
+        publisher, source, _, _ = node.pair()
+        node.engine.read(source, wide=WIDE_ID, level=LEVEL_ID)
+        assert node.engine.name(source, 1002, repairs=True)
+        expected = []
+        for number, (rest, marker, again) in enumerate(packets):
+            ssrc, kind = 1002 if again else VIDEO, VIDEO_TYPE | marker << 7
+            head = rest[:1] + rtp.RTP_HEADER.pack(0, kind, number, 3_000 * number, ssrc)[1:]
+            publisher.send_raw(publisher._protect.protect(packet := head + rest[1:]))
+            if (bounds := rtp.payload_bounds(packet)) is None:
+                continue
+            payload = packet[slice(*bounds)]
+            if again and len(payload) > 2:
+                payload = payload[2:]
+            elif again:
+                payload = b""
+            level = rtp.extension(packet, LEVEL_ID)
+            expected.append(
+                (3_000 * number, ssrc, marker << 7, rtp.transport_number(packet, WIDE_ID),
+                 level[0] if level else -1, payload, codecs.vp8_keyframe(payload), packet)
+            )  # fmt: skip
+        told = [
+            (each.timestamp, each.ssrc, each.marker, each.wide, each.level,
+             b"" if each.sequence < 0 else each.payload, bool(each.key), each.data)
+            for each in node.records(Kind.PACKET)
+        ]  # fmt: skip
+        assert told == expected
 
 
 def test_thousands_come_and_go_and_nothing_grows(node: Node) -> None:

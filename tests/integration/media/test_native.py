@@ -18,6 +18,7 @@ from contextlib import closing
 
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from msgspec.structs import replace
 from pylibsrtp import Policy
 
 from media import rtp
@@ -246,7 +247,7 @@ def test_layers_are_placed_by_their_names_and_move_with_their_publisher() -> Non
             late: list[int] = []
             track.on_late = lambda now_ms, late_ms: late.append(late_ms)
             hears = native.sources[low.source_id]
-            native.sources[low.source_id] = lambda record: hears(record._replace(at_us=record.at_us - 300_000))
+            native.sources[low.source_id] = lambda record: hears(replace(record, at_us=record.at_us - 300_000))
             await camera.send_until(lambda: bool(late), "it is late")
             assert min(late) >= 300
             native.sources[low.source_id] = hears

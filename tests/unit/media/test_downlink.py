@@ -61,10 +61,10 @@ class Out:
         self.sent.append((self._clock.now_ms, kind, size))
 
     def send_repair(self, slot: Slot, kept: Kept, payload_type: int) -> None:
-        self._note("repair", len(kept.packet))
+        self._note("repair", kept.size)
 
     def send_rtp(self, slot: Slot, kept: Kept, payload_type: int) -> None:
-        self._note("again", len(kept.packet))
+        self._note("again", kept.size)
 
     def send_padding(self, slot: Slot, payload_type: int) -> None:
         self._note("padding", 275)
@@ -95,7 +95,7 @@ class Stage:
         for number in range(packets):
             kept = self.track.accept(number, 3_000 * number, 0, DELTA if number else KEY, self.clock.now_ms)
             assert kept is not None
-            self.history.stamp_at(self.clock.now_ms * 1_000, len(kept.packet) + OVERHEAD)
+            self.history.stamp_at(self.clock.now_ms * 1_000, kept.size + OVERHEAD)
 
     def told(self, bitrate: float) -> None:
         """The estimate is this one."""

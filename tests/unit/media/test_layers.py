@@ -80,11 +80,11 @@ class Sender:
 
 def outgoing(slot: Slot, kept: Kept) -> tuple[int, int, bytes]:
     """Extended number, timestamp and payload as the subscriber gets them."""
-    packet = bytearray(kept.packet + bytes(16))
+    packet = bytearray(kept.payload + bytes(16))
     if slot.shift is not None:
-        codecs.vp8_shift(memoryview(packet), 12, slot.shift)
+        codecs.vp8_shift(memoryview(packet), 0, slot.shift)
     timestamp = kept.timestamp + slot.timestamp_offset & 0xFFFFFFFF
-    return kept.sequence + slot.sequence_offset, timestamp, bytes(packet[12:-16])
+    return kept.sequence + slot.sequence_offset, timestamp, bytes(packet[:-16])
 
 
 # --- policy -------------------------------------------------------------------------------------------

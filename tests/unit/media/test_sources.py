@@ -17,7 +17,6 @@ from media.forwarding import (
     MOST_SOURCES,
     STRANGER_PACKETS,
     Bindings,
-    Egress,
     Extensions,
     Ingress,
     Source,
@@ -25,6 +24,7 @@ from media.forwarding import (
 )
 from media.layers import Layer
 from media.repairs import MOST_NACKED, PACKETS_A_SLICE, SHARE, SKIP_EVERY_MS, SLICE_MS
+from media.subscriber_feedback import Egress
 from media.tracks import PublishedTrack, Slot
 
 KEY, DELTA = b"\x10\x00key", b"\x10\x01delta"

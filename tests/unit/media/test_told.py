@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import call as call_module
+from media import codecs
 from media.call import Call
 from media.layers import Layer, Told
 from media.participants import Watch
@@ -61,7 +62,7 @@ class Engine:
         if not repeated:
             (self.sent if passed else self.held).append(sequence)
         self.newest[layer] = max(self.newest[layer], sequence)
-        self.queue.append((Told(sequence, passed, repeated), payload, layer))
+        self.queue.append((Told(sequence, passed, repeated, codecs.vp8_keyframe(payload)), payload, layer))
 
     def tell(self, now_ms: int) -> None:
         """What it did, some time later."""
@@ -211,6 +212,24 @@ def test_a_slot_has_the_numbers_that_the_engine_gave_it() -> None:
     assert found is not None
     assert found.sequence == FIRST + 2
     assert track.find(slot, 0) is None
+
+
+def test_payloads_are_kept_here_only_for_who_reads_them() -> None:
+    track = camera()
+    engine = Engine(track)
+    track.sync_gate()
+    engine.came(FIRST, 0, KEY)
+    engine.tell(0)
+    layer = track.layers[0]
+    kept = layer.find(FIRST)
+    assert kept is not None
+    assert (kept.size, kept.payload) == (12 + len(KEY), b"")
+    track.tap = lambda kept: None
+    engine.came(FIRST + 1, 1, DELTA)
+    engine.tell(1)
+    kept = layer.find(FIRST + 1)
+    assert kept is not None
+    assert (kept.size, kept.payload) == (12 + len(DELTA), DELTA)
 
 
 class Wire:

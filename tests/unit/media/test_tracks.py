@@ -144,7 +144,7 @@ def test_an_outgoing_number_never_stands_for_two_packets(seed: int) -> None:
     def send(kept: Kept) -> None:
         nonlocal highest
         extended = kept.sequence + slot.sequence_offset
-        assert sent.setdefault(extended, kept.packet) == kept.packet
+        assert sent.setdefault(extended, kept.payload) == kept.payload
         highest = max(highest, extended)
 
     for step in range(300):
