@@ -39,7 +39,7 @@ from bench.cut_load import (
 )
 from bench.full_room import Wired
 from bench.load import FRAMES, PACKETS_A_FRAME, PACKETS_IN
-from bench.node_process import FIRST, come_first, fields, grant, pin
+from bench.node_process import come_first, favour, fields, grant, pin
 from demo.peer import ApiError, Peer
 from demo.run import environment, integrator_token
 from models import outbox
@@ -209,8 +209,7 @@ def give_a_core(pid: int, core: int) -> None:
     """A process that runs already, with all its threads; it comes before all else there, where that is allowed."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {core})
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), FIRST)
+    favour(pid)
 
 
 def cpu_seconds(pid: int) -> float:

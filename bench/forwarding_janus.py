@@ -18,7 +18,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from bench.node_process import FIRST
+from bench.node_process import favour
 
 PORT = 8188
 START_SECONDS = 20
@@ -115,11 +115,12 @@ def running(directory: Path, address: str, core: int, participants: int) -> Iter
         f'general: {{ json = "compact" ws = true ws_port = {PORT} ws_ip = "127.0.0.1" wss = false }}'
         " admin: { admin_ws = false }"
     )
-    first = ["nice", "-n", str(FIRST)] if os.geteuid() == 0 else []
     janus = ["janus", "-F", str(directory), "-C", str(directory / "janus.jcfg")]
-    command = [*first, "taskset", "-c", str(core), *janus]
+    command = ["taskset", "-c", str(core), *janus]
     with (directory / "janus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(command, stdin=nothing, stdout=log, stderr=log, start_new_session=True)
+    favour(process.pid)
     try:
         yield Janus(process, participants)
     finally:
