@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from bench.impaired_link import Condition, Direction, rebind
-from bench.impaired_lips import Lips, in_words
+from bench.impaired_lips import Lips, in_words, middle
 from bench.impaired_page import added, offsets
 
 SIZE = 1200
@@ -107,9 +107,10 @@ def test_what_lay_between_flash_and_beep_at_the_source_is_not_ours() -> None:
 
 def test_what_the_first_seconds_were_like_is_not_what_it_settles_at() -> None:
     settled = Lips(first=[150.0] * 9, then=[9.0, 10.0, 11.0], believed=[12.0], kept=(60.4, 80.0), known=2.04)
-    assert settled.median == 10.0
+    assert middle(settled.then) == 10.0
     assert "sound after picture  +10 ms" in in_words(settled)
     assert "at first +150 ms   known after 2.0 s   believed  +12 ms   kept   60 and   80 ms" in in_words(settled)
     few = Lips(first=[150.0] * 9, then=[9.0, 10.0], believed=[], kept=(0.0, 0.0), known=None)
-    assert few.median is None
+    assert middle(few.then) is None
+    assert middle([-300.0, 8.0, 10.0, 12.0, 14.0, 900.0]) == 11.0, "of what is odd nothing"
     assert in_words(few) == "only 2 flashes were seen with their beeps"
