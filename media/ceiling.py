@@ -68,8 +68,8 @@ class Ceiling:
 
 
 def _ceiling(track: PublishedTrack) -> float | None:
-    room = track.room()
-    if room is None or SHARE * room >= FULL_PICTURE:
+    room = track.room(FULL_PICTURE / SHARE)
+    if room is None:
         return None
     fits = max(LEAST_PICTURE, SHARE * room)
     return None if track.ceiling is None and NEAR * track.rates[0] < fits else fits

@@ -70,6 +70,8 @@ class Downlink:
         self._fed_ms = 0
         self._loss_seen: dict[int, tuple[int, int]] = {}
         """By SSRC, as whose reports count changes with what is negotiated."""
+        self._rtt_ms = DEFAULT_RTT_MS
+        """To it and back, as it was at the last look."""
         self._pictured_ms: int | None = None
         """Since when it is sent pictures."""
         self._closed = False
@@ -107,7 +109,7 @@ class Downlink:
         if said is None or not (said.received or said.lost):
             return
         news = self.estimate is None
-        if self.bandwidth.feedback(said, now_ms, self._rtt_ms()):
+        if self.bandwidth.feedback(said, now_ms, self._rtt_ms):
             self.history.settle()
             news = True
         if news:
@@ -131,6 +133,7 @@ class Downlink:
         now_ms = self._now_ms()
         self._see_pictures(now_ms)
         self._read_reports(now_ms)
+        self._rtt_ms = self._shortest_rtt()
         self.look(now_ms)
         self._looking = self._later(LOOK_SECONDS, self._tick)
 
@@ -191,7 +194,7 @@ class Downlink:
             if slot.kind == "audio" and slot.live and slot.layer is not None
         )  # fmt: skip
 
-    def _rtt_ms(self) -> float:
+    def _shortest_rtt(self) -> float:
         known = (slot.far_end.rtt_ms for slot in self._slots.values() if slot.track is not None)
         return min((rtt for rtt in known if rtt is not None), default=DEFAULT_RTT_MS)
 
@@ -222,7 +225,7 @@ class Downlink:
     def _try_more(self, division: Division, slots: list[Slot], now_ms: int) -> None:
         if not any(_may_probe(slot, now_ms) for slot in slots):
             return
-        if self.bandwidth.try_more(division, now_ms, self._rtt_ms()):
+        if self.bandwidth.try_more(division, now_ms, self._rtt_ms):
             self.history.probe(self.bandwidth.prober.number)
             self._probed_ms, self._debt = now_ms, 0.0
             self._probing = self._later(PACE_SECONDS, self._probe)

@@ -6,6 +6,7 @@ A room sees one track whatever its layers: its hooks are fed by the highest that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from media import codecs, rtp
@@ -135,9 +136,12 @@ class PublishedTrack:
             self.choose(now_ms)
         for layer in self.layers:
             layer.rate.measure(layer.packets, layer.octets, now_ms)
-        low, medium, high = (pick(self._order, cap) for cap in (LOW, MEDIUM, HIGH))
-        if low is not None and medium is not None and high is not None:
-            self.rates = low.rate.bitrate, medium.rate.bitrate, high.rate.bitrate
+        if self._simulcast:
+            low, medium, high = (pick(self._order, cap) for cap in (LOW, MEDIUM, HIGH))
+            if low is not None and medium is not None and high is not None:
+                self.rates = low.rate.bitrate, medium.rate.bitrate, high.rate.bitrate
+        else:
+            self.rates = (self.layers[0].rate.bitrate,) * 3
         for layer in self.layers:
             if layer.waiting and self.kind == "video":
                 self.request_keyframe(now_ms, layer)
@@ -152,14 +156,19 @@ class PublishedTrack:
         self.slots.append(slot)
         self.choose(now_ms)
 
-    def room(self) -> float | None:
+    def room(self, enough: float = math.inf) -> float | None:
         """Bits a second that the best of its subscribers' lines has for it, where it has but one size and nobody
-        else sees it; None: there is no limit that anybody knows of."""
+        else sees it; None: there is no limit that anybody knows of, or one of them has ``enough``."""
         if self.kind == "audio" or self._simulcast or self.tap is not None:
             return None
-        rooms = [slot.room for slot in self.slots if slot.wire is not None and slot.payload_type() is not None]
-        known = [room for room in rooms if room is not None]
-        return max(known) if known and len(known) == len(rooms) else None
+        best: float | None = None
+        for slot in self.slots:
+            if slot.wire is None or slot.payload_type() is None:
+                continue
+            if slot.room is None or slot.room >= enough:
+                return None
+            best = slot.room if best is None else max(best, slot.room)
+        return best
 
     def remove(self, slot: Slot, now_ms: int) -> None:
         """Carry it there no longer."""

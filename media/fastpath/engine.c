@@ -74,7 +74,7 @@ void engine_tell(fp_engine *engine, const fp_record *record, const uint8_t *data
     }
     atomic_store_explicit(&engine->queue_head, at + need, memory_order_release);
     engine->told = true;
-    engine->urgent |= head.kind != FP_PACKET || !(head.flags & FP_PASSED);
+    engine->urgent |= head.kind != FP_RTCP && !(head.kind == FP_PACKET && head.flags & FP_PASSED);
 }
 
 void engine_wake(fp_engine *engine) {

@@ -140,10 +140,12 @@ static int head(fp_engine *engine, lane *which, uint8_t *data, int size, uint8_t
     return NUMBERED;
 }
 
+static void send_all(fp_engine *engine);
+
 static bool may_send(fp_engine *engine, const lane *which) {
     const connection *to = &engine->connections[which->connection];
     if (to->protect == NULL || !to->nominated) return false;
-    if (engine->pending_count == MOST_PENDING || engine->arena_used + LARGEST_DATAGRAM > ARENA_BYTES) forward_flush(engine);
+    if (engine->pending_count == MOST_PENDING || engine->arena_used + LARGEST_DATAGRAM > ARENA_BYTES) send_all(engine);
     return true;
 }
 
@@ -210,21 +212,50 @@ bool forward_padding(fp_engine *engine, lane *which) {
     return seal(engine, which, start + PADDING);
 }
 
+/* What has passed goes out with the rest of its batch, lane by lane: what a lane's subscriber needs (its SRTP context
+ * above all) is looked for in memory once for a picture, and the picture leaves in one train. */
+static void forward_ready(fp_engine *engine) {
+    int count = engine->ready_count;
+    for (int first = 0; first < count; first++) {
+        uint32_t index = engine->ready[first].source;
+        source *from = &engine->sources[index];
+        for (int at = 0; index != 0 && at < from->lane_count; at++) {
+            lane *which = &engine->lanes[from->lanes[at]];
+            if (which->source != index) continue;
+            for (int next = first; next < count; next++) {
+                const kept *what = engine->ready[next].what;
+                if (engine->ready[next].source != index || what->sequence < which->first) continue;
+                if (!engine->ready[next].lost)
+                    emit(engine, which, what, from->codec);
+                else if (what->sequence + which->offset > which->highest)
+                    which->highest = what->sequence + which->offset;
+            }
+        }
+        for (int next = first; index != 0 && next < count; next++)
+            if (engine->ready[next].source == index) engine->ready[next].source = 0;
+    }
+    engine->ready_count = 0;
+}
+
 static void fan_out(fp_engine *engine, source *from, kept *what, bool newest) {
     uint32_t index = (uint32_t)(from - engine->sources);
-    bool may_enter = newest && (what->key || from->codec == FP_OPUS);
     bool lost = engine->lose_one_in > 0 && ++engine->fresh % (uint64_t)engine->lose_one_in == 0;
     engine->lost += lost;
     what->passed = true;
-    for (int at = 0; at < from->lane_count; at++) {
+    for (int at = 0; newest && (what->key || from->codec == FP_OPUS) && at < from->lane_count; at++) {
         lane *which = &engine->lanes[from->lanes[at]];
-        if (which->next == index && may_enter) enter(engine, which, index, what);
-        if (which->source != index || what->sequence < which->first) continue;
-        if (lost && what->sequence + which->offset > which->highest)
-            which->highest = what->sequence + which->offset;
-        else if (!lost)
-            emit(engine, which, what, from->codec);
+        if (which->next != index) continue;
+        forward_ready(engine); /* what came before is of what the lane carried then */
+        enter(engine, which, index, what);
     }
+    if (engine->ready_count == BATCH) forward_ready(engine);
+    engine->ready[engine->ready_count++] = (passing){.source = index, .what = what, .lost = lost};
+}
+
+/* A place in the ring is about to be another packet's. */
+static void let_go(fp_engine *engine, const kept *slot) {
+    for (int at = 0; at < engine->ready_count; at++)
+        if (engine->ready[at].what == slot) forward_ready(engine);
 }
 
 /* --- the way in ------------------------------------------------------------------------------------------ */
@@ -265,10 +296,14 @@ void forward_packet(fp_engine *engine, source *from, const uint8_t *data, int si
         engine_tell(engine, &record, data);
         return;
     }
+    let_go(engine, slot);
     if (!keep(from, slot, sequence, &fresh, key)) return;
     /* Over more than the ring: whoever carries it goes on without a hole, at its next key frame. A subscriber's SRTP counts
      * by itself how often sixteen bits wrap (RFC 3711, section 3.3.1), and would lose count for good over one lost packet. */
-    if (from->highest >= 0 && sequence - from->highest > RING) source_hush(engine, from);
+    if (from->highest >= 0 && sequence - from->highest > RING) {
+        forward_ready(engine);
+        source_hush(engine, from);
+    }
     if (newest) from->highest = sequence;
     from->packets++;
     from->octets += (uint64_t)fresh.size;
@@ -376,8 +411,13 @@ static void flush_connection(fp_engine *engine, connection *to) {
     to->pending_first = to->pending_last = -1;
 }
 
-void forward_flush(fp_engine *engine) {
+static void send_all(fp_engine *engine) {
     for (int at = 0; at < engine->touched_count; at++) flush_connection(engine, &engine->connections[engine->touched[at]]);
     engine->touched_count = engine->pending_count = 0;
     engine->arena_used = 0;
+}
+
+void forward_flush(fp_engine *engine) {
+    forward_ready(engine);
+    send_all(engine);
 }

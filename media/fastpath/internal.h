@@ -150,6 +150,12 @@ typedef struct {
 } lane;
 
 typedef struct {
+    uint32_t source; /* index; 0: it has gone out */
+    const kept *what;
+    bool lost; /* for proofs of what is repaired */
+} passing;
+
+typedef struct {
     uint8_t *data;
     int size, next;
 } pending;
@@ -198,6 +204,8 @@ struct fp_engine {
     int compound_count;
     compound *sealing; /* under the mutex: what is being sent of them */
 
+    passing ready[BATCH]; /* of this batch: opened, kept, told, and not yet sealed for anybody */
+    int ready_count;
     uint8_t *arena;
     size_t arena_used;
     pending pendings[MOST_PENDING];
