@@ -31,6 +31,8 @@ MOST_ROUNDS = 4
 """So often an address is asked while there is no pair yet, and lines may be bad; later once."""
 REFRAIN_SECONDS = 60
 """And then it is not asked again for so long, unless an ICE restart begins anew."""
+MOST_REMOTE = 4
+"""Names of the other side that are remembered: it may still use those of before the last ICE restart."""
 MOST_OPEN_CHECKS = 8
 """Addresses that are being asked at a time; the next one when it checks again."""
 MOST_FORGERIES = 50
@@ -55,11 +57,11 @@ class Pair(NamedTuple):
 class _Credentials:
     """One generation of names and passwords; an ICE restart begins another."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.fragment = secrets.token_hex(6)
         self.password = secrets.token_hex(16)
         self.remote_fragment: str | None = None
-        self.remote_password = ""
 
 
 class _Checked:
@@ -67,6 +69,10 @@ class _Checked:
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
+        self.names = ("", "")
+        """Ours and theirs, as its last check had them."""
+        self.asked_under = (-1, -1)
+        """How new the names were, ours and theirs, under which it was asked last."""
         self.proven = False
         """It has answered a check of ours."""
         self.heard = 0
@@ -99,7 +105,9 @@ class Agent:
         self._on_pair = on_pair
         self._loop = asyncio.get_running_loop()
         self._generations: dict[str, _Credentials] = {}
-        self._newest = self._begin_generation()
+        self._remote: dict[str, tuple[int, str]] = {}
+        """What the other side called itself: with which of our generations, and its password."""
+        self._newest = self._begin_generation(0)
         self._checked: dict[Pair, _Checked] = {}
         self._wish: _Checked | None = None
         self._wish_of: _Credentials | None = None
@@ -200,7 +208,7 @@ class Agent:
         for fragment, credentials in tuple(self._generations.items()):
             if credentials is not self._wish_of and credentials is not self._newest:
                 self._drop_generation(fragment)
-        self._newest = self._begin_generation()
+        self._newest = self._begin_generation(self._newest.number + 1)
 
     @property
     def remote_fragment(self) -> str | None:
@@ -209,13 +217,16 @@ class Agent:
 
     def set_remote(self, fragment: str, password: str) -> None:
         """What the other side calls itself, in answer to our newest names."""
-        self._newest.remote_fragment, self._newest.remote_password = fragment, password
+        self._newest.remote_fragment = fragment
+        self._remote.pop(fragment, None)
+        self._remote[fragment] = self._newest.number, password
+        if len(self._remote) > MOST_REMOTE:
+            del self._remote[next(iter(self._remote))]
         for checked in self._checked.values():
-            checked.rounds, checked.refrain_until = 0, 0.0
-            self._prove(checked, self._newest)
+            self._prove(checked)
 
-    def _begin_generation(self) -> _Credentials:
-        credentials = _Credentials()
+    def _begin_generation(self, number: int) -> _Credentials:
+        credentials = _Credentials(number)
         self._generations[credentials.fragment] = credentials
         self._port.register(credentials.fragment, self)
         return credentials
@@ -245,11 +256,12 @@ class Agent:
             self._to(pair, stun.refusal(message, stun.UNKNOWN_ATTRIBUTE, password))
             return
         checked = self._known(pair)
+        checked.names = message.fragments
         self._heard(checked)
         self._to(pair, stun.success(message, address[0], address[1], password))
         if stun.USE_CANDIDATE in message.attributes:
             self._wish, self._wish_of = checked, credentials
-        self._prove(checked, credentials)
+        self._prove(checked)
         self._follow()
 
     def _known(self, pair: Pair) -> _Checked:
@@ -272,17 +284,32 @@ class Agent:
         if self.on_heard is not None:
             self.on_heard()
 
-    def _prove(self, checked: _Checked, credentials: _Credentials) -> None:
-        """Check back, if that is due; whose names we do not know yet is asked once we do."""
-        if checked.proven or checked.transaction is not None or credentials.remote_fragment is None:
+    def _prove(self, checked: _Checked) -> None:
+        """Check back, if that is due, under the names of its last check: others mean nothing to it.
+
+        In an ICE restart they may be the new ones of one side and the old ones of the other, and Chromium keeps to
+        these once it uses the pair. Who goes over to newer ones is asked anew, and whose password is not known yet
+        as soon as it is.
+        """
+        local, remote = checked.names
+        ours = self._generations.get(local)
+        if checked.proven or self.silent or ours is None or remote not in self._remote:
             return
-        if self.silent or self._open >= MOST_OPEN_CHECKS or self._loop.time() < checked.refrain_until:
+        since, password = self._remote[remote]
+        under = ours.number, since
+        if under > checked.asked_under:
+            self._stop_asking(checked)
+            checked.rounds, checked.refrain_until = 0, 0.0
+        elif checked.transaction is not None or self._loop.time() < checked.refrain_until:
             return
+        if self._open >= MOST_OPEN_CHECKS:
+            return
+        checked.asked_under = under
         checked.tries = 0
         checked.rounds += 1
         self._open += 1
-        checked.key = credentials.remote_password.encode()
-        name = f"{credentials.remote_fragment}:{credentials.fragment}".encode()
+        checked.key = password.encode()
+        name = f"{remote}:{local}".encode()
         checked.transaction = stun.new_transaction()
         self._port.expect(checked.transaction, self)
         attributes = {
@@ -375,7 +402,10 @@ class Agent:
             checked.quiet += 1
             if checked.quiet > LOOKS and (checked.proven or self._loop.time() >= checked.refrain_until):
                 self._forget(checked)
-        if self.pair is not None and self.pair not in self._checked:
+        used = None if self.pair is None else self._checked.get(self.pair)
+        if used is not None and used.quiet > 1 and self._wish is not None:
+            self._wish.refrain_until = 0.0  # where no answer came from yet, the client may be by now
+        if self.pair is not None and used is None:
             self._go_elsewhere()
         if all(checked.quiet > LOOKS for checked in self._checked.values()):
             self._end()

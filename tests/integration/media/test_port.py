@@ -67,8 +67,16 @@ class Caller:
     def sends(self, data: bytes) -> None:
         self.socket.sendto(data, self._to)
 
-    def asks(self, fragment: str, password: str, *, nominates: bool = True, **more: bytes) -> None:
-        attributes = {stun.USERNAME: f"{fragment}:{THEIRS}".encode(), stun.PRIORITY: bytes(4)}
+    async def is_asked(self) -> stun.Message:
+        """The next check that comes; answers are passed by."""
+        while (message := await self.hears()).kind != stun.REQUEST:
+            pass
+        return message
+
+    def asks(
+        self, fragment: str, password: str, *, nominates: bool = True, theirs: str = THEIRS, **more: bytes
+    ) -> None:
+        attributes = {stun.USERNAME: f"{fragment}:{theirs}".encode(), stun.PRIORITY: bytes(4)}
         if nominates:
             attributes[stun.USE_CANDIDATE] = b""
         attributes |= {getattr(stun, name, 0x0033): value for name, value in more.items()}
@@ -228,6 +236,77 @@ async def test_an_ice_restart_goes_over_to_the_new_names_when_they_nominate(stag
     assert await friend.is_answered()
     assert friend.heard(but=stun.REQUEST) == 0
     assert len(stage.pairs) == 1
+
+
+@plays
+@mock.patch.object(ice, "RETRY_SECONDS", (3_600.0,))
+async def test_in_a_restart_a_check_back_has_the_names_that_the_browser_uses_just_then(stage: Stage) -> None:
+    ours, home, moved = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    old = ours.local_username, ours.local_password
+    # Given a browser that begins anew: its next port checks under our old name and its new one, which we lack yet
+    moved.asks(*old, theirs="anew")
+    assert await moved.is_answered()
+    assert stage.port.tables()[2] == 0, "whose password we do not know is not asked"
+    # When its offer is here, then the port is asked under these names
+    ours.restart()
+    ours.set_remote("anew", "another password")
+    check = await moved.is_asked()
+    assert check.fragments == ("anew", old[0])
+    assert stun.is_authentic(check, b"another password")
+    # And when it has our answer, and knows itself under that name no more, then at once under the new ones
+    moved.asks(ours.local_username, ours.local_password, theirs="anew")
+    check = await moved.is_asked()
+    assert check.fragments == ("anew", ours.local_username)
+    moved.answers(check, "another password")
+    await until(lambda: len(stage.pairs) == 2, "media goes there")
+    assert stage.port.tables() == (1, 2, 0)
+
+
+@plays
+async def test_a_forged_source_is_asked_a_few_times_more_for_an_ice_restart_however_names_alternate(
+    stage: Stage,
+) -> None:
+    ours, home, victim = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    names = [(ours.local_username, ours.local_password)]
+    ours.restart()
+    ours.set_remote("anew", "another password")
+    names.append((ours.local_username, ours.local_password))
+    mixed = [(*ours, theirs) for ours in names for theirs in (THEIRS, "anew")]
+    with mock.patch.multiple(ice, RETRY_SECONDS=(0.0, 0.0, 0.0), REFRAIN_SECONDS=3_600):
+        for fragment, password, theirs in mixed * 5:
+            before = ours._count
+            victim.asks(fragment, password, theirs=theirs)
+            await until(lambda before=before: ours._count > before, "it is heard")  # type: ignore[misc]
+            await until(lambda: ours._open == 0, "nothing is open")
+    assert victim.heard(but=stun.SUCCESS) == len(mixed) * 3
+
+
+@plays
+@mock.patch.object(ice, "CONSENT_SECONDS", 1_000_000)  # looks are the test's own
+async def test_who_may_have_moved_is_asked_again_when_nothing_comes_from_where_it_was(stage: Stage) -> None:
+    ours, home, moved = stage.agent(), stage.caller(), stage.caller()
+    await home.checks_in(ours)
+    # Given an address that was nominated and lost all of our checks
+    with mock.patch.multiple(ice, RETRY_SECONDS=(0.0, 0.0, 0.0)):
+        moved.asks(ours.local_username, ours.local_password)
+        for _ in ice.RETRY_SECONDS:
+            await moved.is_asked()
+        await until(lambda: ours._open == 0, "it is left alone")
+    home.asks(ours.local_username, ours.local_password, nominates=False)
+    assert await home.is_answered()
+    # When no check came from where media goes for two looks
+    with mock.patch.object(ice, "RETRY_SECONDS", (3_600.0,)):
+        for expected in (0, 1):
+            ours._look()
+            heard = ours._count
+            moved.asks(ours.local_username, ours.local_password)
+            await until(lambda before=heard: ours._count > before, "it is heard")  # type: ignore[misc]
+            assert stage.port.tables()[2] == expected
+        # Then it is asked again
+        moved.answers(await moved.is_asked())
+        await until(lambda: len(stage.pairs) == 2, "media goes there")
 
 
 @plays
