@@ -220,9 +220,9 @@ class Stage:
     def say(self, event: events.AnyEvent) -> None:
         self.run(lambda tx: sessions.on_event(tx, event, self.now))
 
-    def node_ready(self, boot: str | None = None, rooms: tuple[str, ...] = ()) -> None:
+    def node_ready(self, boot: str | None = None, rooms: tuple[str, ...] = (), **more: Any) -> None:
         self.boot = boot or self.boot
-        self.event(events.NodeReady, signaling_url="ws://127.0.0.1:8090/signaling", rooms=rooms)
+        self.event(events.NodeReady, signaling_url="ws://127.0.0.1:8090/signaling", rooms=rooms, **more)
 
     def opened(self, session_id: str, paid_ms: int | None = None) -> None:
         row = self.session(session_id)

@@ -15,6 +15,7 @@ from together import together
 
 from models.battles import BattleSideRow
 from models.broadcasts import BroadcastRow
+from models.config import MEDIA_CAPACITY
 from models.db import Database
 from models.errors import Conflict, DomainError
 from models.messages import events
@@ -737,14 +738,14 @@ def test_clocks_that_disagree_about_a_node_do_not_lose_and_find_it_all_the_time(
     reports(stage)
     assert placed(stage) == THERE
     stage.node_ready("boot_2")
-    another(stage, participants=100)
+    another(stage, participants=MEDIA_CAPACITY // 2)
     assert placed(stage) == HERE
 
 
 def reports(stage: Stage) -> None:
     """Both nodes are heard of, and one of them has more to do."""
     stage.event(events.NodeReport, rooms=(), participants=0)
-    stage.event(events.NodeReport, node_id=THERE, boot=f"boot_{THERE}", rooms=(), participants=100)
+    stage.event(events.NodeReport, node_id=THERE, boot=f"boot_{THERE}", rooms=(), participants=MEDIA_CAPACITY // 2)
 
 
 def placed(stage: Stage) -> str:

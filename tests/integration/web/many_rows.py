@@ -64,7 +64,7 @@ class ManyRows:
     def __init__(self, people: People, now: datetime) -> None:
         self.people, self.stage = people, Stage(people.database)
         self.stage.now = now
-        self.stage.node_ready()
+        self.stage.node_ready(capacity=1_000)
         self.stage.heartbeat()
         self.admin = self.stage.admin().person
         assert self.admin is not None
